@@ -1,0 +1,182 @@
+"""What the training loop says: small frozen records, read by the window, the command line and a log alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened at training step `step` (0 before the first update)."""
+
+    kind: ClassVar[str] = "event"
+    step: int
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """Training begins (or resumes at `step`)."""
+
+    kind: ClassVar[str] = "started"
+    total_steps: int
+    device: str
+    n_labelled: int
+    n_unlabelled: int
+
+
+@dataclass(frozen=True)
+class Stepped(Event):
+    """Mean losses since the last report, already read off the device.
+
+    `losses` are the unweighted named terms, `weights` what multiplies each in `total`.
+    """
+
+    kind: ClassVar[str] = "step"
+    total_steps: int
+    losses: Mapping[str, float]
+    weights: Mapping[str, float]
+    total: float
+    steps_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class PseudoLabels(Event):
+    """What the network now believes of some unlabelled places.
+
+    `frame` has columns ``image_id, row, col, class, confidence`` (level-0 pixels).
+    """
+
+    kind: ClassVar[str] = "pseudo_labels"
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Preview(Event):
+    """A prediction of one tile while training goes on.
+
+    Attributes
+    ----------
+    image_id : int
+    box : tuple of int
+        ``(row0, col0, row1, col1)``, half open, level-0 pixels: what this tile replaces on screen.
+    frame : pandas.DataFrame
+        Cells inside the box: ``row, col, class, confidence, uncertainty``.
+    maps : mapping of str to ndarray
+        Named maps, e.g. ``uncertainty`` of shape (h, w), one value every `stride` pixels from ``(row0, col0)``.
+    stride : int
+        Level-0 pixels per map element.
+    done, total : int
+        Tiles done and tiles in all for this sweep over the image.
+    """
+
+    kind: ClassVar[str] = "preview"
+    image_id: int
+    box: tuple[int, int, int, int]
+    frame: pd.DataFrame
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    stride: int = 1
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Validated(Event):
+    """Scores on held-out labels (groups of split ``validation``), higher is better unless named ``*_px``."""
+
+    kind: ClassVar[str] = "validation"
+    scores: Mapping[str, float]
+    best: bool
+
+
+@dataclass(frozen=True)
+class CheckpointWritten(Event):
+    """Weights are on disk at `path`; `which` is ``last`` or ``best``."""
+
+    kind: ClassVar[str] = "checkpoint"
+    path: Path
+    which: str
+
+
+@dataclass(frozen=True)
+class LabelsChanged(Event):
+    """New or corrected labels are used from the next step on."""
+
+    kind: ClassVar[str] = "labels_changed"
+    n_labelled: int
+    added: int
+    changed: int
+    removed: int
+
+
+@dataclass(frozen=True)
+class LossNotFinite(Event):
+    """A loss was NaN or infinite; weights went back to those of step `restored_step`."""
+
+    kind: ClassVar[str] = "loss_not_finite"
+    restored_step: int
+    message: str
+
+
+@dataclass(frozen=True)
+class OutOfMemory(Event):
+    """The device's memory was not enough; the batch was halved from `old_batch` to `new_batch`."""
+
+    kind: ClassVar[str] = "out_of_memory"
+    old_batch: int
+    new_batch: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Paused(Event):
+    """Training waits until it is resumed or stopped."""
+
+    kind: ClassVar[str] = "paused"
+
+
+@dataclass(frozen=True)
+class Resumed(Event):
+    """Training goes on after a pause."""
+
+    kind: ClassVar[str] = "resumed"
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """Training ended by itself (``stopped=False``) or by request; last and best weights are in `run_dir`."""
+
+    kind: ClassVar[str] = "finished"
+    stopped: bool
+    run_dir: Path
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """Training cannot go on; `reason` is one sentence for the user, `detail` the traceback for the log."""
+
+    kind: ClassVar[str] = "failed"
+    reason: str
+    detail: str
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """Flatten an event to JSON types; frames and arrays become their sizes."""
+    out: dict[str, Any] = {"kind": event.kind}
+    for name, value in vars(event).items():
+        if isinstance(value, pd.DataFrame):
+            out[name] = {"rows": len(value)}
+        elif isinstance(value, Path):
+            out[name] = str(value)
+        elif isinstance(value, Mapping):
+            out[name] = {k: list(v.shape) if isinstance(v, np.ndarray) else v for k, v in value.items()}
+        else:
+            out[name] = value
+    return out

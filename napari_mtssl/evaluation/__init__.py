@@ -1,0 +1,1 @@
+"""See the contracts of this room in ``docs/architecture.md``."""

@@ -1,0 +1,257 @@
+"""What a method is to the engine: a configuration, samples, a training step, a prediction of a tile."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from napari_mtssl.images import ImagePool
+    from napari_mtssl.study import Study
+
+
+class MethodError(ValueError):
+    """The labels, images or settings do not allow training; the message says what to change."""
+
+
+class MethodConfig(BaseModel):
+    """Settings every method has: the one source of the dock's form, the command line's options and the checkpoint.
+
+    Fields carry `title`, `description` and bounds; the form and ``--set key=value`` are made from them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    preset: str = Field("robust", description="Where the other settings came from.")
+    steps: int = Field(1500, ge=1, title="Steps", description="Optimiser updates in one training run.")
+    batch_size: int = Field(32, ge=2, title="Batch", description="Labelled samples in each step.")
+    learning_rate: float = Field(1e-3, gt=0, title="Learning rate")
+    seed: int = Field(0, ge=0, title="Seed", description="One seed gives one result on the CPU.")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a fully convolutional prediction lies on the pixels.
+
+    A tile comes with `halo` extra pixels on each side. Output element ``(i, j)`` is centred at pixel
+    ``(halo + (stride - 1) / 2 + i * stride, ...)`` of the tile, so outputs exactly cover the tile without its halo.
+
+    Attributes
+    ----------
+    stride : int
+        Input pixels between neighbouring output elements.
+    halo : int
+        Context, in pixels, that a tile needs on each side so that stitched tiles equal the whole image.
+    window : int
+        Side of the square of pixels that one output element classifies.
+    """
+
+    stride: int
+    halo: int
+    window: int
+
+
+@dataclass
+class StepOutput:
+    """What one forward pass of a training step gives the loop.
+
+    Attributes
+    ----------
+    losses : dict of str to Tensor
+        Unweighted scalar losses, on the device, with gradient.
+    weights : dict of str to float
+        Weight of each loss in the total.
+    pseudo : dict of str to Tensor
+        Detached targets guessed for the unlabelled part of the batch: ``index`` (into the unlabelled samples),
+        ``probs`` (M, C), ``centroid`` (M, 2); empty when the step used no unlabelled samples.
+    """
+
+    losses: dict[str, torch.Tensor]
+    weights: dict[str, float]
+    pseudo: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Samples(ABC):
+    """Training data of one method, resident on the device."""
+
+    n_labelled: int
+    n_unlabelled: int
+
+    @abstractmethod
+    def keys(self) -> Mapping[int, Any]:
+        """Labelled sample identity to its target, so that two loads can be compared."""
+
+
+class Method(ABC):
+    """One published system.
+
+    Parameters
+    ----------
+    config : MethodConfig
+        Of the type `config_class`.
+    classes : sequence of str
+        Class names; index 0 is the background.
+    device : torch.device
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    config_class: ClassVar[type[MethodConfig]]
+    supervision: ClassVar[frozenset[str]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    def __init__(self, config: MethodConfig, classes: Sequence[str], device: torch.device) -> None:
+        self.config = config
+        self.classes = tuple(classes)
+        self.device = device
+
+    @classmethod
+    def configure(cls, preset: str = "robust", **overrides: Any) -> MethodConfig:
+        """Build a configuration from a preset and single settings.
+
+        Raises
+        ------
+        MethodError
+            If the preset, a setting's name or its value is not valid.
+        """
+        if preset not in cls.presets:
+            raise MethodError(f"There is no preset '{preset}'. Choose one of: {', '.join(cls.presets)}.")
+        try:
+            return cls.config_class(**{"preset": preset, **cls.presets[preset], **overrides})
+        except ValueError as error:
+            raise MethodError(_validation_sentence(error)) from error
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def network(self) -> torch.nn.Module:
+        """The network that is optimised."""
+
+    @property
+    @abstractmethod
+    def teacher(self) -> torch.nn.Module:
+        """The network that predicts: the exponential moving average, or `network` itself."""
+
+    @abstractmethod
+    def samples(self, study: Study, images: ImagePool, split: Literal["train", "validation"]) -> Samples:
+        """Read labels and pixels of one split from the study.
+
+        Raises
+        ------
+        MethodError
+            If the labels do not allow training (none, a single class, ...).
+        """
+
+    def prepare(self, samples: Samples) -> None:
+        """Set what is computed once from the training samples (normalisation); also called when labels change.
+
+        Must not change what was set before the first step, or a resumed run would not equal an uninterrupted one.
+        """
+
+    @abstractmethod
+    def optimiser(self) -> torch.optim.Optimizer:
+        """The optimiser of `network`, at ``config.learning_rate``; the loop applies the schedule."""
+
+    def learning_rate(self, progress: float) -> float:
+        """Learning rate at `progress` in [0, 1] of the run; cosine to one hundredth by default."""
+        low = self.config.learning_rate * 0.01
+        return low + 0.5 * (self.config.learning_rate - low) * (1.0 + float(np.cos(np.pi * min(progress, 1.0))))
+
+    @abstractmethod
+    def step(self, samples: Samples, progress: float, batch_size: int) -> StepOutput:
+        """Draw one batch and return its losses.
+
+        All randomness comes from torch's default generator, which the loop seeds from ``(seed, step)``
+        before each step: a resumed run equals an uninterrupted one.
+        """
+
+    def after_step(self) -> None:
+        """Update what follows the optimiser (the moving average)."""
+
+    @abstractmethod
+    def describe(self, samples: Samples, pseudo: Mapping[str, torch.Tensor]) -> pd.DataFrame:
+        """Turn a step's `pseudo` into rows ``image_id, row, col, class, confidence`` (level-0 pixels)."""
+
+    @abstractmethod
+    def evaluate(self, samples: Samples) -> dict[str, float]:
+        """Scores of the teacher on held-out samples; the first one is what ``best`` is chosen by."""
+
+    # -- prediction ----------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def geometry(self) -> Geometry:
+        """How `predict`'s outputs lie on the pixels."""
+
+    @abstractmethod
+    def predict(self, tile: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Named dense outputs of the teacher for a tile.
+
+        Parameters
+        ----------
+        tile : Tensor, shape (1, 3, H, W), values in [0, 1]
+            With the halo of `geometry` around it; ``H - 2 * halo`` is a multiple of the stride.
+
+        Returns
+        -------
+        dict of str to Tensor, each (1, K, (H - 2 * halo) / stride, (W - 2 * halo) / stride)
+        """
+
+    @abstractmethod
+    def decode(
+        self, maps: Mapping[str, np.ndarray], box: tuple[int, int, int, int]
+    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+        """Turn stitched maps into objects and pictures.
+
+        Parameters
+        ----------
+        maps : mapping of str to ndarray, each (K, h, w)
+            As from `predict`: element ``(i, j)`` is centred at level-0 pixel
+            ``(box[0] + (stride - 1) / 2 + i * stride, box[1] + (stride - 1) / 2 + j * stride)``.
+        box : tuple of int
+            ``(row0, col0, row1, col1)`` in level-0 pixels that the maps cover.
+
+        Returns
+        -------
+        frame : DataFrame
+            ``row, col, class, confidence, uncertainty`` in level-0 pixels.
+        pictures : dict of str to ndarray (h, w)
+            Such as ``uncertainty``, one element per stride.
+        """
+
+    # -- checkpoint ----------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All tensors that a checkpoint must hold besides the optimiser's."""
+        state = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        if self.teacher is not self.network:
+            state |= {f"teacher.{k}": v for k, v in self.teacher.state_dict().items()}
+        return state
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Inverse of `state`."""
+        for prefix, module in (("network.", self.network), ("teacher.", self.teacher)):
+            part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            if part:
+                module.load_state_dict(part)
+
+
+def _validation_sentence(error: ValueError) -> str:
+    """One clear sentence from pydantic's error."""
+    details = getattr(error, "errors", None)
+    if details is None:
+        return str(error)
+    parts = []
+    for item in details():
+        name = ".".join(str(piece) for piece in item["loc"]) or "settings"
+        reason = "no such setting" if item["type"] == "extra_forbidden" else str(item["msg"])
+        parts.append(f"{name}: {reason[0].lower() + reason[1:]}")
+    return "Setting not valid: " + "; ".join(parts) + "."
