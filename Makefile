@@ -1,0 +1,61 @@
+# make help | demo | test | lint | bench | screenshots | constraints | clean
+PYTHON ?= python3
+VENV   ?= .venv
+OUT    ?= demo-output
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+# A display of its own where Xvfb is (recursive: asked only after `system` may have installed it).
+XVFB    = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1200x24 +extension GLX")
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench screenshots constraints clean system
+
+help:  ## Say what each target does.
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 22
+
+# The stamps say what is installed; only a change of pyproject.toml or constraints.txt installs again.
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.created pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e ".[pyqt5]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.created pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e ".[pyqt5,pyqt6,dev]"
+	@touch $@ $(VENV)/.run
+
+system:
+	@bash .ci/system-packages
+
+demo: $(VENV)/.run  ## Label, train and predict on a real image: in napari, or without a display into demo-output/.
+	$(BIN)/napari-mtssl demo cells --out $(OUT)
+
+lint: $(VENV)/.dev  ## ruff, mypy, import-linter, npe2.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/npe2 validate napari_mtssl --imports
+
+test: $(VENV)/.dev system lint  ## Lint, then every test: under Xvfb on PyQt5, and what opens a window again on PyQt6.
+	$(PYTEST) -m "not gui" -n 2
+	QT_API=pyqt5 PYTEST_QT_API=pyqt5 $(XVFB) $(PYTEST) -m gui
+	QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(XVFB) $(PYTEST) -m gui
+
+screenshots: $(VENV)/.dev system  ## Take the README's pictures anew.
+	QT_API=pyqt6 $(XVFB) $(BIN)/python docs/make_screenshots.py
+
+bench: $(VENV)/.dev system  ## Measure every row of docs/benchmarks.md into benchmark-output/ (about an hour).
+	mkdir -p benchmark-output
+	bash benchmarks/run_all benchmark-output
+
+constraints: $(VENV)/.dev  ## Pin what is installed now (after the tests passed on it).
+	@{ sed -n '/^#/p' constraints.txt; $(PIP) freeze --exclude-editable \
+	  | sed -E -e 's/\+[[:alnum:].]+$$//' -e '/^(PyQt5-Qt5)==/s/$$/; sys_platform == "linux"/'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:  ## Remove the environment and what was built.
+	rm -rf $(VENV) build dist $(OUT) benchmark-output
