@@ -1,1 +1,20 @@
-"""See the contracts of this room in ``docs/architecture.md``."""
+"""Any image file as one lazy pyramid with a pixel size.
+
+Light to import: the libraries that decode a format are loaded when a file of that format is opened.
+"""
+
+from napari_mtssl.images.image import Image, ImageError, Source, to_float
+from napari_mtssl.images.opening import SUFFIXES, is_image, open_image, register
+from napari_mtssl.images.pool import ImagePool
+
+__all__ = [
+    "SUFFIXES",
+    "Image",
+    "ImageError",
+    "ImagePool",
+    "Source",
+    "is_image",
+    "open_image",
+    "register",
+    "to_float",
+]

@@ -1,0 +1,228 @@
+"""What the rest of the program sees of an image: its size, its pixels as RGB, and its pixel size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+# Patches are cut from blocks of this side, so that neighbours share one read of the file.
+BLOCK = 1024
+
+
+class ImageError(ValueError):
+    """An image cannot be used; the message says what to change."""
+
+
+class Source(Protocol):
+    """One level of an image as its file stores it: what a format's opener provides.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(H, W)`` for grey or ``(H, W, 3)`` for RGB.
+    dtype : numpy.dtype
+        ``uint8`` or ``uint16``.
+    chunks : tuple of int
+        ``(rows, columns)`` that are cheap to read together.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, int]
+
+    @property
+    def nbytes_held(self) -> int:
+        """Bytes of decoded pixels kept in memory at present."""
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        """Pixels of ``[row0:row1, col0:col1]`` (steps of one), always as wide as `shape` says."""
+
+
+class Image:
+    """An opened image, read region by region.
+
+    Parameters
+    ----------
+    path : Path
+    sources : sequence of Source
+        Levels of the pyramid, finest first.
+    pixel_size_um : float, optional
+        Side of a level-0 pixel in micrometres; None if the file does not tell.
+
+    Notes
+    -----
+    Reading is safe from several threads at once.
+    """
+
+    def __init__(self, path: Path, sources: Sequence[Source], pixel_size_um: float | None = None) -> None:
+        self.path = path
+        self.sources = tuple(sources)
+        self.pixel_size_um = pixel_size_um
+        self._levels: list[da.Array] | None = None
+
+    def __repr__(self) -> str:
+        size = "unknown" if self.pixel_size_um is None else f"{self.pixel_size_um:g} um"
+        return (
+            f"<Image {self.path.name}: {self.height} x {self.width}, {self.channels} x {self.dtype}, {size}>"
+        )
+
+    @property
+    def height(self) -> int:
+        """Rows of level 0."""
+        return self.sources[0].shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of level 0."""
+        return self.sources[0].shape[1]
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (RGB; an alpha channel is already composited on white)."""
+        return 3 if len(self.sources[0].shape) == 3 else 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """``uint8`` or ``uint16``."""
+        return self.sources[0].dtype
+
+    @property
+    def nbytes_held(self) -> int:
+        """Bytes of decoded pixels kept in memory at present."""
+        return sum(source.nbytes_held for source in self.sources)
+
+    @property
+    def levels(self) -> list[da.Array]:
+        """The pyramid as dask arrays, finest first: ``(H, W)`` for grey, ``(H, W, 3)`` for RGB."""
+        if self._levels is None:
+            import dask.array as da  # a second to import: only the window needs it
+
+            self._levels = [
+                da.from_array(
+                    source,
+                    chunks=(*source.chunks, *source.shape[2:]),
+                    name=f"{self.path.name}-{level}-{id(source)}",
+                    asarray=False,
+                    lock=False,
+                    meta=np.empty((0,) * len(source.shape), source.dtype),
+                )
+                for level, source in enumerate(self.sources)
+            ]
+        return self._levels
+
+    def read(self, row0: int, col0: int, height: int, width: int) -> np.ndarray:
+        """Read a rectangle of level 0 as RGB, wherever it lies.
+
+        Parameters
+        ----------
+        row0, col0 : int
+            First pixel; may be negative.
+        height, width : int
+            Size of the rectangle; what lies outside the image is padded by reflection (numpy's ``reflect``),
+            for any overhang.
+
+        Returns
+        -------
+        ndarray, shape (height, width, 3), of the image's dtype
+            Grey is repeated three times.
+
+        Raises
+        ------
+        ImageError
+            If the file cannot be decoded, or the rectangle is empty.
+        """
+        if height < 1 or width < 1:
+            raise ImageError(f"A region of {height} x {width} pixels is empty; ask for at least 1 x 1.")
+        rows = reflect_index(int(row0), height, self.height)
+        cols = reflect_index(int(col0), width, self.width)
+        top, left = int(rows.min()), int(cols.min())
+        region = self.sources[0][top : int(rows.max()) + 1, left : int(cols.max()) + 1]
+        if region.shape[:2] != (height, width) or rows[0] != top or cols[0] != left:
+            region = region[np.ix_(rows - top, cols - left)]
+        if region.ndim == 2:
+            region = np.broadcast_to(region[..., None], (*region.shape, 3))
+        return np.array(region)  # a copy: what the caller does must not reach the pixels we hold
+
+    def patches(self, centres: np.ndarray, size: int) -> np.ndarray:
+        """Cut square patches around centres.
+
+        Parameters
+        ----------
+        centres : ndarray, shape (N, 2)
+            ``(row, col)`` in level-0 pixels.
+        size : int
+            Side in pixels.
+
+        Returns
+        -------
+        ndarray, shape (N, size, size, 3), of the image's dtype
+            Pixel ``(i, j)`` of a patch is pixel ``(round(row) - size // 2 + i, round(col) - size // 2 + j)``
+            of level 0; what lies outside the image is padded by reflection.
+
+        Raises
+        ------
+        ImageError
+            If a centre is not finite, or the file cannot be decoded.
+        """
+        centres = np.asarray(centres, dtype=float).reshape(-1, 2)
+        if not np.isfinite(centres).all():
+            raise ImageError(
+                f"A patch of {self.path.name} has a centre that is not a number; remove that cell."
+            )
+        corners = np.rint(centres).astype(np.int64) - size // 2
+        patches = np.empty((len(centres), size, size, 3), self.dtype)
+        blocks, member = np.unique(corners // BLOCK, axis=0, return_inverse=True)
+        member = member.reshape(-1)
+        for block in range(len(blocks)):
+            indices = np.flatnonzero(member == block)
+            low = corners[indices].min(axis=0)
+            high = corners[indices].max(axis=0) + size
+            region = self.read(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]))
+            for index in indices:
+                row, col = corners[index] - low
+                patches[index] = region[row : row + size, col : col + size]
+        return patches
+
+
+def reflect_index(start: int, length: int, size: int) -> np.ndarray:
+    """Positions ``start .. start + length`` folded into ``[0, size)`` as numpy's ``reflect`` padding does.
+
+    Returns
+    -------
+    ndarray of int, shape (length,)
+    """
+    positions = np.arange(start, start + length)
+    if start >= 0 and start + length <= size:
+        return positions
+    period = max(2 * (size - 1), 1)
+    positions %= period
+    return np.minimum(positions, period - positions) if size > 1 else np.zeros_like(positions)
+
+
+def to_float(array: np.ndarray) -> np.ndarray:
+    """Scale pixels to [0, 1] by their type.
+
+    Parameters
+    ----------
+    array : ndarray of uint8 or uint16
+
+    Returns
+    -------
+    ndarray of float32, same shape
+
+    Raises
+    ------
+    ImageError
+        For any other type.
+    """
+    if array.dtype not in (np.uint8, np.uint16):
+        raise ImageError(
+            f"Pixels of type {array.dtype} have no known range; convert them to 8 or 16 bit (unsigned)."
+        )
+    return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)

@@ -1,0 +1,92 @@
+"""From a path to an `Image`: one table from suffix to opener, where whole slides will add theirs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from napari_mtssl.images.image import Image, ImageError
+from napari_mtssl.images.ome_zarr import open_ome_zarr
+from napari_mtssl.images.plain import open_plain
+from napari_mtssl.images.tiff import open_tiff
+
+Opener = Callable[[Path], Image]
+
+SUFFIXES: dict[str, Opener] = {}
+"""Lower-case suffix (with its dot) to the function that opens such a file."""
+
+
+def register(suffixes: Iterable[str], opener: Opener) -> None:
+    """Say which function opens files with these suffixes; the longest suffix that fits a name wins.
+
+    Parameters
+    ----------
+    suffixes : iterable of str
+        Such as ``".svs"``; case does not matter.
+    opener : callable
+        From a path to an `Image`; raises `ImageError`. It should import its decoding library when called.
+    """
+    for suffix in suffixes:
+        SUFFIXES[suffix.lower()] = opener
+
+
+register([".png", ".jpg", ".jpeg", ".bmp"], open_plain)
+register([".tif", ".tiff", ".ome.tif", ".ome.tiff"], open_tiff)
+register([".zarr", ".ome.zarr"], open_ome_zarr)
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether the name looks like an image that `open_image` can open; the file is not touched."""
+    return _opener(Path(path)) is not None
+
+
+def open_image(path: str | Path, *, pixel_size_um: float | None = None) -> Image:
+    """Open an image lazily: only its header is read.
+
+    Parameters
+    ----------
+    path : path-like
+        A PNG, JPEG, BMP, TIFF or OME-TIFF file, or the folder of an OME-Zarr image.
+    pixel_size_um : float, optional
+        Side of a pixel in micrometres, where the file does not tell or is wrong.
+
+    Returns
+    -------
+    Image
+
+    Raises
+    ------
+    ImageError
+        If there is no such file, it is no image, or no image that can be labelled; the message says what
+        to change.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise ImageError(f"There is no file {path}; check the path.")
+    opener = _opener(path)
+    if opener is None:
+        known = ", ".join(sorted(SUFFIXES))
+        raise ImageError(f"{path.name} is not an image of a known kind; use one that ends in {known}.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ImageError(f"{path.name} is empty (0 bytes); copy the file again.")
+    if path.is_dir() and opener is not open_ome_zarr:
+        raise ImageError(f"{path.name} is a folder, not an image; choose a file inside it.")
+    if path.is_file() and opener is open_ome_zarr:
+        raise ImageError(f"{path.name} is a file, but an OME-Zarr image is a folder; unpack it first.")
+    try:
+        image = opener(path)
+    except PermissionError as error:
+        raise ImageError(f"{path.name} may not be read; change its permissions.") from error
+    if pixel_size_um is not None:
+        if not (math.isfinite(pixel_size_um) and pixel_size_um > 0):
+            raise ImageError(f"A pixel size of {pixel_size_um} um is not possible; give a positive number.")
+        image.pixel_size_um = float(pixel_size_um)
+    return image
+
+
+def _opener(path: Path) -> Opener | None:
+    """Find the opener of the longest suffix that fits."""
+    name = path.name.lower()
+    fitting = [suffix for suffix in SUFFIXES if name.endswith(suffix) and len(name) > len(suffix)]
+    return SUFFIXES[max(fitting, key=len)] if fitting else None
