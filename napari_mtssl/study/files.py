@@ -1,0 +1,109 @@
+"""Files of images as a study sees them: their fingerprint, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from napari_mtssl.study.records import StudyError
+
+_WHOLE = 64 * 2**20  # bytes up to which a file is read whole
+_BLOCK = 2**20
+
+
+def checksum(path: Path) -> str:
+    """Fingerprint of an image file or OME-Zarr folder.
+
+    Files above 64 MiB (whole slides) are sampled: 64 blocks of 1 MiB, evenly spread, the first and the last among
+    them, and the size. Of a folder, the names and sizes of all files, and the content of small ones (metadata).
+
+    Returns
+    -------
+    str
+        BLAKE2b with 128 bits, in hexadecimal.
+
+    Raises
+    ------
+    StudyError
+        If nothing can be read there.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        if path.is_dir():
+            for file in sorted(p for p in path.rglob("*") if p.is_file()):
+                size = file.stat().st_size
+                digest.update(f"{file.relative_to(path).as_posix()}\0{size}\0".encode())
+                if size <= _BLOCK and file.suffix in {".json", ".zattrs", ".zgroup", ".zarray", ""}:
+                    digest.update(file.read_bytes())
+        else:
+            _digest_file(path, digest)
+    except OSError as error:
+        raise StudyError(f"The image {path} cannot be read: {error.strerror or error}.") from error
+    return digest.hexdigest()
+
+
+def _digest_file(path: Path, digest: hashlib.blake2b) -> None:
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size <= _WHOLE:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+            return
+        digest.update(str(size).encode())
+        for i in range(64):
+            stream.seek((size - _BLOCK) * i // 63)
+            digest.update(stream.read(_BLOCK))
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of last change in nanoseconds: a cheap hint that content has changed.
+
+    Raises
+    ------
+    StudyError
+        If there is nothing at `path`.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise StudyError(f"There is no image at {path}.") from error
+    return found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[str]]:
+    """Open a text file for writing that replaces `path` only when the block has ended well.
+
+    Raises
+    ------
+    StudyError
+        If the folder does not exist or cannot be written, or the disk is full; `path` is then as it was.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise StudyError(f"{path} cannot be written: {error.strerror}.") from error
+    try:
+        with open(handle, "w", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o666 & ~umask())  # mkstemp's files are for their owner alone
+        os.replace(name, path)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StudyError(f"{path} cannot be written: {error.strerror}.") from error
+        raise
+
+
+def umask() -> int:
+    """Return the permissions that new files of this process do without."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,252 @@
+"""The images of a study: where they are, what they were, and how they are split."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from napari_mtssl.study import files
+from napari_mtssl.study.core import StudyCore
+from napari_mtssl.study.records import (
+    SPLITS,
+    ImageProblem,
+    ImageRecord,
+    Split,
+    StudyError,
+    check_choice,
+    plural,
+)
+
+_SELECT = "SELECT id, path, relative, checksum, height, width, pixel_size_um, grp, split FROM images"
+
+
+class ImageTable(StudyCore):
+    """Add, find, split and relocate images."""
+
+    def add_image(
+        self,
+        path: Path | str,
+        *,
+        height: int,
+        width: int,
+        pixel_size_um: float | None = None,
+        group: str | None = None,
+        split: Split = "train",
+    ) -> ImageRecord:
+        """Add an image; one that the study has already is returned as it is.
+
+        Parameters
+        ----------
+        path : path
+            File, or OME-Zarr folder. It stays where it is.
+        height, width : int
+            Level-0 pixels.
+        pixel_size_um : float, optional
+            Micrometres per pixel.
+        group : str, optional
+            What stays together in splits, by default the file's name without suffix.
+        split : {'train', 'validation', 'test'}
+
+        Raises
+        ------
+        StudyError
+            If the file cannot be read, a value is not valid, or the study cannot be written.
+        """
+        path = Path(path).expanduser().absolute()
+        for record in self.images():
+            if record.path == path:
+                return record
+        check_choice(split, SPLITS, "split")
+        if height < 1 or width < 1:
+            raise StudyError(f"{path.name} has no pixels: {height} rows, {width} columns.")
+        _check_pixel_size(pixel_size_um)
+        values = {
+            **_identity(path, self.path),
+            "height": int(height),
+            "width": int(width),
+            "pixel_size_um": pixel_size_um,
+            "grp": group or path.name.split(".")[0],
+            "split": split,
+        }
+        with self.edit(f"Added the image {path.name}"):
+            sql = f"INSERT INTO images ({', '.join(values)}) VALUES ({', '.join(f':{v}' for v in values)})"
+            image_id = self._db.connection.execute(sql, values).lastrowid
+        assert image_id is not None
+        return self.image(image_id)
+
+    def images(self, split: Split | None = None) -> list[ImageRecord]:
+        """Images in the order they were added, all or those of one split."""
+        if split is None:
+            rows = self._rows(f"{_SELECT} ORDER BY id")
+        else:
+            check_choice(split, SPLITS, "split")
+            rows = self._rows(f"{_SELECT} WHERE split = ? ORDER BY id", (split,))
+        return [self._record(*row) for row in rows]
+
+    def image(self, image_id: int) -> ImageRecord:
+        """One image.
+
+        Raises
+        ------
+        StudyError
+            If the study has none with this number.
+        """
+        rows = self._rows(f"{_SELECT} WHERE id = ?", (int(image_id),))
+        if not rows:
+            raise StudyError(f"The study '{self.name}' has no image number {image_id}.")
+        return self._record(*rows[0])
+
+    def find_image(self, name: str) -> ImageRecord:
+        """Find an image by its path, its file name, or its file name without suffix, in this order.
+
+        Raises
+        ------
+        StudyError
+            If there is none, or more than one.
+        """
+        images = self.images()
+        for of in (lambda p: str(p), lambda p: p.name, lambda p: p.stem, lambda p: p.name.split(".")[0]):
+            found = [image for image in images if of(image.path) == name]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                paths = ", ".join(str(image.path) for image in found)
+                raise StudyError(
+                    f"'{name}' is more than one image of the study: write its whole path ({paths})."
+                )
+        known = ", ".join(image.name for image in images[:8]) + (", ..." if len(images) > 8 else "")
+        raise StudyError(f"The study '{self.name}' has no image '{name}'; it has: {known or 'none'}.")
+
+    def set_split(self, image_id: int, split: Split) -> None:
+        """Use an image to train on, to validate, or to test.
+
+        Raises
+        ------
+        StudyError
+            If there is no such image or split, or the study cannot be written.
+        """
+        check_choice(split, SPLITS, "split")
+        self._update_image(image_id, f"Put {{name}} into {split}", split=split)
+
+    def set_group(self, image_id: int, group: str) -> None:
+        """Say what stays together when images are split (a patient, a slide).
+
+        Raises
+        ------
+        StudyError
+            If there is no such image, or the study cannot be written.
+        """
+        self._update_image(image_id, f"Put {{name}} into the group {group}", grp=group)
+
+    def set_pixel_size(self, image_id: int, pixel_size_um: float | None) -> None:
+        """Set micrometres per pixel; None for unknown.
+
+        Raises
+        ------
+        StudyError
+            If it is not positive, there is no such image, or the study cannot be written.
+        """
+        _check_pixel_size(pixel_size_um)
+        self._update_image(image_id, "Set the pixel size of {name}", pixel_size_um=pixel_size_um)
+
+    def relocate_image(
+        self, image_id: int, new_path: Path | str, *, accept_changed: bool = False
+    ) -> ImageRecord:
+        """Say where an image is now.
+
+        Parameters
+        ----------
+        image_id : int
+        new_path : path
+        accept_changed : bool
+            Take the file although its content differs from what was added. Its labels stay where they are.
+
+        Raises
+        ------
+        StudyError
+            If nothing can be read there, or the content differs and `accept_changed` is not set.
+        """
+        image = self.image(image_id)
+        path = Path(new_path).expanduser().absolute()
+        identity = _identity(path, self.path)
+        if identity["checksum"] != image.checksum and not accept_changed:
+            raise StudyError(
+                f"{path} is not the image that was added as {image.name}: its content differs. "
+                "Choose the original file, or accept the changed one if its pixels lie where they did."
+            )
+        if any(other.path == path and other.id != image.id for other in self.images()):
+            raise StudyError(f"{path} is another image of this study already.")
+        self._update_image(image_id, "Relocated {name}", **identity)
+        return self.image(image_id)
+
+    def remove_image(self, image_id: int) -> None:
+        """Remove an image and its cells from the study (not the file); `undo` brings both back.
+
+        Raises
+        ------
+        StudyError
+            If there is no such image, or the study cannot be written.
+        """
+        name = self.image(image_id).name
+        n = self._rows("SELECT count(*) FROM cells WHERE image_id = ?", (image_id,))[0][0]
+        with self.edit(f"Removed the image {name} with {plural(n, 'cell')}"):
+            self._db.connection.execute("DELETE FROM cells WHERE image_id = ?", (image_id,))
+            self._db.connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
+
+    def problems(self) -> list[ImageProblem]:
+        """Images that are not where they were, or not what they were.
+
+        Content is only compared where size or time of the file differ from when it was added.
+        """
+        out = []
+        stamps = {row[0]: row[1:] for row in self._rows("SELECT id, bytes, modified FROM images")}
+        for image in self.images():
+            if not image.path.exists():
+                message = (
+                    f"{image.name} is no longer at {image.path}. Say where it is now; its labels are kept."
+                )
+                out.append(ImageProblem(image, "moved", message))
+            elif files.stamp(image.path) != stamps[image.id] and files.checksum(image.path) != image.checksum:
+                message = (
+                    f"{image.path} has changed since it was added: its labels may lie in the wrong places. "
+                    "Put the original back, or accept the changed file."
+                )
+                out.append(ImageProblem(image, "changed", message))
+        return out
+
+    def _update_image(self, image_id: int, what: str, **values: Any) -> None:
+        name = self.image(image_id).name
+        with self.edit(what.format(name=name)):
+            sets = ", ".join(f"{column} = :{column}" for column in values)
+            differs = " OR ".join(f"{column} IS NOT :{column}" for column in values)
+            sql = f"UPDATE images SET {sets} WHERE id = :id AND ({differs})"
+            self._db.connection.execute(sql, {**values, "id": image_id})
+
+    def _record(self, image_id: int, path: str, relative: str | None, *values: Any) -> ImageRecord:
+        here = Path(path)
+        if relative is not None and not here.exists():
+            moved = Path(os.path.normpath(self.path.absolute() / relative))
+            here = moved if moved.exists() else here
+        return ImageRecord(image_id, here, *values)
+
+
+def _identity(path: Path, study: Path) -> dict[str, Any]:
+    """What is kept of a file to find and to know it again."""
+    size, modified = files.stamp(path)
+    try:
+        relative: str | None = Path(os.path.relpath(path, study.absolute())).as_posix()
+    except ValueError:  # another drive
+        relative = None
+    return {
+        "path": str(path),
+        "relative": relative,
+        "checksum": files.checksum(path),
+        "bytes": size,
+        "modified": modified,
+    }
+
+
+def _check_pixel_size(pixel_size_um: float | None) -> None:
+    if pixel_size_um is not None and not 0 < pixel_size_um < float("inf"):
+        raise StudyError(f"A pixel cannot be {pixel_size_um} micrometres wide; give a positive number.")
