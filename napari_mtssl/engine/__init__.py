@@ -1,1 +1,1 @@
-"""The training loop, its events, checkpoints and dense inference. Knows no method by name, no Qt, no napari."""
+"""The training loop, its events, checkpoints and dense inference. Knows no method, Qt or napari."""

@@ -69,7 +69,8 @@ class Preview(Event):
     frame : pandas.DataFrame
         Cells inside the box: ``row, col, class, confidence, uncertainty``.
     maps : mapping of str to ndarray
-        Named maps, e.g. ``uncertainty`` of shape (h, w), one value every `stride` pixels from ``(row0, col0)``.
+        Named maps, e.g. ``uncertainty`` of shape (h, w), one value every `stride` pixels from ``(row0,
+        col0)``.
     stride : int
         Level-0 pixels per map element.
     done, total : int

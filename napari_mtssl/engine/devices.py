@@ -1,0 +1,108 @@
+"""Where training runs: choosing the device, its random numbers, its threads and its memory."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from napari_mtssl.methods.base import MethodError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+# What PyTorch says when an allocation fails, besides raising OutOfMemoryError on CUDA.
+_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Turn a user's choice into a device.
+
+    Parameters
+    ----------
+    name : str
+        ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises
+    ------
+    MethodError
+        If the name is unknown or this computer has no such device.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if cuda else "mps" if mps else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in DEVICES or (index and not (kind == "cuda" and index.isdigit())):
+        raise MethodError(f"There is no device '{name}'. Choose one of: {', '.join(DEVICES)}.")
+    if kind == "cuda" and not cuda:
+        raise MethodError(
+            "This computer or its PyTorch has no CUDA device; choose the device 'auto' or 'cpu'."
+        )
+    if kind == "mps" and not mps:
+        raise MethodError("This computer has no MPS device; choose the device 'auto' or 'cpu'.")
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise MethodError(f"There is no device '{name}': {torch.cuda.device_count()} CUDA device(s) found.")
+    return torch.device(name)
+
+
+def step_seed(seed: int, step: int, attempt: int = 0) -> int:
+    """Seed of one training step, so that a resumed run draws what an uninterrupted one draws.
+
+    Parameters
+    ----------
+    seed, step : int
+    attempt : int
+        Counts the times weights were restored: a replayed step must not draw the same fatal batch again.
+    """
+    digest = hashlib.blake2b(f"{seed}/{step}/{attempt}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's default generators inside the block and give them back as they were."""
+    cuda = (
+        [torch.cuda.current_device() if device.index is None else device.index]
+        if device.type == "cuda"
+        else []
+    )
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def training_threads(wanted: int | None = None) -> Iterator[int]:
+    """Leave one core to the window while training; the former number of threads comes back afterwards.
+
+    Parameters
+    ----------
+    wanted : int, optional
+        Number of CPU threads; by default one less than there are cores.
+    """
+    before = torch.get_num_threads()
+    count = max(1, (os.cpu_count() or 2) - 1) if wanted is None else wanted
+    torch.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(before)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that the device's (or the computer's) memory was not enough."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY_WORDS)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give cached memory back after an allocation failed."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

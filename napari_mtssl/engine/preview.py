@@ -1,0 +1,140 @@
+"""Predictions while training goes on: what the user looks at first, a tile at a time, between steps."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from napari_mtssl.engine.dense import Box, predict_box, round_up, tiles
+from napari_mtssl.engine.devices import free_memory, is_out_of_memory
+from napari_mtssl.engine.events import OutOfMemory, Preview
+from napari_mtssl.images import Image
+from napari_mtssl.methods.base import Method
+
+SMALLEST_TILE = 64
+
+
+class Previewer:
+    """Predict the visible part again and again, and the rest of that image once per sweep.
+
+    Parameters
+    ----------
+    method : Method
+        Its teacher predicts.
+    images : callable
+        Opens the image of an id.
+    seconds : float
+        The visible part is predicted anew this often.
+    share : float
+        At most this part of the time goes to previews, the rest to training.
+    tile : int, optional
+        Side in pixels; by default 512 on a graphics card and 256 elsewhere, where a tile must not delay a
+        stop.
+    clock : callable
+        Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        images: Callable[[int], Image],
+        *,
+        seconds: float = 5.0,
+        share: float = 1 / 3,
+        tile: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._method = method
+        self._images = images
+        self._seconds = seconds
+        self._per_second = share / (1 - share)
+        self._tile = tile or (512 if method.device.type == "cuda" else 256)
+        self._clock = clock
+        self._credit = 0.0
+        self._credited = clock()
+        self._due = self._credited + seconds
+        self._planned: tuple[int, Box] | None = None
+        self._visible: deque[Box] = deque()
+        self._sweep: dict[Box, None] = {}  # an ordered set: what this sweep has still to do
+        self._total = 0
+
+    def next_tile(self, step: int, viewport: tuple[int, Box] | None) -> Preview | OutOfMemory | None:
+        """Predict one tile if one is due and training has had its share of the time.
+
+        Parameters
+        ----------
+        step : int
+            For the event.
+        viewport : tuple, optional
+            ``(image_id, box)`` that the user sees; None: nobody looks, nothing is predicted.
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be read.
+        torch.OutOfMemoryError
+            If not even the smallest tile fits into memory.
+        """
+        now = self._clock()
+        # the cap lets no long wait turn into a long burst of tiles
+        self._credit = min(self._credit + (now - self._credited) * self._per_second, 0.5)
+        self._credited = now
+        if viewport is None or self._credit < 0:
+            return None
+        self._plan(viewport, now)
+        if not self._visible and not self._sweep:
+            return None
+        box = self._visible.popleft() if self._visible else next(iter(self._sweep))
+        self._sweep.pop(box, None)
+        event = self._predict(step, viewport[0], box)
+        self._credited = self._clock()
+        self._credit -= self._credited - now
+        return event
+
+    def _plan(self, viewport: tuple[int, Box], now: float) -> None:
+        """Decide what to predict next when the time has come or the user looks elsewhere."""
+        moved = self._planned is not None and viewport != self._planned
+        if moved:
+            self._due = min(self._due, now + 1.0)  # soon, but not at every pixel of a drag
+        if now < self._due or (self._visible and not moved):
+            return
+        image_id, view = viewport
+        image = self._images(image_id)
+        order = tiles(image.height, image.width, round_up(self._tile, self._method.geometry.stride), view)
+        if not self._sweep or self._planned is None or self._planned[0] != image_id:
+            self._sweep = dict.fromkeys(order)
+            self._total = len(order)
+        elif moved:
+            self._sweep = {box: None for box in order if box in self._sweep}
+        row0, col0, row1, col1 = view
+        self._visible = deque(b for b in order if b[0] < row1 and b[2] > row0 and b[1] < col1 and b[3] > col0)
+        self._planned = viewport
+        self._due = now + self._seconds
+
+    def _predict(self, step: int, image_id: int, box: Box) -> Preview | OutOfMemory:
+        try:
+            frame, pictures, _ = predict_box(self._method, self._images(image_id), box)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or self._tile // 2 < SMALLEST_TILE:
+                raise
+        else:
+            done = self._total - len(self._sweep)
+            return Preview(
+                step,
+                image_id,
+                box,
+                frame,
+                pictures,
+                self._method.geometry.stride,
+                done=done,
+                total=self._total,
+            )
+        free_memory(self._method.device)
+        self._tile //= 2
+        self._visible.clear()
+        self._sweep.clear()
+        self._planned, self._due = None, self._clock()
+        batch = self._method.config.batch_size
+        message = f"A preview did not fit into memory; its tiles are {self._tile} pixels wide from now on."
+        return OutOfMemory(step, batch, batch, message)

@@ -1,0 +1,182 @@
+"""One training run of a study: the one door for the window, the command line and Python.
+
+Light to import: torch comes with the first event, in the thread that asks for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_mtssl.engine.control import Control
+from napari_mtssl.engine.events import Event, Failed
+from napari_mtssl.engine.options import TrainOptions
+
+if TYPE_CHECKING:
+    from napari_mtssl.engine.checkpoint import Checkpoint
+    from napari_mtssl.methods.base import Method
+    from napari_mtssl.study import Study
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingSession:
+    """Train on a study and hear what happens.
+
+    Parameters
+    ----------
+    study_path : path
+        Folder ``NAME.mtssl``. The session opens its own connection, so the study may be edited meanwhile.
+    method : str
+        A registered method.
+    preset : str
+        One of the method's presets.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    overrides : mapping, optional
+        Single settings of the method's configuration.
+    run_name : str, optional
+        Name of the new run; by default the method's name and a number.
+    resume : str, optional
+        Go on with the run of this name, with its own method and settings; `overrides` may ask for more
+        ``steps``.
+    checkpoint0 : path, optional
+        Begin with these weights instead of random ones.
+    options : TrainOptions, optional
+    control : Control, optional
+        By default a new one.
+
+    Examples
+    --------
+    >>> session = TrainingSession("tumour.mtssl", overrides={"steps": 500})  # doctest: +SKIP
+    >>> for event in session.events():  # doctest: +SKIP
+    ...     print(event)
+    """
+
+    def __init__(
+        self,
+        study_path: str | Path,
+        method: str = "hydramix",
+        preset: str = "robust",
+        device: str = "auto",
+        overrides: Mapping[str, Any] | None = None,
+        run_name: str | None = None,
+        resume: str | None = None,
+        checkpoint0: str | Path | None = None,
+        options: TrainOptions | None = None,
+        control: Control | None = None,
+    ) -> None:
+        self.study_path = Path(study_path)
+        self.method_name = method
+        self.preset = preset
+        self.device = device
+        self.overrides = dict(overrides or {})
+        self.run_name = run_name
+        self.resume = resume
+        self.checkpoint0 = None if checkpoint0 is None else Path(checkpoint0)
+        self.options = options or TrainOptions()
+        self.control = control or Control()
+        self._run_dir: Path | None = None
+
+    @property
+    def run_dir(self) -> Path | None:
+        """Folder of the run; None until the first event has come, or if none could be made."""
+        return self._run_dir
+
+    def events(self) -> Generator[Event, None, None]:
+        """Train; the last event is `Finished` or `Failed`, nothing is raised for what goes wrong.
+
+        Everything happens in the thread that iterates: the study's connection, torch, the steps.
+
+        Yields
+        ------
+        Event
+        """
+        from napari_mtssl.engine.devices import training_threads
+        from napari_mtssl.engine.failures import USER_ERRORS, explain
+        from napari_mtssl.study import Study
+
+        try:
+            with (
+                training_threads(self.options.threads),
+                Study.open(self.study_path) as study,
+                closing(self._train(study)) as events,
+            ):
+                yield from events
+        except Exception as error:
+            if not isinstance(error, (*USER_ERRORS, OSError)):
+                logger.exception("the training session failed")
+            yield Failed(0, explain(error, self._run_dir), traceback.format_exc())
+
+    def _train(self, study: Study) -> Generator[Event, None, None]:
+        """Make the method and its run, then train."""
+        from napari_mtssl.engine.preview import Previewer
+        from napari_mtssl.engine.source import StudySource
+        from napari_mtssl.engine.train import train
+        from napari_mtssl.images import ImagePool
+
+        images = ImagePool()
+        method = self._resumed_method(study) if self.resume is not None else self._new_method(study)
+        source = StudySource(method, study, images)
+        previewer = None
+        if self.options.preview_seconds > 0:
+            previewer = Previewer(
+                method, lambda image_id: images(study.image(image_id)), seconds=self.options.preview_seconds
+            )
+        if self.resume is not None:
+            self._run_dir = study.run(self.resume).path
+        else:  # last, so that a wrong setting leaves no empty run behind
+            self._run_dir = study.new_run(method.name, self.run_name).path
+        yield from train(
+            method,
+            source,
+            run_dir=self._run_dir,
+            control=self.control,
+            options=self.options,
+            previewer=previewer,
+            resume=self.resume is not None,
+            checkpoint0=self.checkpoint0,
+            notes=provenance(study),
+        )
+
+    def _new_method(self, study: Study) -> Method:
+        from napari_mtssl.engine.devices import pick_device, seeded
+        from napari_mtssl.methods import get_method
+
+        device = pick_device(self.device)
+        cls = get_method(self.method_name)
+        config = cls.configure(self.preset, **self.overrides)
+        with seeded(config.seed, device):  # the first weights
+            return cls(config, [c.name for c in study.classes()], device)
+
+    def _resumed_method(self, study: Study) -> Method:
+        from napari_mtssl.engine import checkpoint as ckpt
+        from napari_mtssl.engine.devices import pick_device
+
+        assert self.resume is not None
+        saved: Checkpoint = ckpt.load(ckpt.find(study.run(self.resume).path, "last"))
+        return ckpt.build_method(saved, pick_device(self.device), **self.overrides)
+
+
+def provenance(study: Study) -> dict[str, Any]:
+    """Tell what a checkpoint keeps of its study: name, checksums, and the pixel size all images share.
+
+    Returns
+    -------
+    dict
+        JSON types.
+    """
+    from napari_mtssl import __version__
+
+    images = study.images("train")
+    sizes = {image.pixel_size_um for image in images}
+    return {
+        "napari_mtssl": __version__,
+        "study": study.name,
+        "pixel_size_um": sizes.pop() if len(sizes) == 1 else None,
+        "images": {image.path.name: image.checksum for image in images},
+    }

@@ -1,0 +1,160 @@
+"""Where a training run's samples come from: a study that people edit meanwhile, or a fixed set."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from napari_mtssl.methods.base import Method, MethodError, Samples
+
+if TYPE_CHECKING:
+    from napari_mtssl.images import ImagePool
+    from napari_mtssl.study import Study
+
+
+class SampleSource(Protocol):
+    """What the training loop asks for samples."""
+
+    def training(self) -> Samples:
+        """Read the samples to learn from, as of now."""
+
+    def validation(self) -> Samples | None:
+        """Read the held-out samples, as of now; None if there are none."""
+
+    def changed(self) -> bool:
+        """Whether the samples changed since they were last read; asked before every step, so it is cheap."""
+
+
+class FixedSource:
+    """Samples that never change, for evaluation and benchmarks.
+
+    Parameters
+    ----------
+    training : Samples
+    validation : Samples, optional
+    """
+
+    def __init__(self, training: Samples, validation: Samples | None = None) -> None:
+        self._training = training
+        self._validation = validation
+
+    def training(self) -> Samples:
+        """Return the training samples."""
+        return self._training
+
+    def validation(self) -> Samples | None:
+        """Return the held-out samples."""
+        return self._validation
+
+    def changed(self) -> bool:
+        """Return False."""
+        return False
+
+
+class StudySource:
+    """Samples of a study, read anew when somebody edits it.
+
+    Parameters
+    ----------
+    method : Method
+        Says how samples are made.
+    study : Study
+        Opened in the thread that trains.
+    images : ImagePool
+    settle_seconds : float
+        Clicks come in bursts; they are taken in when none came for so long, at the latest after four times
+        that.
+    clock : callable
+        Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        study: Study,
+        images: ImagePool,
+        *,
+        settle_seconds: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._method = method
+        self._study = study
+        self._images = images
+        self._settle = settle_seconds
+        self._clock = clock
+        self._read = self._latest = study.change_counter()
+        self._first_change = self._last_change = 0.0
+
+    def training(self) -> Samples:
+        """Read the samples of split ``train``.
+
+        Raises
+        ------
+        MethodError
+            If groups leak between splits, a class is new since training started, or labels are too few.
+        """
+        # read the counter first: an edit made while samples are read is seen the next time
+        self._read = self._latest = self._study.change_counter()
+        check_groups(self._study)
+        check_classes(self._study, self._method)
+        return self._method.samples(self._study, self._images, "train")
+
+    def validation(self) -> Samples | None:
+        """Read the samples of split ``validation``; None if no cell there is labelled."""
+        if self._study.cells(split="validation").empty:
+            return None
+        return self._method.samples(self._study, self._images, "validation")
+
+    def changed(self) -> bool:
+        """Whether the study was edited, by whichever connection, and the burst of edits is over.
+
+        Raises
+        ------
+        StudyError
+            If the study was moved or deleted meanwhile.
+        """
+        counter = self._study.change_counter()
+        if counter == self._read:
+            return False
+        now = self._clock()
+        if self._latest == self._read:
+            self._first_change = now
+        if counter != self._latest:
+            self._latest, self._last_change = counter, now
+        return now - self._last_change >= self._settle or now - self._first_change >= 4 * self._settle
+
+
+def check_groups(study: Study) -> None:
+    """Refuse a group (patient, slide) whose images are in more than one split: scores would be too good.
+
+    Raises
+    ------
+    MethodError
+        Naming the group and its splits.
+    """
+    splits: dict[str, set[str]] = defaultdict(set)
+    for image in study.images():
+        splits[image.group].add(image.split)
+    for group, found in splits.items():
+        if len(found) > 1:
+            raise MethodError(
+                f"The group '{group}' has images in the splits {' and '.join(sorted(found))}; "
+                "give all images of a group the same split."
+            )
+
+
+def check_classes(study: Study, method: Method) -> None:
+    """Refuse cells of a class that the network has no output for.
+
+    Raises
+    ------
+    MethodError
+        Naming the class.
+    """
+    new = sorted(set(study.cells(split="train")["class"]) - set(method.classes))
+    if new:
+        raise MethodError(
+            f"The class '{new[0]}' is new or was renamed after training started; start a new run to use it."
+        )
