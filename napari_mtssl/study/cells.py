@@ -1,4 +1,4 @@
-"""The cells of a study: places with a class. Every call is one edit that can be undone, on disk when it returns."""
+"""The cells of a study: places with a class. Every call is one edit, on disk when it returns."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ class CellTable(ClassTable):
         Parameters
         ----------
         frame : DataFrame
-            Columns ``image_id, row, col, class``, and if wanted ``source, status, confidence``; others are ignored.
+            Columns ``image_id, row, col, class``, and if wanted ``source, status, confidence``; others are
+            ignored.
         what : str, optional
             For the edit log; by default the number of cells.
 
@@ -110,8 +111,8 @@ class CellTable(ClassTable):
             n = len(frame)
             rows = zip(ids, *columns, [self.annotator] * n, [time.time()] * n, strict=True)
             self._db.connection.executemany(
-                "INSERT INTO cells (id, image_id, row, col, class_id, source, status, confidence, annotator, time) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO cells (id, image_id, row, col, class_id, source, status, confidence, annotator, "
+                "time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
         return ids
@@ -183,10 +184,11 @@ class CellTable(ClassTable):
         Returns
         -------
         DataFrame
-            Columns `CELL_COLUMNS`, in the order the cells were added: positions in level-0 pixels, `confidence`
-            NaN where nobody guessed, `time` of the last change (UTC).
+            Columns `CELL_COLUMNS`, in the order the cells were added: positions in level-0 pixels,
+            `confidence` NaN where nobody guessed, `time` of the last change (UTC).
         """
-        where, values = ["1"], []
+        where: list[str] = ["1"]
+        values: list[int | str] = []
         if image_id is not None:
             where.append("image_id = ?")
             values.append(int(image_id))
@@ -211,7 +213,8 @@ class CellTable(ClassTable):
         """
         rows = self._rows(
             "SELECT name, sum(source IS 'human'), sum(source IS 'model'), count(cells.id) FROM classes "
-            "LEFT JOIN cells ON class_id = classes.id GROUP BY classes.id ORDER BY background DESC, classes.id"
+            "LEFT JOIN cells ON class_id = classes.id GROUP BY classes.id "
+            "ORDER BY background DESC, classes.id"
         )
         types = {"class": str, "human": np.int64, "model": np.int64, "total": np.int64}
         return frame_of(rows, types).set_index("class")
@@ -252,7 +255,7 @@ class CellTable(ClassTable):
         unknown = [name for name in names.unique() if name not in known]
         if unknown:
             raise StudyError(
-                f"The study '{self.name}' has no class '{unknown[0]}'; it has: {', '.join(known)}. Add it first."
+                f"The study '{self.name}' has no class '{unknown[0]}', only {', '.join(known)}: add it."
             )
         return names.map(known).tolist()
 
@@ -279,7 +282,8 @@ class CellTable(ClassTable):
         """Set columns of those cells that differ, with who did it and when."""
         sets = ", ".join(f"{column} = :{column}" for column in values)
         self._db.connection.execute(
-            f"UPDATE cells SET {sets}, annotator = :annotator, time = :time {also} WHERE {_AMONG} AND ({differs})",
+            f"UPDATE cells SET {sets}, annotator = :annotator, time = :time {also} "
+            f"WHERE {_AMONG} AND ({differs})",
             {**values, "ids": json.dumps(ids), "annotator": self.annotator, "time": time.time()},
         )
 
@@ -295,7 +299,7 @@ def _as_list(ids: int | Iterable[int]) -> list[int]:
 
 
 def _numbers(column: pd.Series, name: str) -> np.ndarray:
-    """A column as floats; what is missing is NaN."""
+    """Return a column as floats; what is missing is NaN."""
     try:
         return pd.to_numeric(column).to_numpy(np.float64)
     except (TypeError, ValueError) as error:

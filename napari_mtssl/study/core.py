@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -184,7 +185,7 @@ class StudyCore:
                 return None
             edit_id, what = found
             for table in schema.RECORDED:
-                for statement in _TRAVEL[back][table]:
+                for statement in _travel(table, back=back):
                     connection.execute(statement, {"edit": edit_id})
             connection.execute("UPDATE edits SET undone = ? WHERE id = ?", (back, edit_id))
             connection.execute("UPDATE state SET counter = counter + 1")
@@ -203,29 +204,35 @@ class StudyCore:
         )
         return frame_of(rows, {"time": "time", "annotator": str, "what": str, "undone": np.bool_})
 
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Write what is no edit (nothing to undo); within an edit, together with it."""
+        with self._db.lock:
+            if self._editing:
+                yield self._db.connection
+            else:
+                with self._db.transaction() as connection:
+                    yield connection
+
     def _rows(self, sql: str, values: Any = ()) -> list[tuple[Any, ...]]:
         return self._db.rows(sql, values)
 
 
-def _travel_statements(back: bool) -> dict[str, tuple[str, str]]:
-    """For each table, remove all rows that an edit touched and put back those of before (or after) it.
+def _travel(table: str, *, back: bool) -> tuple[str, str]:
+    """Remove all rows of a table that an edit touched, and put back those of before (or after) it.
 
     A row changed twice in one edit is put back as it was before the first change (or after the last).
     """
     side, which = ("old", "min") if back else ("new", "max")
-    return {
-        table: (
-            f"DELETE FROM {table} WHERE id IN (SELECT row_id FROM log_{table} WHERE edit_id = :edit)",
-            f"INSERT INTO {table} ({', '.join(schema.columns(table))}) "
-            f"SELECT {', '.join(f'{side}_{c}' for c in schema.columns(table))} FROM log_{table} "
-            f"WHERE n IN (SELECT {which}(n) FROM log_{table} WHERE edit_id = :edit GROUP BY row_id) "
-            f"AND {side}_id IS NOT NULL",
-        )
-        for table in schema.RECORDED
-    }
-
-
-_TRAVEL = {back: _travel_statements(back) for back in (True, False)}
+    columns = ", ".join(schema.columns(table))
+    logged = ", ".join(f"{side}_{column}" for column in schema.columns(table))
+    remove = f"DELETE FROM {table} WHERE id IN (SELECT row_id FROM log_{table} WHERE edit_id = :edit)"
+    put_back = (
+        f"INSERT INTO {table} ({columns}) SELECT {logged} FROM log_{table} "
+        f"WHERE n IN (SELECT {which}(n) FROM log_{table} WHERE edit_id = :edit GROUP BY row_id) "
+        f"AND {side}_id IS NOT NULL"
+    )
+    return remove, put_back
 
 
 def _login_name() -> str:

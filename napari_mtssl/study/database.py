@@ -24,8 +24,8 @@ _MAGIC = b"SQLite format 3\0"
 class Database:
     """One connection to a study's file.
 
-    A connection may be used from any thread, one at a time (a lock sees to that); threads that should not wait for
-    each other use one connection each.
+    A connection may be used from any thread, one at a time (a lock sees to that); threads that should not
+    wait for each other use one connection each.
 
     Parameters
     ----------
@@ -106,8 +106,8 @@ class Database:
         """
         if self.read_only:
             raise StudyError(
-                f"The study '{self.file.parent.stem}' can only be read, so nothing was changed: you may not write "
-                f"to {self.file.parent}. Copy the study to a folder of your own and open the copy."
+                f"The study '{self.file.parent.stem}' can only be read, so nothing was changed: you may "
+                f"not write to {self.file.parent}. Copy the study to a folder of your own and open the copy."
             )
 
     def check_present(self) -> None:
@@ -124,8 +124,9 @@ class Database:
             present = False
         if not present:
             raise StudyError(
-                f"The study's file {self.file} was deleted, moved or replaced while it was open, so this change "
-                "cannot be kept. Put the folder back and open the study again; what is on screen can still be exported."
+                f"The study's file {self.file} was deleted, moved or replaced while it was open, so this "
+                "change cannot be kept. Put the folder back and open the study again; "
+                "what is on screen can still be exported."
             )
 
     @contextmanager
@@ -187,10 +188,10 @@ def _connect_writable(file: Path) -> sqlite3.Connection | None:
 def _connect_read_only(file: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory[str] | None]:
     """Connect without changing the file, and without leaving out a click, wherever it is.
 
-    A study that was closed has no write-ahead log: the file is all there is, and ``immutable`` reads it without
-    lock files beside it. One that was killed, or is open elsewhere, has its last clicks in the log, which SQLite
-    reads with the help of a shared-memory file in the same folder. Where that cannot be made, both are copied to a
-    temporary folder and read there.
+    A study that was closed has no write-ahead log: the file is all there is, and ``immutable`` reads it
+    without lock files beside it. One that was killed, or is open elsewhere, has its last clicks in the log,
+    which SQLite reads with the help of a shared-memory file in the same folder. Where that cannot be made,
+    both are copied to a temporary folder and read there.
     """
     wal = Path(f"{file}-wal")
     if not (wal.exists() and wal.stat().st_size):
@@ -246,8 +247,9 @@ def _check(file: Path) -> None:
                 raise StudyError(f"{file} is a database, but not of a study; nothing was changed.")
             if version > len(schema.MIGRATIONS):
                 raise StudyError(
-                    f"The study {file.parent} was made by a newer napari-mtssl (format {version}, this one knows "
-                    f"{len(schema.MIGRATIONS)}); nothing was changed. Update with: pip install --upgrade napari-mtssl"
+                    f"The study {file.parent} was made by a newer napari-mtssl (format {version}, this one "
+                    f"knows {len(schema.MIGRATIONS)}); nothing was changed. "
+                    "Update with: pip install --upgrade napari-mtssl"
                 )
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
@@ -258,7 +260,7 @@ def _check(file: Path) -> None:
 
 def _damaged(file: Path, reason: str) -> StudyError:
     return StudyError(
-        f"The study's file {file} is damaged ({reason}), so it was not opened, and nothing in it was changed. "
+        f"The study's file {file} is damaged ({reason}), and nothing in it was changed. "
         f"Restore it from a backup, or rescue what is readable with: sqlite3 '{file}' .recover"
     )
 

@@ -19,8 +19,9 @@ _BLOCK = 2**20
 def checksum(path: Path) -> str:
     """Fingerprint of an image file or OME-Zarr folder.
 
-    Files above 64 MiB (whole slides) are sampled: 64 blocks of 1 MiB, evenly spread, the first and the last among
-    them, and the size. Of a folder, the names and sizes of all files, and the content of small ones (metadata).
+    Files above 64 MiB (whole slides) are sampled: 64 blocks of 1 MiB, evenly spread, the first and the last
+    among them, and the size. Of a folder, the names and sizes of all files, and the content of small ones
+    (metadata).
 
     Returns
     -------

@@ -232,7 +232,7 @@ class ImageTable(StudyCore):
 
 
 def _identity(path: Path, study: Path) -> dict[str, Any]:
-    """What is kept of a file to find and to know it again."""
+    """Gather what is kept of a file to find and to know it again."""
     size, modified = files.stamp(path)
     try:
         relative: str | None = Path(os.path.relpath(path, study.absolute())).as_posix()

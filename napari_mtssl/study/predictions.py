@@ -1,4 +1,4 @@
-"""What a run predicts: the program's own, replaced by each run, and never mixed with the cells people made."""
+"""What a run predicts: the program's own, replaced by each run, never mixed with the cells people made."""
 
 from __future__ import annotations
 
@@ -52,11 +52,12 @@ class PredictionTable(CellTable):
             _numbers(frame["uncertainty"], "uncertainty") if "uncertainty" in frame else np.full(n, np.nan)
         )
         uncertainty = [None if np.isnan(value) else value for value in doubt.tolist()]
-        where, values = "image_id = ?", [image_id]
+        where = "image_id = ?"
+        values: list[float] = [image_id]
         if box is not None:
             where += " AND row >= ? AND col >= ? AND row < ? AND col < ?"
             values += [float(edge) for edge in box]
-        with self._db.transaction() as connection:
+        with self._writing() as connection:
             connection.execute(f"DELETE FROM predictions WHERE {where}", values)
             connection.executemany(
                 "INSERT INTO predictions (image_id, run, class_id, row, col, confidence, uncertainty) "
@@ -74,7 +75,8 @@ class PredictionTable(CellTable):
         """
         rows = self._rows(
             "SELECT predictions.id, image_id, run, row, col, name, confidence, uncertainty "
-            "FROM predictions JOIN classes ON classes.id = class_id WHERE image_id = ? ORDER BY predictions.id",
+            "FROM predictions JOIN classes ON classes.id = class_id WHERE image_id = ? "
+            "ORDER BY predictions.id",
             (int(image_id),),
         )
         return frame_of(rows, _TYPES)
@@ -82,8 +84,8 @@ class PredictionTable(CellTable):
     def pending_predictions(self, image_id: int, radius: float = 6.0) -> pd.DataFrame:
         """Predictions that nobody has reviewed: those with no cell within `radius` pixels.
 
-        Accepting, correcting or rejecting one makes a cell in its place, so that it is pending no longer; undoing
-        that makes it pending again.
+        Accepting, correcting or rejecting one makes a cell in its place, so that it is pending no longer;
+        undoing that makes it pending again.
 
         Returns
         -------

@@ -82,7 +82,7 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class CellClass:
-    """A class of cells: its name, ``#rrggbb`` colour, key ``"1"`` to ``"9"`` (or None), and if it is the background."""
+    """A class of cells: name, ``#rrggbb`` colour, key ``"1"`` to ``"9"`` or None; background or not."""
 
     name: str
     colour: str

@@ -1,8 +1,8 @@
 """The tables of ``study.sqlite``, by version.
 
-What people said is in ``images``, ``classes`` and ``cells``. Triggers write every change of these three, old row
-and new row, to a log table of the same columns, under the edit that is being made: whatever an edit does, its undo
-is known, in full precision, and in the same transaction.
+What people said is in ``images``, ``classes`` and ``cells``. Triggers write every change of these three, old
+row and new row, to a log table of the same columns, under the edit that is being made: whatever an edit does,
+its undo is known, in full precision, and in the same transaction.
 """
 
 from __future__ import annotations
@@ -78,15 +78,16 @@ def _version_1() -> Iterator[str]:
     yield "CREATE TABLE state (counter INTEGER NOT NULL, edit_id INTEGER) STRICT"
     yield "INSERT INTO state VALUES (0, NULL)"
     yield (
-        "CREATE TABLE edits (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, annotator TEXT NOT NULL, "
-        "what TEXT NOT NULL, undone INTEGER NOT NULL DEFAULT 0 CHECK (undone IN (0, 1))) STRICT"
+        "CREATE TABLE edits (id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, "
+        "annotator TEXT NOT NULL, what TEXT NOT NULL, "
+        "undone INTEGER NOT NULL DEFAULT 0 CHECK (undone IN (0, 1))) STRICT"
     )
     for table in RECORDED:
         yield from _recorded(table)
     yield "CREATE INDEX cells_image ON cells (image_id)"
     yield "CREATE INDEX cells_class ON cells (class_id)"
-    # Predictions are the program's. They name images and classes without REFERENCES, so that removing one of these
-    # and undoing that brings its predictions back.
+    # Predictions are the program's. They name images and classes without REFERENCES, so that removing one of
+    # these and undoing that brings its predictions back.
     yield (
         "CREATE TABLE predictions (id INTEGER PRIMARY KEY AUTOINCREMENT, image_id INTEGER NOT NULL, "
         "run TEXT NOT NULL, row REAL NOT NULL, col REAL NOT NULL, class_id INTEGER NOT NULL, "

@@ -1,4 +1,4 @@
-"""The study: a folder ``NAME.mtssl`` that keeps what people said about which images, and the runs that learnt from it."""
+"""The study: a folder ``NAME.mtssl`` with what people said of which images, and the runs that learnt it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _RUN_FILE = "run.json"
 class Study(PredictionTable):
     """An open study. Make one with `create` or `open`.
 
-    Everything is on disk when a call returns: there is no save. One object may be used from any thread; a thread
-    that should not wait for others uses `reopen`. Several programs may have the same study open.
+    Everything is on disk when a call returns: there is no save. One object may be used from any thread; a
+    thread that should not wait for others uses `reopen`. Several programs may have the same study open.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class Study(PredictionTable):
         Raises
         ------
         StudyError
-            If there is no study at `path`, it is damaged, or a newer program made it. Nothing is changed then.
+            If there is no study at `path`, it is damaged, or a newer program made it. It is left as it is.
         """
         path = Path(path).expanduser().absolute()
         if path.name == database.FILE:
@@ -135,7 +135,7 @@ class Study(PredictionTable):
         return self.run(name)
 
     def runs(self) -> list[Run]:
-        """Runs, the oldest first."""
+        """List the runs, the oldest first."""
         found = [self.run(file.parent.name) for file in (self.path / "runs").glob(f"*/{_RUN_FILE}")]
         return sorted(found, key=lambda run: (run.created, run.name))
 
