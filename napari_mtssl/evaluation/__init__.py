@@ -1,1 +1,1 @@
-"""See the contracts of this room in ``docs/architecture.md``."""
+"""Metrics, public data sets, baselines and the papers' tables: how good a method is, and against what."""
