@@ -161,11 +161,22 @@ class Finished(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """Training cannot go on; `reason` is one sentence for the user, `detail` the traceback for the log."""
+    """Training cannot go on.
+
+    Attributes
+    ----------
+    reason : str
+        One sentence for the user.
+    detail : str
+        The traceback, for the log.
+    mendable : bool
+        Whether it is something in the labels, images or settings, so that `reason` says what to change.
+    """
 
     kind: ClassVar[str] = "failed"
     reason: str
     detail: str
+    mendable: bool = False
 
 
 def to_json(event: Event) -> dict[str, Any]:

@@ -110,7 +110,9 @@ class TrainingSession:
         except Exception as error:
             if not isinstance(error, (*USER_ERRORS, OSError)):
                 logger.exception("the training session failed")
-            yield Failed(0, explain(error, self._run_dir), traceback.format_exc())
+            yield Failed(
+                0, explain(error, self._run_dir), traceback.format_exc(), isinstance(error, USER_ERRORS)
+            )
 
     def _train(self, study: Study) -> Generator[Event, None, None]:
         """Make the method and its run, then train."""

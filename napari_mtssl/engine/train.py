@@ -106,7 +106,12 @@ def train(
     except Exception as error:
         if not isinstance(error, (*USER_ERRORS, OSError)):
             logger.exception("training failed at step %d", loop.step)
-        failed = Failed(loop.step, explain(error, run_dir, method.device), traceback.format_exc())
+        failed = Failed(
+            loop.step,
+            explain(error, run_dir, method.device),
+            traceback.format_exc(),
+            isinstance(error, USER_ERRORS),
+        )
         if isinstance(error, USER_ERRORS):
             loop.keep()  # the user can mend this and resume
         log.write_end(failed)
