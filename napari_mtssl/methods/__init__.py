@@ -30,6 +30,6 @@ def get_method(name: str) -> type[Method]:
     """
     for point in entry_points(group=GROUP):
         if point.name == name:
-            return point.load()  # type: ignore[no-any-return]
+            return point.load()
     known = ", ".join(method_names()) or "none"
     raise UnknownMethodError(f"There is no method '{name}'. Installed methods: {known}.")

@@ -22,7 +22,7 @@ class MethodError(ValueError):
 
 
 class MethodConfig(BaseModel):
-    """Settings every method has: the one source of the dock's form, the command line's options and the checkpoint.
+    """Settings every method has: the one source of the dock's form, the command line and the checkpoint.
 
     Fields carry `title`, `description` and bounds; the form and ``--set key=value`` are made from them.
     """
@@ -41,7 +41,8 @@ class Geometry:
     """How a fully convolutional prediction lies on the pixels.
 
     A tile comes with `halo` extra pixels on each side. Output element ``(i, j)`` is centred at pixel
-    ``(halo + (stride - 1) / 2 + i * stride, ...)`` of the tile, so outputs exactly cover the tile without its halo.
+    ``(halo + (stride - 1) / 2 + i * stride, ...)`` of the tile, so outputs exactly cover the tile without its
+    halo.
 
     Attributes
     ----------
@@ -69,8 +70,8 @@ class StepOutput:
     weights : dict of str to float
         Weight of each loss in the total.
     pseudo : dict of str to Tensor
-        Detached targets guessed for the unlabelled part of the batch: ``index`` (into the unlabelled samples),
-        ``probs`` (M, C), ``centroid`` (M, 2); empty when the step used no unlabelled samples.
+        Detached targets guessed for the unlabelled part of the batch: ``index`` (into the unlabelled
+        samples), ``probs`` (M, C), ``centroid`` (M, 2); empty when the step used no unlabelled samples.
     """
 
     losses: dict[str, torch.Tensor]
@@ -150,20 +151,23 @@ class Method(ABC):
             If the labels do not allow training (none, a single class, ...).
         """
 
-    def prepare(self, samples: Samples) -> None:
-        """Set what is computed once from the training samples (normalisation); also called when labels change.
+    def prepare(self, samples: Samples) -> None:  # noqa: B027 - most methods need it, none must have it
+        """Set what is computed once from the samples (normalisation); also called when labels change.
 
-        Must not change what was set before the first step, or a resumed run would not equal an uninterrupted one.
+        Must not change what was set before the first step, or a resumed run would not equal an uninterrupted
+        one.
         """
 
     @abstractmethod
     def optimiser(self) -> torch.optim.Optimizer:
-        """The optimiser of `network`, at ``config.learning_rate``; the loop applies the schedule."""
+        """Make the optimiser of `network`, at ``config.learning_rate``; the loop applies the schedule."""
 
     def learning_rate(self, progress: float) -> float:
         """Learning rate at `progress` in [0, 1] of the run; cosine to one hundredth by default."""
         low = self.config.learning_rate * 0.01
-        return low + 0.5 * (self.config.learning_rate - low) * (1.0 + float(np.cos(np.pi * min(progress, 1.0))))
+        return low + 0.5 * (self.config.learning_rate - low) * (
+            1.0 + float(np.cos(np.pi * min(progress, 1.0)))
+        )
 
     @abstractmethod
     def step(self, samples: Samples, progress: float, batch_size: int) -> StepOutput:
@@ -173,7 +177,7 @@ class Method(ABC):
         before each step: a resumed run equals an uninterrupted one.
         """
 
-    def after_step(self) -> None:
+    def after_step(self) -> None:  # noqa: B027 - a method without a teacher has nothing to do
         """Update what follows the optimiser (the moving average)."""
 
     @abstractmethod

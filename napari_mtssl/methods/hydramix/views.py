@@ -1,0 +1,215 @@
+"""Views of patches and the targets that go with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from napari_mtssl.learning.augment import (
+    AffineRange,
+    ColourRange,
+    centre_crop,
+    jitter_colour,
+    move_points,
+    random_affine,
+    warp,
+)
+from napari_mtssl.learning.mixup import mix, mix_coefficients
+from napari_mtssl.methods.hydramix.config import HydraMixConfig
+from napari_mtssl.methods.hydramix.samples import PatchBank, to_unit
+
+View = tuple[torch.Tensor, torch.Tensor]  # images (N, 3, P, P) and the affine that made each (N, 3, 3)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Images with what is known or guessed of them.
+
+    Attributes
+    ----------
+    images : Tensor, shape (N, 3, P, P)
+    probs : Tensor, shape (N, C)
+    centroids : Tensor, shape (N, 2)
+        (row, col) in units of the window.
+    cell : Tensor, shape (N,)
+        How surely the image has a cell whose centroid is that: 0 for background and for centroids outside.
+    trust : Tensor, shape (N,)
+        Weight of the targets.
+    """
+
+    images: torch.Tensor
+    probs: torch.Tensor
+    centroids: torch.Tensor
+    cell: torch.Tensor
+    trust: torch.Tensor
+
+    def __add__(self, other: Targets) -> Targets:
+        return Targets(
+            *(torch.cat(pair) for pair in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
+
+    def mixed(self, alpha: float, trust_centroids: bool) -> Targets:
+        """Mix every image and its class target with another one's; centroids stay (Eq. 3).
+
+        Parameters
+        ----------
+        alpha : float
+            Of the Beta distribution.
+        trust_centroids : bool
+            If not, a centroid weighs ``2 gamma - 1``: nothing where both images are equally visible.
+        """
+        count = len(self.images)
+        gamma = mix_coefficients(count, alpha, self.images.device)
+        partner = torch.randperm(count, device=self.images.device)
+        return Targets(
+            mix(self.images, partner, gamma),
+            mix(self.probs, partner, gamma),
+            self.centroids,
+            # A mixed cell keeps the share that its own image has, a background patch has no centroid to keep.
+            self.cell * (gamma if trust_centroids else 2 * gamma - 1),
+            mix(self.trust, partner, gamma),
+        )
+
+
+class Views:
+    """Makes weak views to guess from and strong views to learn from.
+
+    Parameters
+    ----------
+    config : HydraMixConfig
+    """
+
+    def __init__(self, config: HydraMixConfig) -> None:
+        self.config = config
+        self._weak = AffineRange()
+        plain = config.variant == "cnn"
+        self._strong = AffineRange() if plain else AffineRange(scale=config.scale, stretch=config.stretch)
+        self._colour = (
+            ColourRange()
+            if plain
+            else ColourRange(config.stain, config.contrast, config.brightness, config.blur)
+        )
+
+    def labelled(self, bank: PatchBank, chosen: torch.Tensor, classes: int) -> Targets:
+        """One view of each chosen labelled patch, its targets moved along."""
+        config = self.config
+        kind = bank.classes[chosen]
+        is_cell = (kind > 0).float()
+        shift = torch.where(kind > 0, config.jitter, config.background_jitter)
+        images, matrix = self._view(to_unit(bank.patches[chosen]), shift, strong=True)
+        centroids, inside = self._to_window(bank.centroids[chosen], matrix)
+        probs = F.one_hot(kind, classes).to(images.dtype)
+        return Targets(images, probs, centroids, is_cell * inside, torch.ones_like(is_cell))
+
+    def weak(self, source: torch.Tensor) -> list[View]:
+        """K views to guess from: flips, rotations and a small shift."""
+        config = self.config
+        limit = config.background_jitter if config.strong_views else config.jitter
+        shift = torch.full((len(source),), limit, device=source.device)
+        return [self._view(source, shift, strong=not config.strong_views) for _ in range(config.views)]
+
+    def unlabelled(
+        self,
+        source: torch.Tensor,
+        weak: list[View],
+        probs: torch.Tensor,
+        sharp: torch.Tensor,
+        centroid: torch.Tensor,
+        trust: torch.Tensor,
+    ) -> Targets:
+        """Make views to learn the guesses from: strong ones, or those that were guessed from.
+
+        Parameters
+        ----------
+        source : Tensor, shape (M, 3, S, S)
+        weak : list of (images, matrix)
+        probs, sharp : Tensor, shape (M, C)
+            Guess before and after sharpening.
+        centroid : Tensor, shape (M, 2)
+            (row, col) in pixels of the source.
+        trust : Tensor, shape (M,)
+
+        Returns
+        -------
+        Targets
+            Of M times as many images as there are views.
+        """
+        config = self.config
+        views = weak
+        if config.strong_views:
+            low, high = config.background_jitter, config.jitter
+            shift = torch.where(probs.argmax(1) > 0, high, low)
+            views = [self._view(source, shift, strong=True) for _ in range(config.strong_views)]
+        parts = []
+        for images, matrix in views:
+            centroids, inside = self._to_window(centroid, matrix)
+            parts.append(Targets(images, sharp, centroids, (1.0 - sharp[:, 0]) * inside, trust))
+        result = parts[0]
+        for part in parts[1:]:
+            result = result + part
+        return result
+
+    def crop(self, source: torch.Tensor) -> torch.Tensor:
+        """Middle of each patch, not augmented."""
+        start = (source.shape[-1] - self.config.window) // 2
+        stop = start + self.config.window
+        return source[..., start:stop, start:stop]
+
+    def crop_matrix(self, source: torch.Tensor) -> torch.Tensor:
+        """Affine of `crop`."""
+        return centre_crop(len(source), source.shape[-1], self.config.window, source.device)
+
+    def to_source(self, centroids: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        """Predicted centroids (N, 2) in units of the window to pixels of the source patch."""
+        return move_points(centroids * self.config.window - 0.5, torch.linalg.inv(matrix))
+
+    def _to_window(self, points: torch.Tensor, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Points in pixels of the source to units of the window, and 1 where they lie inside it."""
+        moved = (move_points(points, matrix) + 0.5) / self.config.window
+        return moved, ((moved > 0) & (moved < 1)).all(1).to(moved.dtype)
+
+    def _view(self, source: torch.Tensor, shift: torch.Tensor, strong: bool) -> View:
+        limits = self._strong if strong else self._weak
+        size = self.config.window
+        matrix = random_affine(len(source), source.shape[-1], size, limits, shift)
+        images = warp(source, matrix, size)
+        return (jitter_colour(images, self._colour) if strong else images), matrix
+
+
+class ClassDraw:
+    """Draws labelled samples on the device, all alike or every class equally often.
+
+    Parameters
+    ----------
+    bank : PatchBank
+    classes : int
+    balanced : bool
+    """
+
+    def __init__(self, bank: PatchBank, classes: int, balanced: bool) -> None:
+        self._bank = bank
+        self._count = bank.n_labelled
+        self._present: torch.Tensor | None = None
+        if balanced:
+            counts = torch.bincount(bank.classes, minlength=classes)
+            self._order = torch.argsort(bank.classes, stable=True)
+            self._first = torch.cumsum(counts, 0) - counts
+            self._counts = counts
+            self._present = torch.nonzero(counts)[:, 0]
+
+    def is_of(self, bank: PatchBank) -> bool:
+        """Whether it draws from this very bank."""
+        return self._bank is bank
+
+    def __call__(self, count: int) -> torch.Tensor:
+        """Draw indices (count,) of labelled patches, with replacement."""
+        device = self._bank.classes.device
+        if self._present is None:
+            return torch.randint(0, self._count, (count,), device=device)
+        # As evenly as the batch allows: a random start, then class after class.
+        turn = torch.arange(count, device=device) + torch.randint(0, len(self._present), (1,), device=device)
+        kind = self._present[turn % len(self._present)]
+        within = (torch.rand(count, device=device) * self._counts[kind]).long()
+        return self._order[self._first[kind] + within]

@@ -1,0 +1,106 @@
+"""HydraMix-Net's network: one trunk, a head for the class and one for each coordinate of the centroid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from napari_mtssl.nets.heads import CentroidHead, ClassificationHead
+from napari_mtssl.nets.wide_resnet import WideResNet
+
+
+class HydraNet(nn.Module):
+    """Wide ResNet with three heads, for patches and, with the same weights, for whole images.
+
+    Parameters
+    ----------
+    trunk : WideResNet
+    classes : int
+    window : int
+        Side of a patch in pixels, a multiple of the trunk's stride.
+    squeeze : int, optional
+        See `CentroidHead`.
+    hidden : int
+        Width of the first dense layer of the centroid heads; the second has 32.
+
+    Attributes
+    ----------
+    halo : int
+        Pixels around an image that `forward` needs for one output every stride over the whole of it.
+    mean, std : Tensor, shape (1, 3, 1, 1)
+        Of the channels; set once by `normalise_with`.
+
+    References
+    ----------
+    .. [1] Bashir et al., HydraMix-Net, 2020, Fig. 1 and supplement 8.1.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    fitted: torch.Tensor
+
+    def __init__(
+        self, trunk: WideResNet, classes: int, window: int, squeeze: int | None = None, hidden: int = 128
+    ) -> None:
+        super().__init__()
+        side = trunk.output_size(window)
+        if side < 1 or window % trunk.stride:
+            raise ValueError(
+                f"A window of {window} pixels does not suit this network: take a multiple of {trunk.stride}"
+                + (f" of at least {trunk.receptive_field}." if trunk.padding == "valid" else ".")
+            )
+        self.window, self.stride = window, trunk.stride
+        self.trunk = trunk
+        self.kind = ClassificationHead(trunk.channels, classes, side)
+        self.row = CentroidHead(trunk.channels, side, (hidden, 32), squeeze)
+        self.col = CentroidHead(trunk.channels, side, (hidden, 32), squeeze)
+        # Padded trunks: outputs this near to the tile's edge saw its padding, and are cut off.
+        self.margin = 0 if trunk.padding == "valid" else -(-(trunk.receptive_field // 2) // trunk.stride)
+        self.halo = (window - trunk.stride) // 2 + self.margin * trunk.stride
+        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((1, 3, 1, 1), 0.25))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @torch.no_grad()
+    def normalise_with(self, images: torch.Tensor) -> None:
+        """Take the channels' mean and standard deviation from images (N, 3, H, W) in [0, 1]."""
+        self.mean.copy_(images.mean((0, 2, 3), keepdim=True))
+        self.std.copy_(images.std((0, 2, 3), keepdim=True).clamp_min(1e-3))
+        self.fitted.fill_(True)
+
+    def forward(self, images: torch.Tensor, dense: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Classify patches, or every place of an image.
+
+        Parameters
+        ----------
+        images : Tensor, shape (N, 3, H, W), values in [0, 1]
+            Patches of side `window`, or with `dense` an image with `halo` pixels around it.
+        dense : bool
+
+        Returns
+        -------
+        logits : Tensor, shape (N, classes, h, w)
+        centroids : Tensor, shape (N, 2, h, w)
+            (row, col) in units of the window, (0, 0) its corner.
+        """
+        normal = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features = self.trunk(normal)
+        if dense and self.margin:
+            features = features[..., self.margin : -self.margin, self.margin : -self.margin]
+        return self.kind(features), torch.cat([self.row(features), self.col(features)], dim=1)
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Within this context BatchNorm in training mode does not remember the batch's statistics."""
+    layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
