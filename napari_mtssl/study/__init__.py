@@ -1,5 +1,6 @@
 """What people said about which images, and where it is kept. Knows neither torch nor Qt nor napari."""
 
+from napari_mtssl.study.merge import ImportReport
 from napari_mtssl.study.records import (
     BACKGROUND,
     CELL_COLUMNS,
@@ -19,6 +20,7 @@ __all__ = [
     "CellClass",
     "ImageProblem",
     "ImageRecord",
+    "ImportReport",
     "Run",
     "Study",
     "StudyError",

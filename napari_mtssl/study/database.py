@@ -253,7 +253,9 @@ def _check(file: Path) -> None:
                 )
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
-        raise _explain(error, file) from error
+        if _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+            raise _explain(error, file) from error
+        raise _damaged(file, str(error)) from error
     if verdict != "ok":
         raise _damaged(file, verdict.replace("\n", " "))
 

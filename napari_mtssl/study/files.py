@@ -76,6 +76,22 @@ def stamp(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, with or without byte-order mark.
+
+    Raises
+    ------
+    StudyError
+        If it is not there, or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path.name} is no text in UTF-8; save it so.") from error
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror}.") from error
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[str]]:
     """Open a text file for writing that replaces `path` only when the block has ended well.

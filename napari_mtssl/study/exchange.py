@@ -1,0 +1,284 @@
+"""Labels from and to other programs: tables, QuPath, napari's layers, label images.
+
+Every import is one edit, never brings in a cell twice, and returns an `ImportReport`. Every export replaces
+its file whole or leaves it as it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_mtssl.study.files import read_text, written_whole
+from napari_mtssl.study.geojson import export_geojson, import_geojson
+from napari_mtssl.study.merge import ImportReport, merge_cells
+from napari_mtssl.study.records import Source, StudyError
+from napari_mtssl.study.study import Study
+
+__all__ = [
+    "CSV_COLUMNS",
+    "ImportReport",
+    "export_csv",
+    "export_geojson",
+    "import_csv",
+    "import_geojson",
+    "import_labels",
+    "import_points",
+    "labels_to_frame",
+    "merge_cells",
+    "points_to_frame",
+]
+
+CSV_COLUMNS = ["image", "row", "col", "class"]
+_DETAILS = ["source", "status", "confidence"]
+
+
+def import_csv(study: Study, path: Path | str) -> ImportReport:
+    """Import cells from a table with columns ``image,row,col,class``.
+
+    Parameters
+    ----------
+    study : Study
+    path : path
+        Text in UTF-8; commas, semicolons or tabs between the columns. `image` is the name of an image of the
+        study, with or without suffix, or its path. Columns ``source, status, confidence`` are taken if
+        present, others ignored.
+
+    Raises
+    ------
+    StudyError
+        If a column is missing, an image unknown, a number unreadable, or there are no rows. Then nothing was
+        imported.
+    """
+    path = Path(path)
+    table = _read_table(path)
+    missing = [c for c in CSV_COLUMNS if c not in table]
+    if missing:
+        raise StudyError(
+            f"{path.name} needs the columns {','.join(CSV_COLUMNS)}; {', '.join(missing)} is missing "
+            f"(it has: {', '.join(map(str, table.columns)) or 'none'})."
+        )
+    if table.empty:
+        raise StudyError(f"{path.name} has no cells: there is nothing below its first line.")
+    blank = table[CSV_COLUMNS].isna() | (table[CSV_COLUMNS] == "")
+    if blank.any(axis=None):
+        row, column = np.argwhere(blank.to_numpy())[0]
+        raise StudyError(f"{path.name}, line {row + 2}: the column {CSV_COLUMNS[column]} is empty.")
+    frame = table[["row", "col", "class", *(c for c in _DETAILS if c in table)]].copy()
+    for column in ("row", "col", "confidence"):
+        if column in frame:
+            frame[column] = _floats(table[column], path)
+    frame["image_id"] = table["image"].map({n: study.find_image(n).id for n in table["image"].unique()})
+    return merge_cells(study, frame, f"Imported {path.name}")
+
+
+def export_csv(study: Study, path: Path | str, *, details: bool = False) -> int:
+    """Export all cells as a table with columns ``image,row,col,class``.
+
+    Parameters
+    ----------
+    study : Study
+    path : path
+    details : bool
+        Also write ``source, status, confidence, annotator, time``.
+
+    Returns
+    -------
+    int
+        How many cells were written.
+
+    Raises
+    ------
+    StudyError
+        If the file cannot be written.
+    """
+    images = study.images()
+    often = Counter(image.name for image in images)
+    names = {image.id: image.name if often[image.name] == 1 else str(image.path) for image in images}
+    cells = study.cells()
+    cells.insert(0, "image", cells["image_id"].map(names))
+    columns = CSV_COLUMNS + ([*_DETAILS, "annotator", "time"] if details else [])
+    with written_whole(Path(path)) as stream:
+        cells[columns].to_csv(stream, index=False, lineterminator="\n")
+    return len(cells)
+
+
+def import_labels(
+    study: Study,
+    labels: np.ndarray | Path | str,
+    image_id: int,
+    classes: str | Mapping[int, str],
+    *,
+    source: Source = "human",
+) -> ImportReport:
+    """Import the centroids of a label image (StarDist, Cellpose, a brush).
+
+    Parameters
+    ----------
+    study : Study
+    labels : ndarray of int (height, width), or path
+        0 is no object, every other number one. A path to TIFF, PNG or ``.npy``.
+    image_id : int
+    classes : str or mapping of int to str
+        Class of all objects, or of each by its number.
+    source : {'human', 'model'}
+        Who drew the objects.
+
+    Raises
+    ------
+    StudyError
+        If these are no labels of that image, there are none, or one has no class.
+    """
+    image = study.image(image_id)
+    what = "a label image"
+    if isinstance(labels, str | Path):
+        what = Path(labels).name
+        labels = _read_labels(Path(labels))
+    if labels.shape != (image.height, image.width):
+        raise StudyError(
+            f"The labels of {what} have the shape {labels.shape}, but {image.name} has "
+            f"{image.height} rows and {image.width} columns."
+        )
+    frame = labels_to_frame(labels, classes).assign(image_id=image.id, source=source)
+    return merge_cells(study, frame, f"Imported {what}")
+
+
+def import_points(
+    study: Study, data: np.ndarray, image_id: int, classes: str | Sequence[str]
+) -> ImportReport:
+    """Import the points of a napari layer; see `points_to_frame`.
+
+    Raises
+    ------
+    StudyError
+        If data and classes do not fit together, or a point is outside the image.
+    """
+    frame = points_to_frame(data, classes)
+    if frame.empty:
+        raise StudyError("The layer has no points.")
+    return merge_cells(study, frame.assign(image_id=study.image(image_id).id), "Imported a layer of points")
+
+
+def points_to_frame(data: np.ndarray, classes: str | Sequence[str]) -> pd.DataFrame:
+    """Make a table of a napari layer's points.
+
+    Parameters
+    ----------
+    data : ndarray (N, D), D >= 2
+        Pixels; of more than two dimensions the last two are row and column.
+    classes : str or sequence of str
+        One class for all, or one for each (as ``layer.features["class"]``).
+
+    Returns
+    -------
+    DataFrame
+        Columns ``row, col, class``.
+
+    Raises
+    ------
+    StudyError
+        If data and classes do not fit together, or a point has no class.
+    """
+    data = np.asarray(data, dtype=np.float64)
+    if data.ndim != 2 or data.shape[1] < 2:
+        raise StudyError(f"Points are a table of rows and columns, not of shape {data.shape}.")
+    names = [classes] * len(data) if isinstance(classes, str) else list(classes)
+    if len(names) != len(data):
+        raise StudyError(f"There are {len(data)} points, but {len(names)} classes.")
+    without = sum(not isinstance(name, str) or not name for name in names)
+    if without:
+        raise StudyError(f"{without} of {len(names)} points have no class; give them one first.")
+    return pd.DataFrame({"row": data[:, -2], "col": data[:, -1], "class": pd.Series(names, dtype=str)})
+
+
+def labels_to_frame(labels: np.ndarray, classes: str | Mapping[int, str]) -> pd.DataFrame:
+    """Find the centroid of every object of a label image.
+
+    Parameters
+    ----------
+    labels : ndarray of int (height, width)
+    classes : str or mapping of int to str
+
+    Returns
+    -------
+    DataFrame
+        Columns ``row, col, class``, in the order of the labels.
+
+    Raises
+    ------
+    StudyError
+        If these are no labels, there are none, or one has no class.
+    """
+    from scipy import ndimage
+
+    if labels.ndim != 2 or labels.dtype == bool or not np.issubdtype(labels.dtype, np.integer):
+        raise StudyError(
+            f"Labels are a two-dimensional array of whole numbers, not {labels.ndim}-dimensional "
+            f"{labels.dtype}; "
+            "number the objects of a mask first (skimage.measure.label)."
+        )
+    numbers = np.unique(labels)
+    numbers = numbers[numbers != 0]
+    if len(numbers) == 0:
+        raise StudyError("The label image has no objects: it is 0 everywhere.")
+    # several times as fast as scikit-image's regionprops, which makes an object of each label
+    centres = np.array(ndimage.center_of_mass(np.ones(labels.shape, np.uint8), labels, numbers))
+    names: list[Any] = [classes] * len(numbers)
+    if not isinstance(classes, str):
+        names = [classes.get(number) for number in numbers.tolist()]
+        if None in names:
+            raise StudyError(f"The label {numbers[names.index(None)]} has no class.")
+    return pd.DataFrame({"row": centres[:, 0], "col": centres[:, 1], "class": pd.Series(names, dtype=str)})
+
+
+def _floats(column: pd.Series, path: Path) -> list[float]:
+    """Read numbers to the last bit; an empty one is NaN."""
+    out = []
+    for line, text in enumerate(column, start=2):
+        try:
+            out.append(float(text or "nan"))
+        except ValueError as error:
+            raise StudyError(
+                f"{path.name}, line {line}: '{text}' in the column {column.name} is no number."
+            ) from error
+    return out
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a table as text, so that nothing is rounded and a class may be called 'NA'."""
+    import io
+
+    text = read_text(path)
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    try:
+        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError as error:
+        raise StudyError(f"{path.name} is empty; it needs the columns {','.join(CSV_COLUMNS)}.") from error
+    except pd.errors.ParserError as error:
+        raise StudyError(f"{path.name} is no table: {str(error).strip()}.") from error
+    table.columns = table.columns.str.strip()
+    return table.apply(lambda column: column.str.strip())
+
+
+def _read_labels(path: Path) -> np.ndarray:
+    """Read a label image from a file."""
+    try:
+        if path.suffix.lower() == ".npy":
+            return np.load(path, allow_pickle=False)
+        if path.suffix.lower() in {".tif", ".tiff"}:
+            import tifffile
+
+            return np.squeeze(tifffile.imread(path))
+        import imageio.v3
+
+        return imageio.v3.imread(path)
+    except FileNotFoundError as error:
+        raise StudyError(f"There is no file {path}.") from error
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path.name} cannot be read as a label image: {error}.") from error
