@@ -1,0 +1,47 @@
+"""The active class, written on the canvas where the user looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_mtssl.gui.workspace import Workspace
+
+if TYPE_CHECKING:
+    import napari
+
+
+class ClassOverlay:
+    """Shows name and key of the active class in napari's text overlay; restores it at the end."""
+
+    def __init__(self, viewer: napari.viewer.Viewer, workspace: Workspace) -> None:
+        self._overlay = viewer.canvas.overlays.text
+        self._workspace = workspace
+        self._before = {
+            name: getattr(self._overlay, name)
+            for name in ("text", "visible", "color", "font_size", "box", "position")
+        }
+        self._signals = (
+            workspace.active_changed, workspace.study_changed, workspace.image_changed, workspace.classes_changed
+        )  # fmt: skip
+        for signal in self._signals:
+            signal.connect(self._show)
+
+    def _show(self) -> None:
+        found = next((c for c in self._workspace.classes() if c.name == self._workspace.active), None)
+        if found is None or self._workspace.image is None:
+            self._overlay.visible = False
+            return
+        key = f"  [{found.key}]" if found.key else ""
+        self._overlay.text = f"● {found.name}{key}"
+        self._overlay.color = found.colour
+        self._overlay.font_size = 13
+        self._overlay.box = True
+        self._overlay.position = "top_left"
+        self._overlay.visible = True
+
+    def close(self) -> None:
+        """Put back what was there."""
+        for signal in self._signals:
+            signal.disconnect(self._show)
+        for name, value in self._before.items():
+            setattr(self._overlay, name, value)

@@ -1,0 +1,396 @@
+"""The dock: four steps, one workspace, the plugin's layers. Composes the parts and connects them, nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+
+from napari_mtssl.engine.events import Event, Preview, PseudoLabels, Started
+from napari_mtssl.engine.options import TrainOptions
+from napari_mtssl.gui import worker
+from napari_mtssl.gui.annotations import Annotations
+from napari_mtssl.gui.class_overlay import ClassOverlay
+from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, StudyLayers
+from napari_mtssl.gui.notify import guarded, show_info, show_warning, told
+from napari_mtssl.gui.panels.label import LabelPanel
+from napari_mtssl.gui.panels.review import ReviewPanel
+from napari_mtssl.gui.panels.study import StudyPanel
+from napari_mtssl.gui.panels.train import TrainPanel
+from napari_mtssl.gui.preload import preload
+from napari_mtssl.gui.rows import Calmly
+from napari_mtssl.gui.shortcuts import Bindings, help_table
+from napari_mtssl.gui.status import StatusLine
+from napari_mtssl.gui.suggest import suggest
+from napari_mtssl.gui.training import Runner
+from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+
+if TYPE_CHECKING:
+    import napari
+
+PRELOAD_AFTER = 1500  # ms: the window is drawn and the user reads it
+LOOK_EVERY = 500  # ms: where the user looks, and whether the study is still there
+REMOVED = {
+    LABELS: "Your labels are safe in the study.",
+    PREDICTIONS: "The predictions are kept in the study.",
+    PSEUDO: "The pseudo-labels will not be shown.",
+    "image": "The image is still part of the study.",
+}
+
+
+class Dock(QWidget):
+    """Semi-supervised labelling of cells in four steps.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+    options : TrainOptions, optional
+        Rhythm of training.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer, options: TrainOptions | None = None) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.workspace = Workspace()
+        self.runner = Runner(options, self)
+        self.layers = StudyLayers(napari_viewer, self.workspace)
+        self.annotations = Annotations(self.layers, self.workspace)
+        self.overlay = ClassOverlay(napari_viewer, self.workspace)
+        self.bindings = Bindings(self._actions())
+        self._closed = False
+        self._watched: QWidget | None = None
+        self._maps: list[tuple[tuple[int, int, int, int], np.ndarray, int]] = []
+        self._pseudo: Any = None
+        self._build()
+        self._connect()
+        self._adopt_existing()
+
+    def _build(self) -> None:
+        self.study_panel = StudyPanel(self.viewer, self.workspace)
+        self.label_panel = LabelPanel(self.workspace, self.go_to_suggestion)
+        self.train_panel = TrainPanel(self.workspace, self.runner)
+        self.review_panel = ReviewPanel(self.workspace)
+        self.train_panel.viewport = self._seen
+        self.tabs = QTabWidget()
+        for title, panel in (
+            ("1 Study", self.study_panel),
+            ("2 Label", self.label_panel),
+            ("3 Train", self.train_panel),
+            ("4 Review", self.review_panel),
+        ):
+            area = QScrollArea()
+            area.setWidgetResizable(True)
+            area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+            area.setFrameShape(QScrollArea.Shape.NoFrame)
+            area.setWidget(panel)
+            self.tabs.addTab(area, title)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.addWidget(self.tabs)
+        layout.addWidget(StatusLine(self.workspace, self.runner))
+        self.setMinimumWidth(370)
+
+    def _connect(self) -> None:
+        workspace = self.workspace
+        workspace.image_changed.connect(self._image_changed)
+        workspace.study_changed.connect(self._study_changed)
+        workspace.classes_changed.connect(self.layers.recolour)
+        workspace.predictions_changed.connect(self._predictions_changed)
+        workspace.went.connect(self.layers.look_at)
+        self.runner.event.connect(self._on_event)
+        self.runner.event.connect(self.review_panel.on_event)
+        self.label_panel.click_mode.connect(self.set_click_mode)
+        self.label_panel.show_layers.connect(self.show_layers)
+        self.label_panel.import_layer.connect(self.import_layer)
+        self.label_panel.show_keys.connect(self.show_keys)
+        self.review_panel.add_missed.connect(self.add_missed)
+        self.review_panel.focused.connect(self._focused)
+        self.viewer.layers.events.removed.connect(self._layer_removed)
+        self.viewer.layers.events.inserted.connect(self._layer_inserted)
+        self._refill = Calmly(self._show_predictions, 200, self)
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._look)
+        self._timer.start(LOOK_EVERY)
+        self._preload_timer = QTimer(self)
+        self._preload_timer.setSingleShot(True)
+        self._preload_timer.timeout.connect(self._preload)
+        self._preload_timer.start(PRELOAD_AFTER)
+        self._adopt_timer = QTimer(self)
+        self._adopt_timer.setSingleShot(True)
+        self._adopt_timer.timeout.connect(self._adopt_existing)
+
+    # -- study and image -----------------------------------------------------------------------------------
+
+    def open_study(self, path: Path) -> None:
+        """Open a study, as the Open button does; a mistake ends in a message."""
+        with told():
+            self.study_panel.open_path(Path(path))
+            self.tabs.setCurrentIndex(1 if self.workspace.image is not None else 0)
+
+    def _study_changed(self) -> None:
+        if self._closed:
+            return
+        if self.runner.busy:
+            self.runner.stop()
+        if self.workspace.study is None:
+            self.annotations.detach()
+            self.bindings.release()
+            self.layers.remove_all()
+        elif self.workspace.image is None:
+            self.tabs.setCurrentIndex(0)
+
+    def _image_changed(self) -> None:
+        self.show_layers()
+        self._maps.clear()
+        self._look()
+
+    @guarded
+    def show_layers(self) -> None:
+        """Make the layers that are missing, and fill all from the study."""
+        if self.workspace.image is None:
+            self.bindings.release()
+            self.annotations.detach()
+            self.layers.remove_all()
+            return
+        self.bindings.release()
+        self.layers.show_image()
+        self.bindings.bind(self.layers.points[LABELS], "labels")
+        self.bindings.bind(self.layers.points[PREDICTIONS], "predictions")
+        self.annotations.attach()
+        self._show_predictions()
+
+    def _layer_removed(self, event: Any) -> None:
+        if self.layers.is_busy or self._closed:
+            return
+        kind = self.layers.forget(event.value)
+        if kind == LABELS:
+            self.annotations.detach()
+        if kind in REMOVED:
+            self.bindings.release(event.value)
+            show_info(f"{REMOVED[kind]} 'Show layers' (step 2) brings the layer back.")
+
+    def _layer_inserted(self, event: Any) -> None:
+        if not self.layers.is_busy and not self._closed and "mtssl_image" in event.value.metadata:
+            # Later: other listeners (the canvas) have not heard of this layer yet.
+            self._adopt_timer.start(0)
+
+    def _adopt_existing(self) -> None:
+        for layer in list(self.viewer.layers):
+            self._adopt(layer)
+
+    def _adopt(self, layer: Any) -> None:
+        """Open the study that a layer (a sample, a dropped study) says it belongs to."""
+        key = layer.metadata.get("mtssl_image")
+        if key is None or (self.workspace.study is not None and str(self.workspace.study.path) == key[0]):
+            return
+        with told():
+            self.study_panel.open_path(Path(key[0]))
+            if self.workspace.image is None or self.workspace.image.id != key[1]:
+                self.workspace.select_image(key[1])
+            self.tabs.setCurrentIndex(1)
+
+    def _look(self) -> None:
+        """Tell the training what the user sees; notice when the study's folder is gone."""
+        if self.workspace.study is not None and not self.workspace.on_disk:
+            self._study_is_gone()
+        elif self.runner.busy:
+            self.runner.look(self._seen())
+
+    def _seen(self) -> Any:
+        image, box = self.workspace.image, self.layers.viewport()
+        return (image.id, box) if image is not None and box is not None else None
+
+    def _study_is_gone(self) -> None:
+        name = self.workspace.study.path
+        self.runner.stop()
+        with self.layers.busy():
+            self.bindings.release()
+            self.annotations.detach()
+            if (labels := self.layers.points.pop(LABELS, None)) is not None:
+                labels.name = "Labels of a study that is gone"
+        self.workspace.close()
+        show_warning(
+            f"The study's folder {name} is gone: it was moved or deleted. Put it back and open it again; the labels "
+            "of this image stay in the viewer and can be saved with File > Save Selected Layers."
+        )
+
+    # -- predictions ---------------------------------------------------------------------------------------
+
+    def _on_event(self, event: Event) -> None:
+        image = self.workspace.image
+        if image is None:
+            return
+        if isinstance(event, Started):
+            self._pseudo = None
+        elif isinstance(event, Preview) and event.image_id == image.id:
+            if "uncertainty" in event.maps:
+                self._maps.append((event.box, event.maps["uncertainty"], event.stride))
+            self.workspace.show_predictions(event.box, event.frame)
+        elif isinstance(event, PseudoLabels):
+            self._pseudo = event.frame
+            self._refill()
+
+    def _predictions_changed(self) -> None:
+        self._refill()
+
+    @guarded
+    def _show_predictions(self) -> None:
+        if self.workspace.image is None:
+            return
+        self.layers.fill(PREDICTIONS, self.workspace.predictions.frame)
+        maps, self._maps = self._maps, []
+        for box, values, stride in maps:
+            self.layers.fill_uncertainty(box, values, stride)
+        if self._pseudo is not None:
+            frame, self._pseudo = self._pseudo, None
+            self.layers.fill(PSEUDO, frame[frame["image_id"] == self.workspace.image.id])
+
+    def _focused(self, row: float, col: float) -> None:
+        self.layers.look_at(row, col)
+        self.layers.highlight(row, col)
+
+    # -- keys and modes ------------------------------------------------------------------------------------
+
+    def _actions(self) -> dict[str, Any]:
+        return {
+            "digit": self._digit,
+            "undo": lambda: self.label_panel.undo(),
+            "redo": lambda: self.label_panel.redo(),
+            "delete": self._delete,
+            "no_paste": lambda: show_info("Labels cannot be pasted: click the cells instead."),
+            "suggest": lambda: self.label_panel.next_place(),
+            "next_image": lambda: self.label_panel.step_image(1),
+            "previous_image": lambda: self.label_panel.step_image(-1),
+            "accept": lambda: self.review_panel.accept(),
+            "reject": lambda: self.review_panel.reject(),
+            "next_prediction": lambda: self.review_panel.step(1),
+            "previous_prediction": lambda: self.review_panel.step(-1),
+            "add_missed": lambda: self.add_missed(),
+        }
+
+    @guarded
+    def _digit(self, key: str, scope: str) -> None:
+        name = self.workspace.class_of_key(key)
+        if name is None:
+            raise WorkspaceError(f"No class has the key {key}: give one in step 2.")
+        if scope == "predictions":
+            self.review_panel.correct(name)
+            return
+        layer = self.layers.points.get(LABELS)
+        if layer is not None and layer.mode == "select" and layer.selected_data:
+            self.workspace.set_class(self.annotations.selected(), name)
+        else:
+            self.workspace.set_active(name)
+
+    def _delete(self) -> None:
+        layer = self.layers.points.get(LABELS)
+        if layer is not None:
+            layer.remove_selected()
+
+    def set_click_mode(self, clicking: bool) -> None:
+        """Make the annotation layer active, to click cells or to select labels."""
+        if LABELS not in self.layers.points:
+            self.show_layers()
+        if LABELS in self.layers.points:
+            layer = self.layers.points[LABELS]
+            self.viewer.layers.selection.active = layer
+            layer.mode = "add" if clicking else "select"
+
+    def add_missed(self) -> None:
+        """Let the user click cells that the network did not find."""
+        self.set_click_mode(True)
+        show_info(f"Click the missed cells: they become {self.workspace.active}.")
+
+    def show_keys(self) -> None:
+        """Show all keys."""
+        box = QMessageBox(self)
+        box.setWindowTitle("Keys")
+        box.setText(help_table())
+        box.open()
+
+    @guarded
+    def go_to_suggestion(self) -> None:
+        """Go to the place where a label teaches most."""
+        workspace = self.workspace
+        place = suggest(workspace.pixels, workspace.labelled_places(), workspace.pending(), workspace.seen)
+        if place is None:
+            show_info("There is no other place to suggest in this image.")
+            return
+        workspace.seen.append((place.row, place.col))
+        workspace.went.emit(place.row, place.col)
+        show_info(f"Look here: {place.reason}.")
+
+    @guarded
+    def import_layer(self) -> None:
+        """Take the points, or the objects of a Labels layer, that the user selected in napari as labels."""
+        from napari_mtssl.gui.importing import import_layer
+
+        text = import_layer(self.workspace, self.viewer.layers.selection.active)
+        self.workspace.classes_edited()
+        show_info(text)
+
+    # -- beginning and end ---------------------------------------------------------------------------------
+
+    def _preload(self) -> None:
+        if not self._closed:
+            worker.start(preload, on_event=self._loaded, on_end=self._preloaded, ask_to_end=_nothing)
+
+    def _loaded(self, what: Any) -> None:
+        if isinstance(what, worker.Broken):
+            show_warning(f"The network library could not be loaded. {what.reason}")
+
+    def _preloaded(self) -> None:
+        if not self._closed:
+            self.train_panel.library_ready()
+
+    def event(self, event: QEvent) -> bool:
+        """Notice being put into a window and being taken out of it (the dock's close button)."""
+        if event.type() == QEvent.Type.ParentChange and not getattr(self, "_closed", True):
+            window = self.window()
+            if self.parent() is None and self._watched is not None:
+                self.shutdown(window_closes=False)
+            elif window is not self._watched and window is not self:
+                if self._watched is not None:
+                    self._watched.removeEventFilter(self)
+                self._watched = window
+                window.installEventFilter(self)
+        return super().event(event)
+
+    def eventFilter(self, watched: Any, event: QEvent) -> bool:
+        """Notice that napari's window closes.
+
+        A person who closes it may be asked and say no, and only then is it hidden; a program is not asked.
+        """
+        if event.type() in (QEvent.Type.Close, QEvent.Type.Hide) and not event.spontaneous():
+            self.shutdown(window_closes=True)
+        return super().eventFilter(watched, event)
+
+    def shutdown(self, *, window_closes: bool) -> None:
+        """Stop what runs, close the study, and leave no key, timer or connection behind."""
+        if self._closed:
+            return
+        self._closed = True
+        self._timer.stop()
+        self._preload_timer.stop()
+        self._adopt_timer.stop()
+        self._refill.stop()
+        self.review_panel.reload.stop()
+        was_training = self.runner.busy
+        self.runner.close()
+        self.viewer.layers.events.removed.disconnect(self._layer_removed)
+        self.viewer.layers.events.inserted.disconnect(self._layer_inserted)
+        self.bindings.release()
+        self.annotations.close()
+        self.overlay.close()
+        if not window_closes:
+            self.layers.remove_all(image=False)
+        self.workspace.close()
+        if was_training:
+            show_info("Training was stopped; what was learnt is kept in the study.")
+
+
+def _nothing() -> None:
+    """Loading a library cannot be interrupted; it takes seconds."""

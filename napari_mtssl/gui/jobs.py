@@ -1,0 +1,192 @@
+"""What runs in the threads: training, rounds of live training, and prediction of whole images. Knows no Qt.
+
+Every job is an object whose `events` is iterated in its thread and whose `control` asks it to pause or end. New
+predictions are written to the study here, through a connection of this thread, so that the window never waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_mtssl.engine.control import Control
+from napari_mtssl.engine.events import Event, Finished, Preview
+
+if TYPE_CHECKING:
+    from napari_mtssl.engine.options import TrainOptions
+    from napari_mtssl.study import Study
+
+LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Waiting(Event):
+    """Live training is up to date and waits for new or corrected labels."""
+
+    kind = "waiting"
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What the Train panel asks for.
+
+    Attributes
+    ----------
+    study_path : Path
+    method, preset, device : str
+    overrides : mapping
+        Settings that differ from the preset's.
+    resume : str or None
+        Name of the run to go on with; None for a new network.
+    steps : int
+        Steps to do now, on top of those a resumed run has done.
+    live : bool
+        Go on whenever labels change, until stopped; otherwise update once and predict the image.
+    """
+
+    study_path: Path
+    method: str = "hydramix"
+    preset: str = "robust"
+    device: str = "auto"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    resume: str | None = None
+    steps: int = 1500
+    live: bool = True
+
+
+class TrainJob:
+    """Train; when done predict the image on screen; in live mode go on when labels change."""
+
+    def __init__(self, request: TrainRequest, options: TrainOptions) -> None:
+        self.request = request
+        self.options = options
+        self.control = Control()
+
+    def events(self) -> Iterator[Event]:
+        """Iterate in the thread; ends after `Finished` or `Failed`, in live mode when stopped."""
+        from napari_mtssl.study import Study
+
+        request, resume, steps = self.request, self.request.resume, self.request.steps
+        with Study.open(request.study_path) as study:
+            if resume is not None:
+                steps += done_steps(study, resume)
+            while True:
+                ended: Event | None = None
+                for event in self._round(study, resume, steps):
+                    ended = event
+                    yield event
+                if not isinstance(ended, Finished) or ended.stopped or self.control.stopped:
+                    return
+                known = study.change_counter()
+                yield from self._predict(study, ended.run_dir, ended.step)
+                if not request.live:
+                    return
+                yield Waiting(ended.step)
+                while study.change_counter() == known:
+                    if self.control.stopped:
+                        return
+                    time.sleep(LOOK_SECONDS)
+                # A round of what is new is shorter than the first: the network knows most of it already.
+                resume, steps = ended.run_dir.name, ended.step + max(request.steps // 3, 1)
+
+    def _round(self, study: Study, resume: str | None, steps: int) -> Iterator[Event]:
+        from napari_mtssl.engine.session import TrainingSession
+
+        request = self.request
+        session = TrainingSession(
+            request.study_path,
+            request.method,
+            request.preset,
+            request.device,
+            {"steps": steps} if resume is not None else {**request.overrides, "steps": steps},
+            resume=resume,
+            options=self.options,
+            control=self.control,
+        )
+        with closing(session.events()) as events:
+            for event in events:
+                if isinstance(event, Preview):
+                    keep(study, session.run_dir.name, event)
+                yield event
+
+    def _predict(self, study: Study, run_dir: Path, step: int) -> Iterator[Event]:
+        """Predict the image on screen with what was just learnt."""
+        if self.control.viewport is not None:
+            image_id, view = self.control.viewport
+            what = Target(run_dir.name, image_id, view, self.request.device, self.options.threads)
+            yield from predict(study, what, self.control, step)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to predict, and with what.
+
+    Attributes
+    ----------
+    run : str
+    image_id : int
+    view : tuple or None
+        ``(row0, col0, row1, col1)`` that the user sees.
+    device : str
+    threads : int or None
+    """
+
+    run: str
+    image_id: int
+    view: tuple[int, int, int, int] | None
+    device: str = "auto"
+    threads: int | None = None
+
+
+class PredictJob:
+    """Predict one image with an existing run, the visible part first."""
+
+    def __init__(self, study_path: Path, target: Target) -> None:
+        self.study_path, self.target = study_path, target
+        self.control = Control()
+
+    def events(self) -> Iterator[Event]:
+        """Iterate in the thread: one `Preview` for each tile."""
+        from napari_mtssl.study import Study
+
+        with Study.open(self.study_path) as study:
+            yield from predict(study, self.target, self.control, 0)
+
+
+def predict(study: Study, target: Target, control: Control, step: int) -> Iterator[Event]:
+    """Predict an image tile by tile, until `control` is stopped; every tile is in the study before it is yielded."""
+    from napari_mtssl.engine.checkpoint import load_method
+    from napari_mtssl.engine.dense import predict_image
+    from napari_mtssl.engine.devices import training_threads
+    from napari_mtssl.images import ImagePool
+
+    image = ImagePool()(study.image(target.image_id))
+    with training_threads(target.threads):
+        method = load_method(study.run(target.run).path, device=target.device)
+        tile = 512 if method.device.type == "cuda" else 256
+        tiles = predict_image(method, image, view=target.view, tile=tile, cancelled=lambda: control.stopped)
+        for tile in tiles:
+            where, told = (target.image_id, tile.box), (tile.stride, tile.done, tile.total)
+            event = Preview(step, *where, tile.frame, tile.pictures, *told)
+            keep(study, target.run, event)
+            yield event
+
+
+def keep(study: Study, run: str, event: Preview) -> None:
+    """Write a predicted tile to the study.
+
+    The box is shifted by half a pixel: pixel r covers [r - 0.5, r + 0.5), and a cell belongs to the tile of its pixel.
+    """
+    box = tuple(edge - 0.5 for edge in event.box)
+    study.set_predictions(event.image_id, run, event.frame, box=box)
+
+
+def done_steps(study: Study, run: str) -> int:
+    """Steps that a run has done."""
+    from napari_mtssl.engine import checkpoint
+
+    return checkpoint.load(checkpoint.find(study.run(run).path, "last")).step

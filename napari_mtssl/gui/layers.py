@@ -1,0 +1,280 @@
+"""The plugin's layers in the viewer: one of each kind, made when needed, never more.
+
+The annotation layer belongs to the user and shows the study; the others belong to the program and are replaced.
+All functions here run on the main thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from napari_mtssl.gui.workspace import RESERVED_COLOUR, Workspace
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Image, Layer, Points
+
+LABELS, PREDICTIONS, PSEUDO, UNCERTAINTY = "Labels", "Predictions", "Pseudo-labels", "Uncertainty"
+STYLES: dict[str, dict[str, Any]] = {
+    LABELS: {"size": 9, "symbol": "disc", "border_color": "white", "border_width": 0.15, "opacity": 0.9},
+    PREDICTIONS: {"size": 14, "symbol": "ring", "border_width": 0, "opacity": 0.95},
+    PSEUDO: {"size": 6, "symbol": "square", "border_width": 0, "opacity": 0.6, "visible": False},
+}
+FEATURES: dict[str, list[str]] = {
+    LABELS: ["class", "source"],
+    PREDICTIONS: ["class", "confidence", "uncertainty"],
+    PSEUDO: ["class", "confidence"],
+}
+
+
+class StudyLayers:
+    """Makes, finds, fills and removes the plugin's layers.
+
+    Attributes
+    ----------
+    image : Image or None
+    points : dict of str to Points
+        By kind; a kind is missing until it is made or after the user removed it.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, workspace: Workspace) -> None:
+        self.viewer = viewer
+        self.workspace = workspace
+        self.image: Image | None = None
+        self.uncertainty: Image | None = None
+        self.points: dict[str, Points] = {}
+        self._busy = False
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Mark what happens inside as done by the program, not by the user."""
+        before, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = before
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the program itself is adding or removing layers."""
+        return self._busy
+
+    # -- making and removing -------------------------------------------------------------------------------
+
+    def show_image(self) -> None:
+        """Show the workspace's image, under the points, in place of the one before."""
+        with self.busy():
+            self._remove(self.uncertainty)
+            self.uncertainty = None
+            record = self.workspace.image
+            found = self._find_image()
+            if self.image is not None and self.image != found:
+                self._remove(self.image)
+            self.image = None
+            if record is None:
+                return
+            self.image = found if found is not None else self._add_image()
+            for kind in (PSEUDO, PREDICTIONS, LABELS):
+                self.make(kind)
+            for layer in self.points.values():
+                layer.scale, layer.units = self._scale, self._units
+            self.viewer.reset_view()
+            self.viewer.layers.selection.active = self.points[LABELS]
+
+    def make(self, kind: str) -> Points:
+        """Return the points layer of a kind; add it if there is none."""
+        if kind in self.points:
+            return self.points[kind]
+        with self.busy():
+            frame = pd.DataFrame({name: np.zeros(0) for name in FEATURES[kind]})
+            layer = self.viewer.add_points(
+                np.zeros((0, 2)),
+                name=kind,
+                features=_features(frame, self._cycle),
+                face_color="class",
+                face_color_cycle=self._cycle,
+                scale=self._scale,
+                units=self._units,
+                metadata={"mtssl": kind},
+                **STYLES[kind],
+            )
+            layer.face_color_mode = "cycle"
+        self.points[kind] = layer
+        return layer
+
+    def forget(self, layer: Layer) -> str | None:
+        """Note that the user removed `layer`; return its kind if it was ours."""
+        for kind, ours in list(self.points.items()):
+            if ours == layer:
+                del self.points[kind]
+                return kind
+        if self.uncertainty is not None and self.uncertainty == layer:
+            self.uncertainty = None
+            return UNCERTAINTY
+        if self.image is not None and self.image == layer:
+            self.image = None
+            return "image"
+        return None
+
+    def remove_all(self, *, image: bool = True) -> None:
+        """Take the plugin's layers out of the viewer; what they show stays in the study."""
+        with self.busy():
+            for layer in (*self.points.values(), self.uncertainty, self.image if image else None):
+                self._remove(layer)
+        self.points, self.uncertainty, self.image = {}, None, None
+
+    def _remove(self, layer: Layer | None) -> None:
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
+
+    def _find_image(self) -> Image | None:
+        """An image layer that already shows the workspace's image (a sample, a dropped study)."""
+        for layer in self.viewer.layers:
+            if layer.metadata.get("mtssl_image") == self._image_key:
+                return layer
+        return None
+
+    def _add_image(self) -> Image:
+        pixels = self.workspace.pixels
+        levels = pixels.levels
+        layer = self.viewer.add_image(
+            levels if len(levels) > 1 else levels[0],
+            multiscale=len(levels) > 1,
+            rgb=pixels.channels == 3,
+            name=self.workspace.image.path.name,
+            scale=self._scale,
+            units=self._units,
+            metadata={"mtssl_image": self._image_key},
+        )
+        self.viewer.layers.move(self.viewer.layers.index(layer), 0)
+        return layer
+
+    # -- filling -------------------------------------------------------------------------------------------
+
+    def fill(self, kind: str, frame: pd.DataFrame) -> None:
+        """Show `frame` (``row, col, class, ...``) in the layer of a kind; nothing if the user removed it."""
+        layer = self.points.get(kind)
+        if layer is None:
+            return
+        with self.busy():
+            put(layer, frame[["row", "col"]].to_numpy(float), _features(frame[FEATURES[kind]], self._cycle))
+
+    def recolour(self) -> None:
+        """Take over added, renamed or recoloured classes."""
+        cycle = self._cycle
+        for layer in self.points.values():
+            with self.busy():
+                layer.face_color_cycle = cycle
+                layer.features = _features(layer.features, cycle)
+                layer.refresh_colors()
+
+    def fill_uncertainty(self, box: tuple[int, int, int, int], values: np.ndarray, stride: int) -> None:
+        """Write one tile of the uncertainty map, values in [0, 1], one every `stride` pixels from the box's corner."""
+        record = self.workspace.image
+        if record is None or self.image is None:
+            return
+        if self.uncertainty is None or self.uncertainty.metadata["stride"] != stride:
+            self._make_uncertainty(stride, (-(-record.height // stride), -(-record.width // stride)))
+        whole = self.uncertainty.data
+        row, col = box[0] // stride, box[1] // stride
+        part = values[: whole.shape[0] - row, : whole.shape[1] - col]
+        whole[row : row + part.shape[0], col : col + part.shape[1]] = part
+        if self.uncertainty.visible:
+            self.uncertainty.refresh(extent=False)
+
+    def _make_uncertainty(self, stride: int, shape: tuple[int, int]) -> None:
+        with self.busy():
+            self._remove(self.uncertainty)
+            active = self.viewer.layers.selection.active
+            self.uncertainty = self.viewer.add_image(
+                np.zeros(shape, np.float32),
+                name=UNCERTAINTY,
+                colormap="magma",
+                contrast_limits=(0, 1),
+                blending="additive",
+                opacity=0.6,
+                visible=False,
+                scale=[stride * s for s in self._scale],
+                translate=[(stride - 1) / 2 * s for s in self._scale],
+                units=self._units,
+                metadata={"mtssl": UNCERTAINTY, "stride": stride},
+            )
+            self.viewer.layers.move(self.viewer.layers.index(self.uncertainty), 1)
+            self.viewer.layers.selection.active = active
+
+    # -- where one looks -----------------------------------------------------------------------------------
+
+    def look_at(self, row: float, col: float) -> None:
+        """Centre the camera on a place and come close enough to judge a cell."""
+        if self.image is None:
+            return
+        self.viewer.camera.center = tuple(p * s for p, s in zip((row, col), self._scale, strict=True))
+        self.viewer.camera.zoom = max(self.viewer.camera.zoom, 3.0 / self._scale[0])
+
+    def highlight(self, row: float, col: float) -> None:
+        """Mark the prediction nearest to a place."""
+        layer = self.points.get(PREDICTIONS)
+        if layer is not None and len(layer.data):
+            nearest = int(np.hypot(*(layer.data - (row, col)).T).argmin())
+            layer.selected_data = {nearest}
+
+    def viewport(self) -> tuple[int, int, int, int] | None:
+        """The visible part of the image as ``(row0, col0, row1, col1)`` in level-0 pixels."""
+        record = self.workspace.image
+        if self.image is None or record is None:
+            return None
+        corners = np.asarray(self.image.corner_pixels, float)[:, :2]
+        if self.image.multiscale:
+            corners = corners * np.asarray(self.image.downsample_factors)[self.image.data_level][:2]
+        low = np.clip(corners[0], 0, None).astype(int)
+        high = np.minimum(corners[1] + 1, (record.height, record.width)).astype(int)
+        return (int(low[0]), int(low[1]), int(high[0]), int(high[1])) if (high > low).all() else None
+
+    # -- private -------------------------------------------------------------------------------------------
+
+    @property
+    def _image_key(self) -> tuple[str, int]:
+        return image_key(self.workspace.study.path, self.workspace.image.id)
+
+    @property
+    def _scale(self) -> tuple[float, float]:
+        return scale_of(self.workspace.image)[0]
+
+    @property
+    def _units(self) -> tuple[str, str]:
+        return scale_of(self.workspace.image)[1]
+
+    @property
+    def _cycle(self) -> Mapping[str, str]:
+        return self.workspace.colours() or {"": RESERVED_COLOUR}
+
+
+def image_key(study_path: Any, image_id: int) -> tuple[str, int]:
+    """What an image layer carries in its metadata so that the dock knows whose it is."""
+    return (str(study_path), image_id)
+
+
+def scale_of(record: Any) -> tuple[tuple[float, float], tuple[str, str]]:
+    """World units per pixel and their names: micrometres where the image knows its pixel size."""
+    size = record.pixel_size_um if record is not None else None
+    return ((size, size), ("um", "um")) if size else ((1.0, 1.0), ("pixel", "pixel"))
+
+
+def put(layer: Points, coordinates: np.ndarray, features: pd.DataFrame) -> None:
+    """Set data and features together, without telling listeners (who would take it for the user's edit)."""
+    with layer.events.data.blocker(), layer.events.features.blocker():
+        if layer.selected_data:
+            layer.selected_data = set()
+        layer.data = coordinates
+        layer.features = features
+
+
+def _features(frame: pd.DataFrame, cycle: Mapping[str, str]) -> pd.DataFrame:
+    """Features with `class` as a category, so that an absent class shifts no colour."""
+    frame = frame.reset_index(drop=True)
+    return frame.assign(**{"class": pd.Categorical(frame["class"].astype(object), categories=list(cycle))})

@@ -1,0 +1,355 @@
+"""Step 4: go through the predictions, settle them, see the scores, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtCore import QItemSelectionModel, Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QHeaderView,
+    QMenu,
+    QPushButton,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_mtssl.engine.events import Event, Finished, Validated
+from napari_mtssl.gui.notify import guarded, show_info
+from napari_mtssl.gui.panels.review_table import PredictionModel
+from napari_mtssl.gui.rows import Calmly, button, heading, note, row, swatch
+from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+
+EVERY_CLASS = "All classes"
+NO_SCORES = "No held-out scores yet: put an image with labels into 'Validate' (step 1), then train."
+
+
+class ReviewPanel(QWidget):
+    """The list of predictions with filters; accept, correct, reject; export.
+
+    Signals
+    -------
+    add_missed
+        The user wants to click cells that the network missed.
+    focused : float, float
+        The prediction in focus lies at this row and col.
+    """
+
+    add_missed = Signal()
+    focused = Signal(float, float)
+
+    def __init__(self, workspace: Workspace, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._workspace = workspace
+        self._own = False
+        self.model = PredictionModel(self)
+        self._build()
+        self.reload = Calmly(self._load, 500, self)
+        for signal in (workspace.predictions_changed, workspace.cells_changed, workspace.image_changed):
+            signal.connect(self._stale)
+        for signal in (workspace.study_changed, workspace.classes_changed):
+            signal.connect(self._classes_changed)
+        self._classes_changed()
+
+    def _build(self) -> None:
+        layout = QVBoxLayout(self)
+        self.progress = note()
+        layout.addWidget(self.progress)
+        self.only_class = QComboBox()
+        self.only_class.currentIndexChanged.connect(self._filter)
+        self.least, self.most = _share(0.0), _share(1.0)
+        for box in (self.least, self.most):
+            box.setToolTip("Confidence from, to")
+            box.valueChanged.connect(self._filter)
+        layout.addWidget(row(self.only_class, self.least, "to", self.most, None))
+        self.table = QTableView()
+        self.table.setModel(self.model)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setSortingEnabled(True)
+        self.table.sortByColumn(1, Qt.SortOrder.AscendingOrder)
+        self.table.verticalHeader().hide()
+        self.table.verticalHeader().setDefaultSectionSize(22)
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        self.table.horizontalHeader().setStretchLastSection(True)
+        for column, width in enumerate((110, 78, 82, 40)):
+            self.table.setColumnWidth(column, width)
+        self.table.setMinimumHeight(220)
+        self.table.selectionModel().currentRowChanged.connect(self._focus)
+        self.table.keyPressEvent = self._key  # the same keys as on the layers
+        layout.addWidget(self.table)
+
+        self.accept_button = button("✓ Accept", self.accept, "Y. It becomes a label; training learns from it")
+        self.class_button = QPushButton("Change class")
+        self.class_button.setToolTip("1 to 9. It becomes a label of another class")
+        self.class_button.setMenu(QMenu(self.class_button))
+        self.reject_button = button("✗ Reject", self.reject, "N. It becomes a background label")
+        layout.addWidget(row(self.accept_button, self.class_button, self.reject_button, None))
+        self.missed_button = button(
+            "+ Add missed",
+            self.add_missed.emit,
+            "M. Click cells the network did not find, with the active class",
+        )
+        self.accept_all_button = button(
+            "", self.accept_all, "Every prediction of the list above becomes a label; one Undo takes all back"
+        )
+        layout.addWidget(row(self.missed_button, self.accept_all_button, None))
+
+        layout.addWidget(heading("Held-out scores"))
+        self.scores = note(NO_SCORES)
+        layout.addWidget(self.scores)
+        layout.addWidget(heading("Export"))
+        self.with_predictions = QCheckBox("with predictions not reviewed yet")
+        self.with_predictions.setToolTip("Predictions go out as detections, labels as annotations")
+        layout.addWidget(self.with_predictions)
+        self.geojson_button = button(
+            "GeoJSON for QuPath …",
+            self.export_geojson,
+            "Cells of this image, with classes and colours: drop the file onto QuPath",
+        )
+        self.csv_button = button("CSV …", self.export_csv, "Labels of all images: image, row, col, class")
+        layout.addWidget(row(self.geojson_button, self.csv_button, None))
+        layout.addStretch()
+
+    # -- showing -------------------------------------------------------------------------------------------
+
+    def _stale(self) -> None:
+        if not self._own:
+            self.reload()
+
+    @guarded
+    def _load(self) -> None:
+        here = self.current()
+        study = self._workspace.study
+        pending = (
+            self._workspace.pending() if study is not None and self._workspace.image is not None else None
+        )
+        if pending is None:
+            pending = self._workspace.predictions.frame
+        self.model.set_frame(pending, self._workspace.colours())
+        if here is not None:
+            self._select(self.model.position_near(*here), move=False)
+        self._count()
+
+    def _count(self) -> None:
+        study = self._workspace.study
+        reviewed = int(study.counts()["model"].sum()) if study is not None else 0
+        left, total = self.model.rowCount(), len(self._workspace.predictions)
+        if not total and not reviewed:
+            self.progress.setText(
+                "No predictions yet: train (step 3), and they appear here and on the image."
+            )
+        else:
+            self.progress.setText(
+                f"<b>{reviewed:,}</b> reviewed in this study · <b>{left:,}</b> in the list below"
+            )
+        self.accept_all_button.setText(f"Accept all {left:,} in the list")
+        for widget in (self.accept_button, self.class_button, self.reject_button, self.accept_all_button):
+            widget.setEnabled(left > 0)
+        for widget in (self.missed_button, self.geojson_button, self.with_predictions):
+            widget.setEnabled(self._workspace.image is not None)
+        self.csv_button.setEnabled(study is not None)
+
+    def _classes_changed(self) -> None:
+        classes = self._workspace.classes()
+        chosen = self.only_class.currentData()
+        self.only_class.blockSignals(True)
+        self.only_class.clear()
+        self.only_class.addItem(EVERY_CLASS, None)
+        menu = self.class_button.menu()
+        menu.clear()
+        for item in classes:
+            self.only_class.addItem(swatch(item.colour), item.name, item.name)
+            key = f"   {item.key}" if item.key else ""
+            menu.addAction(swatch(item.colour), item.name + key, lambda name=item.name: self.correct(name))
+        self.only_class.setCurrentIndex(max(self.only_class.findData(chosen), 0))
+        self.only_class.blockSignals(False)
+        if self._workspace.study is None:
+            self.scores.setText(NO_SCORES)
+        self._filter()
+        self.reload()
+
+    def _filter(self) -> None:
+        self.model.only_class = self.only_class.currentData()
+        self.model.least, self.model.most = self.least.value(), self.most.value()
+        self.model.rearrange()
+        self._count()
+
+    def on_event(self, event: Event) -> None:
+        """Show held-out scores."""
+        if isinstance(event, (Validated, Finished)) and event.scores:
+            lines = "".join(
+                f"<tr><td>{k.replace('_', ' ')}&nbsp;&nbsp;</td><td><b>{v:.3f}</b></td></tr>"
+                for k, v in event.scores.items()
+            )
+            self.scores.setText(
+                f"<table>{lines}</table><small>step {event.step:,}, on images used to validate</small>"
+            )
+
+    # -- moving through the list ---------------------------------------------------------------------------
+
+    def position(self) -> int | None:
+        """Position of the prediction in focus."""
+        index = self.table.selectionModel().currentIndex()
+        return index.row() if index.isValid() and index.row() < self.model.rowCount() else None
+
+    def current(self) -> tuple[float, float] | None:
+        """Place of the prediction in focus."""
+        at = self.position()
+        return None if at is None else tuple(self.model.rows([at])[["row", "col"]].iloc[0].astype(float))
+
+    def step(self, by: int) -> None:
+        """Go to the next or previous prediction."""
+        self.reload.now()
+        if not self.model.rowCount():
+            show_info("There is no prediction to review here.")
+            return
+        at = self.position()
+        self._select(0 if at is None else (at + by) % self.model.rowCount())
+
+    def _select(self, at: int | None, *, move: bool = True) -> None:
+        selection = self.table.selectionModel()
+        selection.blockSignals(not move)
+        if at is None or not self.model.rowCount():
+            selection.clear()
+        else:
+            index = self.model.index(min(at, self.model.rowCount() - 1), 0)
+            both = QItemSelectionModel.SelectionFlag.ClearAndSelect | QItemSelectionModel.SelectionFlag.Rows
+            selection.setCurrentIndex(index, both)
+            self.table.scrollTo(index)
+        selection.blockSignals(False)
+        self.table.viewport().update()
+
+    def _focus(self, current, previous) -> None:
+        if current.isValid() and current.row() < self.model.rowCount():
+            place = self.model.rows([current.row()])[["row", "col"]].iloc[0]
+            self.focused.emit(float(place["row"]), float(place["col"]))
+
+    def focus_near(self, row_: float, col: float) -> bool:
+        """Bring the prediction at a place into focus; whether there is one in the list."""
+        self.reload.now()
+        at = self.model.position_near(row_, col)
+        self._select(at)
+        return at is not None
+
+    # -- verdicts ------------------------------------------------------------------------------------------
+
+    @guarded
+    def accept(self) -> None:
+        """Accept what is selected."""
+        self._settle("accepted")
+
+    @guarded
+    def reject(self) -> None:
+        """Reject what is selected."""
+        self._settle("rejected")
+
+    @guarded
+    def correct(self, name: str) -> None:
+        """Give what is selected another class."""
+        chosen = self._chosen()
+        same = chosen["class"].to_numpy() == name
+        self._settle("accepted" if same.all() else "corrected", name)
+
+    def _chosen(self):
+        self.reload.now()
+        rows = sorted({index.row() for index in self.table.selectionModel().selectedRows()})
+        rows = [at for at in rows if at < self.model.rowCount()]
+        if not rows:
+            raise WorkspaceError("Select a prediction first: in the list, or with the arrow keys.")
+        return self.model.rows(rows)
+
+    def _settle(self, verdict: str, name: str | None = None) -> None:
+        chosen = self._chosen()
+        at = self.position() or 0
+        at = min(at, *(i.row() for i in self.table.selectionModel().selectedRows()))
+        self._own = True
+        try:
+            self._workspace.settle(chosen, verdict, name)
+        finally:
+            self._own = False
+        self.model.drop(chosen.index)
+        self._count()
+        self._select(at if self.model.rowCount() else None)
+
+    @guarded
+    def accept_all(self) -> None:
+        """Accept every prediction that passes the filter, as one edit."""
+        self.reload.now()
+        shown = self.model.shown()
+        if not len(shown):
+            raise WorkspaceError("The list is empty: lower the confidence or choose all classes.")
+        self._workspace.settle(shown, "accepted")
+        self.reload.now()
+        show_info(f"{len(shown):,} predictions accepted; one Undo takes all back.")
+
+    def _key(self, event) -> None:
+        key, name = event.key(), event.text()
+        if key == Qt.Key.Key_Y:
+            self.accept()
+        elif key == Qt.Key.Key_N:
+            self.reject()
+        elif key == Qt.Key.Key_M:
+            self.add_missed.emit()
+        elif key in (Qt.Key.Key_Left, Qt.Key.Key_Right):
+            self.step(1 if key == Qt.Key.Key_Right else -1)
+        elif name and name in "123456789":
+            self.digit(name)
+        else:
+            QTableView.keyPressEvent(self.table, event)
+
+    @guarded
+    def digit(self, key: str) -> None:
+        """Give what is selected the class of a key."""
+        name = self._workspace.class_of_key(key)
+        if name is None:
+            raise WorkspaceError(f"No class has the key {key}: give one in step 2.")
+        self.correct(name)
+
+    # -- export --------------------------------------------------------------------------------------------
+
+    @guarded
+    def export_geojson(self) -> None:
+        """Ask where, and write the cells of this image for QuPath."""
+        image = self._workspace.image
+        if image is None:
+            raise WorkspaceError("Show an image first (step 1).")
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Export for QuPath", f"{image.path.stem}.geojson", "GeoJSON (*.geojson)"
+        )
+        if path:
+            self.write_geojson(Path(path))
+
+    def write_geojson(self, path: Path) -> None:
+        """Write the cells of this image for QuPath."""
+        from napari_mtssl.study.exchange import export_geojson
+
+        study, image = self._workspace.study, self._workspace.image
+        export_geojson(study, image.id, path, predictions=self.with_predictions.isChecked())
+        show_info(f"Written: {path}. Drop it onto the image in QuPath.")
+
+    @guarded
+    def export_csv(self) -> None:
+        """Ask where, and write all labels."""
+        study = self._workspace.study
+        if study is None:
+            raise WorkspaceError("Open a study first (step 1).")
+        path, _ = QFileDialog.getSaveFileName(self, "Export labels", f"{study.name}.csv", "CSV (*.csv)")
+        if path:
+            from napari_mtssl.study.exchange import export_csv
+
+            export_csv(study, Path(path))
+            show_info(f"Written: {path}")
+
+
+def _share(value: float) -> QDoubleSpinBox:
+    box = QDoubleSpinBox()
+    box.setRange(0.0, 1.0)
+    box.setSingleStep(0.05)
+    box.setDecimals(2)
+    box.setValue(value)
+    return box

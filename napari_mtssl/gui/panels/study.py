@@ -1,0 +1,335 @@
+"""Step 1: the study and its images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSettings, Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QFileDialog,
+    QHeaderView,
+    QMenu,
+    QMessageBox,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_mtssl.gui.notify import guarded, show_info, show_warning
+from napari_mtssl.gui.rows import button, heading, note, row
+from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+
+if TYPE_CHECKING:
+    import napari
+
+SPLITS = {"train": "train", "validation": "validate", "test": "test"}
+SPLIT_TIP = (
+    "Train: the network learns from its labels. Validate: its labels are held out to choose the best weights. "
+    "Test: never looked at while training. All images of a group need the same."
+)
+SUFFIX = ".mtssl"
+RECENT = 8
+
+
+class StudyPanel(QWidget):
+    """New, open, recent; the images with group and split; what is wrong with them."""
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, workspace: Workspace, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._workspace = workspace
+        self._build()
+        workspace.study_changed.connect(self.refresh)
+        workspace.images_changed.connect(self.refresh)
+        workspace.image_changed.connect(self._mark_current)
+        self.refresh()
+
+    def _build(self) -> None:
+        layout = QVBoxLayout(self)
+        self.name = note()
+        layout.addWidget(self.name)
+        self.recent = QPushButton("Recent")
+        self.recent.setMenu(QMenu(self.recent))
+        self.recent.menu().aboutToShow.connect(self._fill_recent)
+        layout.addWidget(
+            row(
+                button("New …", self.new, "Make a study: a folder that keeps labels, settings and networks"),
+                button("Open …", self.open, "Open the folder of a study (NAME.mtssl)"),
+                self.recent,
+                None,
+            )
+        )
+        layout.addWidget(heading("Images"))
+        self.table = QTableWidget(0, 3)
+        self.table.setHorizontalHeaderLabels(["Image", "Group", "Used to"])
+        self.table.horizontalHeaderItem(1).setToolTip("What must stay together: a patient, a slide")
+        self.table.horizontalHeaderItem(2).setToolTip(SPLIT_TIP)
+        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self.table.verticalHeader().hide()
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setMinimumHeight(150)
+        self.table.cellClicked.connect(self._clicked)
+        self.table.cellChanged.connect(self._edited)
+        layout.addWidget(self.table)
+        self.add_button = button(
+            "Add files …", self.add_files, "PNG, JPEG, TIFF, OME-TIFF, OME-Zarr; they stay where they are"
+        )
+        self.add_layer_button = button(
+            "Add viewer's image", self.add_layer, "Add the file of the image layer selected in napari"
+        )
+        self.remove_button = button(
+            "Remove",
+            self.remove,
+            "Take the selected image and its labels out of the study (undo brings them back)",
+        )
+        layout.addWidget(row(self.add_button, self.add_layer_button, self.remove_button, None))
+        self.problems = QVBoxLayout()
+        layout.addLayout(self.problems)
+        layout.addStretch()
+
+    # -- the study -----------------------------------------------------------------------------------------
+
+    @guarded
+    def new(self) -> None:
+        """Ask where, and make a study there."""
+        path, _ = QFileDialog.getSaveFileName(
+            self, "New study", str(self._last_folder() / f"study{SUFFIX}"), f"Study (*{SUFFIX})"
+        )
+        if path:
+            chosen = Path(path)
+            self._workspace.create(
+                chosen if chosen.suffix == SUFFIX else chosen.with_name(chosen.name + SUFFIX)
+            )
+            self._remember(self._workspace.study.path)
+
+    @guarded
+    def open(self) -> None:
+        """Ask for a study's folder, and open it."""
+        path = QFileDialog.getExistingDirectory(
+            self, "Open a study (a folder NAME.mtssl)", str(self._last_folder())
+        )
+        if path:
+            self.open_path(Path(path))
+
+    def open_path(self, path: Path) -> None:
+        """Open a study and remember it."""
+        self._workspace.open(path)
+        self._remember(self._workspace.study.path)
+        if self._workspace.study.read_only:
+            show_warning(
+                "This study cannot be written (read-only folder or file): you can look, but not label."
+            )
+
+    def _fill_recent(self) -> None:
+        menu = self.recent.menu()
+        menu.clear()
+        for path in self._recent_paths():
+            menu.addAction(f"{path.name}   ({path.parent})", lambda p=path: self._open_recent(p))
+        if menu.isEmpty():
+            menu.addAction("No study yet").setEnabled(False)
+
+    @guarded
+    def _open_recent(self, path: Path) -> None:
+        self.open_path(path)
+
+    @staticmethod
+    def _settings() -> QSettings:
+        return QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "napari-mtssl", "dock")
+
+    def _recent_paths(self) -> list[Path]:
+        stored = self._settings().value("recent", []) or []
+        stored = [stored] if isinstance(stored, str) else stored
+        return [Path(p) for p in stored if Path(p).is_dir()]
+
+    def _remember(self, path: Path) -> None:
+        others = [str(p) for p in self._recent_paths() if p != Path(path)]
+        self._settings().setValue("recent", [str(path), *others][:RECENT])
+
+    def _last_folder(self) -> Path:
+        return next((p.parent for p in self._recent_paths()), Path.home())
+
+    # -- images --------------------------------------------------------------------------------------------
+
+    @guarded
+    def add_files(self) -> None:
+        """Ask for image files and add them."""
+        self._need_study()
+        from napari_mtssl.images import SUFFIXES
+
+        wanted = " ".join(f"*{s}" for s in sorted(SUFFIXES) if "zarr" not in s)
+        paths, _ = QFileDialog.getOpenFileNames(
+            self, "Add images", str(self._last_folder()), f"Images ({wanted});;All files (*)"
+        )
+        if paths:
+            self._workspace.add_images([Path(p) for p in paths])
+
+    @guarded
+    def add_layer(self) -> None:
+        """Add the file behind napari's selected image layer."""
+        self._need_study()
+        from napari.layers import Image
+
+        layers = [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, Image) and "mtssl" not in layer.metadata
+        ]
+        active = self._viewer.layers.selection.active
+        layer = active if active in layers else (layers[-1] if layers else None)
+        if layer is None:
+            raise WorkspaceError(
+                "There is no image layer in the viewer: open an image first, or use 'Add files'."
+            )
+        if layer.source.path is None:
+            raise WorkspaceError(
+                f"The layer '{layer.name}' comes from no file: save it (File > Save Selected Layers), then add the file."
+            )
+        before = {image.id for image in self._workspace.study.images()}
+        record = self._workspace.add_images([Path(layer.source.path)])[0]
+        if record.id in before:
+            show_info(f"{record.path.name} is in the study already.")
+        if self._workspace.image is None or self._workspace.image.id != record.id:
+            self._workspace.select_image(record.id)
+
+    @guarded
+    def remove(self) -> None:
+        """Take the selected image out of the study."""
+        self._need_study()
+        image_id = self._selected()
+        if image_id is None:
+            raise WorkspaceError("Select an image in the list first.")
+        self._workspace.study.remove_image(image_id)
+        self._workspace.refresh_image()
+        self._workspace.cells_changed.emit()
+        show_info("The image and its labels were taken out; Undo (step 2) brings them back.")
+
+    def refresh(self) -> None:
+        """Show the study's images and what is wrong with them."""
+        study = self._workspace.study
+        if study is None:
+            self.name.setText(
+                "<b>No study is open.</b><br>Make one, open one, or try File ▸ Open Sample ▸ napari-mtssl."
+            )
+        else:
+            lock = " (read-only)" if study.read_only else ""
+            self.name.setText(f"Study <b>{study.name}</b>{lock}<br><small>{study.path}</small>")
+        images = study.images() if study is not None else []
+        self.table.blockSignals(True)
+        self.table.setRowCount(len(images))
+        for at, image in enumerate(images):
+            self._fill_row(at, image)
+        self.table.blockSignals(False)
+        for widget in (self.add_button, self.add_layer_button, self.remove_button, self.table):
+            widget.setEnabled(study is not None)
+        self._mark_current()
+        self._show_problems(study.problems() if study is not None else [])
+
+    def _fill_row(self, at: int, image) -> None:
+        name = QTableWidgetItem(image.path.name)
+        size = f", {image.pixel_size_um:g} µm per pixel" if image.pixel_size_um else ", pixel size unknown"
+        name.setToolTip(f"{image.path}\n{image.width} × {image.height} pixels{size}")
+        name.setData(Qt.ItemDataRole.UserRole, image.id)
+        name.setFlags(name.flags() & ~Qt.ItemFlag.ItemIsEditable)
+        self.table.setItem(at, 0, name)
+        self.table.setItem(at, 1, QTableWidgetItem(image.group))
+        box = QComboBox()
+        for key, text in SPLITS.items():
+            box.addItem(text, key)
+        box.setCurrentIndex(list(SPLITS).index(image.split))
+        box.setToolTip(SPLIT_TIP)
+        box.setProperty("image", image.id)
+        box.activated.connect(self._split_chosen)
+        self.table.setCellWidget(at, 2, box)
+
+    @guarded
+    def _split_chosen(self) -> None:
+        box = self.sender()
+        self._workspace.study.set_split(box.property("image"), box.currentData())
+        self._workspace.refresh_image()
+        self._workspace.cells_changed.emit()
+
+    @guarded
+    def _edited(self, at: int, column: int) -> None:
+        if column == 1:
+            image_id = self.table.item(at, 0).data(Qt.ItemDataRole.UserRole)
+            self._workspace.study.set_group(image_id, self.table.item(at, 1).text().strip())
+            self._workspace.refresh_image()
+
+    @guarded
+    def _clicked(self, at: int, column: int) -> None:
+        image_id = self.table.item(at, 0).data(Qt.ItemDataRole.UserRole)
+        current = self._workspace.image
+        if column == 0 and (current is None or current.id != image_id):
+            try:
+                self._workspace.select_image(image_id)
+            finally:
+                self._mark_current()
+
+    def _selected(self) -> int | None:
+        at = self.table.currentRow()
+        return self.table.item(at, 0).data(Qt.ItemDataRole.UserRole) if at >= 0 else None
+
+    def _mark_current(self) -> None:
+        current = self._workspace.image
+        for at in range(self.table.rowCount()):
+            item = self.table.item(at, 0)
+            here = current is not None and item.data(Qt.ItemDataRole.UserRole) == current.id
+            font = item.font()
+            font.setBold(here)
+            self.table.blockSignals(True)
+            item.setFont(font)
+            self.table.blockSignals(False)
+            if here:
+                self.table.setCurrentItem(item)
+
+    # -- problems ------------------------------------------------------------------------------------------
+
+    def _show_problems(self, problems: list) -> None:
+        while self.problems.count():
+            self.problems.takeAt(0).widget().deleteLater()
+        for problem in problems:
+            find = button("Find it …", self._relocate, "Choose the file this image moved to")
+            find.setProperty("image", problem.image.id)
+            find.setProperty("kind", problem.kind)
+            if problem.kind == "changed":
+                find.setText("Accept as it is …")
+                find.setToolTip("Keep the labels although the file changed")
+            box = QWidget()
+            inner = QVBoxLayout(box)
+            inner.setContentsMargins(0, 4, 0, 0)
+            inner.addWidget(note(f"⚠ {problem.message}"))
+            inner.addWidget(row(find, None))
+            self.problems.addWidget(box)
+
+    @guarded
+    def _relocate(self) -> None:
+        sender, study = self.sender(), self._workspace.study
+        image = study.image(sender.property("image"))
+        if sender.property("kind") == "changed":
+            path = image.path
+        else:
+            path, _ = QFileDialog.getOpenFileName(
+                self, f"Where is {image.path.name} now?", str(image.path.parent)
+            )
+        if not path:
+            return
+        if sender.property("kind") == "changed":
+            answer = QMessageBox.question(
+                self, "Changed image", f"Do the labels of {image.path.name} still lie in the right places?"
+            )
+            if answer != QMessageBox.StandardButton.Yes:
+                return
+        study.relocate_image(image.id, Path(path), accept_changed=sender.property("kind") == "changed")
+        self._workspace.select_image(image.id)
+        self._workspace.images_changed.emit()
+
+    def _need_study(self) -> None:
+        if self._workspace.study is None:
+            raise WorkspaceError("Make or open a study first: New … or Open …")

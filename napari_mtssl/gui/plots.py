@@ -1,0 +1,89 @@
+"""Live curves of losses and held-out scores. pyqtgraph is imported when the first curve is shown, not before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+COLOURS = ("#4ea1d3", "#f2a154", "#7fc97f", "#e57399", "#b39ddb", "#d4c95a", "#8dd3c7", "#c0c0c0")
+
+
+class Curves(QWidget):
+    """Named curves over training steps with a legend; x is shared by all.
+
+    Parameters
+    ----------
+    title : str
+    placeholder : str
+        Shown until there is a value.
+    """
+
+    MAX_POINTS = 2000
+
+    def __init__(self, title: str, placeholder: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.title = title
+        self.data: dict[str, tuple[list[float], list[float]]] = {}
+        self._plot = None
+        self._curves: dict[str, object] = {}
+        self._dirty = False
+        self._placeholder = QLabel(placeholder)
+        self._placeholder.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._placeholder)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def clear(self) -> None:
+        """Forget all curves (a new run)."""
+        self.data.clear()
+        if self._plot is not None:
+            self._plot.clear()
+            self._curves.clear()
+            self._legend.clear()
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one value to each named curve; drawn by `draw`."""
+        for name, value in values.items():
+            steps, line = self.data.setdefault(name, ([], []))
+            steps.append(float(step))
+            line.append(float(value))
+            if len(steps) > self.MAX_POINTS:
+                # Every second point of the older half goes: recent detail stays.
+                half = len(steps) // 2
+                steps[:half], line[:half] = steps[:half:2], line[:half:2]
+        self._dirty = True
+
+    def draw(self) -> None:
+        """Show what was added since the last time; does nothing while hidden."""
+        if not self._dirty or not self.isVisible() or not self.data:
+            return
+        self._dirty = False
+        if self._plot is None:
+            self._make_plot()
+        for name, (steps, line) in self.data.items():
+            if name not in self._curves:
+                colour = COLOURS[len(self._curves) % len(COLOURS)]
+                self._curves[name] = self._plot.plot(
+                    name=name.replace("_", " "), pen={"color": colour, "width": 2}
+                )
+            self._curves[name].setData(steps, line, symbol="o" if len(steps) < 3 else None, symbolSize=5)
+
+    def _make_plot(self) -> None:
+        import pyqtgraph
+
+        colour = self.palette().text().color()
+        self._plot = pyqtgraph.PlotWidget(background=None)
+        self._plot.setFixedHeight(150)
+        self._plot.setMenuEnabled(False)
+        self._plot.hideButtons()
+        self._plot.setMouseEnabled(x=False, y=False)
+        self._plot.setTitle(self.title, color=colour, size="9pt")
+        for side in ("left", "bottom"):
+            axis = self._plot.getAxis(side)
+            axis.setPen(colour)
+            axis.setTextPen(colour)
+        self._legend = self._plot.addLegend(offset=(-5, 5), labelTextColor=colour, labelTextSize="8pt")
+        self._placeholder.hide()
+        self.layout().addWidget(self._plot)

@@ -1,0 +1,123 @@
+"""Every key the plugin listens to, in one table: what binds them, and what the help shows, both read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+Scope = Literal["labels", "predictions"]
+BOTH: tuple[Scope, Scope] = ("labels", "predictions")
+
+
+@dataclass(frozen=True)
+class ShortcutSpec:
+    """One key (or the digits) and what it does.
+
+    Attributes
+    ----------
+    action : str
+        Name that the dock maps to a function.
+    keys : tuple of str
+        In napari's notation.
+    scopes : tuple of str
+        On which of our layers the key works.
+    text : str
+        One line for the help.
+    argument : str or None
+        Handed to the function (the digit).
+    """
+
+    action: str
+    keys: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+    text: str
+    argument: str | None = None
+
+
+_DIGITS = tuple(
+    ShortcutSpec(
+        "digit", (digit,), BOTH, f"Class with key {digit}: label with it, or give it to the selection", digit
+    )
+    for digit in "123456789"
+)
+
+SHORTCUTS: tuple[ShortcutSpec, ...] = (
+    *_DIGITS,
+    ShortcutSpec("undo", ("Control-Z",), BOTH, "Undo the last edit of the study"),
+    ShortcutSpec("redo", ("Control-Shift-Z",), BOTH, "Do it again"),
+    ShortcutSpec("delete", ("Delete", "Backspace"), ("labels",), "Delete the selected labels"),
+    ShortcutSpec("no_paste", ("Control-V",), ("labels",), "(labels cannot be pasted)"),
+    ShortcutSpec("suggest", ("G",), BOTH, "Go to the next suggested place"),
+    ShortcutSpec("next_image", ("PageDown",), BOTH, "Next image"),
+    ShortcutSpec("previous_image", ("PageUp",), BOTH, "Previous image"),
+    ShortcutSpec("accept", ("Y",), BOTH, "Review: accept the prediction in focus"),
+    ShortcutSpec("reject", ("N",), BOTH, "Review: reject it (it becomes background)"),
+    ShortcutSpec("next_prediction", ("Right",), BOTH, "Review: next prediction"),
+    ShortcutSpec("previous_prediction", ("Left",), BOTH, "Review: previous prediction"),
+    ShortcutSpec("add_missed", ("M",), BOTH, "Add missed cells: click them with the active class"),
+)
+
+
+class Bindings:
+    """Keys bound on layer instances, never on classes; `release` takes them all away."""
+
+    def __init__(self, actions: Mapping[str, Callable[..., Any]]) -> None:
+        missing = {spec.action for spec in SHORTCUTS} - set(actions)
+        if missing:
+            raise KeyError(f"No function for the shortcuts {sorted(missing)}.")
+        self._actions = dict(actions)
+        self._bound: list[tuple[Layer, str]] = []
+
+    def bind(self, layer: Layer, scope: Scope) -> None:
+        """Bind every shortcut of `scope` on this layer."""
+        for spec in SHORTCUTS:
+            if scope in spec.scopes:
+                for key in spec.keys:
+                    layer.bind_key(key, self._callback(spec, scope), overwrite=True)
+                    self._bound.append((layer, key))
+
+    def release(self, layer: Layer | None = None) -> None:
+        """Unbind all keys, or those of one layer."""
+        kept = []
+        for owner, key in self._bound:
+            if layer is None or owner == layer:
+                owner.bind_key(key, None)
+            else:
+                kept.append((owner, key))
+        self._bound = kept
+
+    def _callback(self, spec: ShortcutSpec, scope: Scope) -> Callable[[Layer], None]:
+        function = self._actions[spec.action]
+
+        def on_key(layer: Layer) -> None:
+            if spec.argument is None:
+                function()
+            else:
+                function(spec.argument, scope)
+
+        on_key.__doc__ = spec.text
+        return on_key
+
+
+def help_table() -> str:
+    """The table of keys as rich text for the help dialog."""
+    rows = []
+    for spec in SHORTCUTS:
+        if spec.action == "no_paste" or (spec.action == "digit" and spec.argument != "1"):
+            continue
+        keys = "1 … 9" if spec.action == "digit" else " or ".join(spec.keys).replace("Control", "Ctrl")
+        text = (
+            "Label with the class of that key, or give it to what is selected"
+            if spec.action == "digit"
+            else spec.text
+        )
+        rows.append(f"<tr><td><b>{keys}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>")
+    return (
+        "<p>Keys work while one of the plugin's layers is selected in the layer list.</p>"
+        f"<table cellpadding='3'>{''.join(rows)}</table>"
+        "<p>Drag a label in select mode to move it. Click a label with another active class to change its class.</p>"
+    )

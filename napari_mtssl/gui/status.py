@@ -1,0 +1,58 @@
+"""The line below all steps: the active class, what goes on, and Stop."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
+
+from napari_mtssl.engine.events import Event, Preview, Stepped
+from napari_mtssl.gui.rows import button, swatch
+from napari_mtssl.gui.training import Runner, State, duration
+from napari_mtssl.gui.workspace import Workspace
+
+
+class StatusLine(QWidget):
+    """Always visible, whichever step is open."""
+
+    def __init__(self, workspace: Workspace, runner: Runner, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._workspace = workspace
+        self._runner = runner
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(8, 2, 8, 4)
+        self.icon, self.active, self.state = QLabel(), QLabel(), QLabel()
+        self.stop = button("■", runner.stop, "Stop")
+        self.stop.setFixedWidth(28)
+        for widget in (self.icon, self.active):
+            layout.addWidget(widget)
+        layout.addStretch()
+        layout.addWidget(self.state)
+        layout.addWidget(self.stop)
+        for signal in (workspace.active_changed, workspace.study_changed, workspace.classes_changed):
+            signal.connect(self._show_class)
+        runner.state_changed.connect(self._show_state)
+        runner.ended.connect(self._show_state)
+        runner.event.connect(self._on_event)
+        self._show_class()
+        self._show_state()
+
+    def _show_class(self) -> None:
+        found = next((c for c in self._workspace.classes() if c.name == self._workspace.active), None)
+        if found is None:
+            self.icon.clear()
+            self.active.clear()
+            return
+        self.icon.setPixmap(swatch(found.colour).pixmap(14, 14))
+        self.active.setText(f"<b>{found.name}</b>" + (f"  [{found.key}]" if found.key else ""))
+        self.active.setToolTip("The class that the next click gets")
+
+    def _show_state(self) -> None:
+        self.stop.setVisible(self._runner.busy)
+        self.stop.setEnabled(self._runner.state is not State.STOPPING)
+        self.state.setText(self._runner.state.value if self._runner.busy else "")
+
+    def _on_event(self, event: Event) -> None:
+        if self._runner.state is State.TRAINING and isinstance(event, Stepped):
+            share = event.step / max(event.total_steps, 1)
+            self.state.setText(f"Training {share:.0%} · {duration(event.seconds_left)} left")
+        elif self._runner.state is State.PREDICTING and isinstance(event, Preview):
+            self.state.setText(f"Predicting {event.done} of {event.total}")

@@ -1,0 +1,104 @@
+"""Where to label next: the place the network is least sure of, or, before there is a network, a typical place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from napari_mtssl.images import Image
+
+FEW_LABELS = 20
+APART = 40.0  # level-0 pixels between two suggestions
+PATCH = 33
+SAMPLED = 300
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A place to look at, in level-0 pixels, and why."""
+
+    row: float
+    col: float
+    reason: str
+
+
+def suggest(
+    image: Image, labelled: np.ndarray, pending: pd.DataFrame, seen: list[tuple[float, float]]
+) -> Suggestion | None:
+    """Choose the next place of an image to label.
+
+    With at least `FEW_LABELS` labels and some predictions: the pending prediction of highest uncertainty.
+    Before that: the most typical place of the commonest kind of tissue without a label.
+
+    Parameters
+    ----------
+    image : Image
+    labelled : ndarray (N, 2)
+        Places of this image that carry a label.
+    pending : DataFrame
+        Predictions that nobody has reviewed: ``row, col, class, uncertainty``.
+    seen : list of (row, col)
+        Suggestions given before; none comes back within `APART` pixels.
+    """
+    avoid = np.array([*map(tuple, labelled), *seen], dtype=float).reshape(-1, 2)
+    if len(labelled) >= FEW_LABELS and len(pending):
+        return _most_uncertain(pending, avoid)
+    return _most_typical(image, avoid)
+
+
+def _most_uncertain(pending: pd.DataFrame, avoid: np.ndarray) -> Suggestion | None:
+    order = pending.sort_values("uncertainty", ascending=False, kind="stable")
+    for row, col, name in order[["row", "col", "class"]].itertuples(index=False):
+        if _far(row, col, avoid):
+            return Suggestion(row, col, f"the network is least sure here (it says {name})")
+    return None
+
+
+def _most_typical(image: Image, avoid: np.ndarray) -> Suggestion | None:
+    """Group sampled patches by colour and texture; in the largest group without a label take the densest place.
+
+    The idea of TypiClust (Hacohen et al. 2022) with the plainest features: with few labels, typical places teach
+    more than uncertain ones.
+    """
+    from scipy.cluster.vq import kmeans2
+
+    rng = np.random.default_rng(0)
+    margin = PATCH // 2
+    if min(image.height, image.width) <= PATCH:
+        return None
+    rows = rng.uniform(margin, image.height - margin, SAMPLED)
+    cols = rng.uniform(margin, image.width - margin, SAMPLED)
+    features = _features(image, np.column_stack([rows, cols]))
+    known = _features(image, avoid) if len(avoid) else np.zeros((0, features.shape[1]))
+    mean, spread = features.mean(0), features.std(0) + 1e-6
+    features, known = (features - mean) / spread, (known - mean) / spread
+
+    groups = min(len(known) + 1, 20)
+    centres, group = kmeans2(features, groups, minit="++", seed=0)
+    taken = np.bincount(_nearest(known, centres), minlength=groups) if len(known) else np.zeros(groups)
+    size = np.bincount(group, minlength=groups)
+    for chosen in np.lexsort((-size, taken)):
+        members = np.flatnonzero(group == chosen)
+        distance = np.linalg.norm(features[members] - centres[chosen], axis=1)
+        for member in members[np.argsort(distance)]:
+            if _far(rows[member], cols[member], avoid):
+                return Suggestion(rows[member], cols[member], "a typical place that has no label yet")
+    return None
+
+
+def _features(image: Image, centres: np.ndarray) -> np.ndarray:
+    """Mean and spread of each channel around each centre, (N, 6)."""
+    patches = image.patches(centres, PATCH).astype(np.float32)
+    return np.concatenate([patches.mean((1, 2)), patches.std((1, 2))], axis=1)
+
+
+def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points[:, None] - centres[None], axis=2).argmin(1)
+
+
+def _far(row: float, col: float, avoid: np.ndarray) -> bool:
+    return not len(avoid) or bool((np.hypot(avoid[:, 0] - row, avoid[:, 1] - col) > APART).all())

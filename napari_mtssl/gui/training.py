@@ -1,0 +1,162 @@
+"""The window's side of long work: starts jobs, hears their events on the main thread, knows what is going on."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_mtssl.engine.events import Event, Failed, Finished, Paused, Resumed, Started, Stepped
+from napari_mtssl.engine.options import TrainOptions
+from napari_mtssl.gui import worker
+from napari_mtssl.gui.jobs import PredictJob, TrainJob, TrainRequest, Waiting
+
+if TYPE_CHECKING:
+    from napari_mtssl.engine.control import Control
+
+
+class State(Enum):
+    """What goes on, in words for the status line."""
+
+    IDLE = "Not training"
+    STARTING = "Starting: reading labels and images …"
+    TRAINING = "Training"
+    PREDICTING = "Predicting the image"
+    PAUSED = "Paused"
+    WAITING = "Up to date: waiting for new labels"
+    STOPPING = "Stopping …"
+
+
+class Runner(QObject):
+    """At most one long job at a time.
+
+    Signals
+    -------
+    event : engine Event
+        In order, on the main thread.
+    state_changed
+        `state` is another.
+    ended
+        The job's thread has nothing more to say.
+    """
+
+    event = Signal(object)
+    state_changed = Signal()
+    ended = Signal()
+
+    def __init__(self, options: TrainOptions | None = None, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.options = options or TrainOptions()
+        self.state = State.IDLE
+        self.failure: Failed | None = None
+        self.live: bool | None = False
+        self._control: Control | None = None
+        self._worker: Any = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs."""
+        return self._worker is not None
+
+    @property
+    def training(self) -> bool:
+        """Whether the job that runs is a training."""
+        return self.busy and self.live is not None
+
+    def train(self, request: TrainRequest, viewport: Any = None) -> None:
+        """Start training."""
+        self.live = request.live
+        self._start(TrainJob(request, self.options), State.STARTING, viewport)
+
+    def predict(self, job: PredictJob) -> None:
+        """Start predicting an image."""
+        self.live = None
+        self._start(job, State.PREDICTING, None)
+
+    def _start(self, job: TrainJob | PredictJob, state: State, viewport: Any) -> None:
+        if self.busy:
+            raise RuntimeError("a job is running already")
+        self.failure = None
+        self._control = job.control
+        self._control.viewport = viewport
+        self._set(state)
+        self._worker = worker.start(
+            job.events, on_event=self._on_event, on_end=self._on_end, ask_to_end=job.control.stop
+        )
+
+    def pause(self) -> None:
+        """Ask for a pause after the current step."""
+        if self._control is not None:
+            self._control.pause()
+
+    def resume(self) -> None:
+        """End the pause."""
+        if self._control is not None:
+            self._control.resume()
+
+    def stop(self) -> None:
+        """Ask the job to end after the current step or tile; the weights are kept."""
+        if self._control is not None:
+            self._control.stop()
+            self._set(State.STOPPING)
+
+    def look(self, viewport: Any) -> None:
+        """Say what the user sees: ``(image_id, box)``; that part is predicted first."""
+        if self._control is not None:
+            self._control.viewport = viewport
+
+    def close(self, milliseconds: int = 5000) -> None:
+        """Stop and wait; nothing more is said."""
+        self.blockSignals(True)
+        self.stop()
+        if self.busy:
+            worker.wait_for_all(milliseconds)
+        self._worker = self._control = None
+
+    def _on_event(self, event: Event | worker.Broken) -> None:
+        if isinstance(event, worker.Broken):
+            event = Failed(0, event.reason, event.detail)
+        if isinstance(event, Failed):
+            self.failure = event
+        state = next((to for kind, to in _STATES.items() if isinstance(event, kind)), None)
+        if isinstance(event, Finished) and not event.stopped:
+            state = State.PREDICTING
+        if state is not None and self.state is not State.STOPPING:
+            self._set(state)
+        self.event.emit(event)
+
+    def _on_end(self) -> None:
+        self._worker = self._control = None
+        self._set(State.IDLE)
+        self.ended.emit()
+
+    def _set(self, state: State) -> None:
+        if state is not self.state:
+            self.state = state
+            self.state_changed.emit()
+
+
+_STATES = {
+    Started: State.TRAINING,
+    Stepped: State.TRAINING,
+    Resumed: State.TRAINING,
+    Paused: State.PAUSED,
+    Waiting: State.WAITING,
+}
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``2 min 5 s``, ``1 h 3 min``."""
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def stamp() -> str:
+    """Time of day for the log."""
+    return time.strftime("%H:%M:%S")

@@ -1,0 +1,284 @@
+"""What is open: one study, one image, one class to label with. Panels and layers listen to it, not to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from psygnal import Signal
+
+from napari_mtssl.gui.predictions import PredictionStore
+
+if TYPE_CHECKING:
+    from napari_mtssl.images import Image
+    from napari_mtssl.study import CellClass, ImageRecord, Study
+
+RESERVED_COLOUR = "#808080"
+
+
+class Workspace:
+    """The open study and the place in it. Knows no Qt; every change goes out as one signal.
+
+    Attributes
+    ----------
+    study : Study or None
+    image : ImageRecord or None
+        The image on screen.
+    active : str
+        Name of the class that the next click gets.
+    predictions : PredictionStore
+        The program's cells of the image on screen.
+    """
+
+    study_changed = Signal()
+    images_changed = Signal()
+    image_changed = Signal()
+    classes_changed = Signal()
+    cells_changed = Signal()
+    predictions_changed = Signal()
+    active_changed = Signal()
+    went = Signal(float, float)  # look at this place (row, col) of the image on screen
+
+    def __init__(self) -> None:
+        from napari_mtssl.images import ImagePool
+
+        self.pool = ImagePool()
+        self.study: Study | None = None
+        self.image: ImageRecord | None = None
+        self.active = ""
+        self.predictions = PredictionStore()
+        self.seen: list[tuple[float, float]] = []
+
+    # -- the study -----------------------------------------------------------------------------------------
+
+    def create(self, path: Path) -> None:
+        """Make a new study at `path` and open it."""
+        from napari_mtssl.study import Study
+
+        self._use(Study.create(path))
+
+    def open(self, path: Path) -> None:
+        """Open the study at `path`; the one that was open is closed."""
+        from napari_mtssl.study import Study
+
+        self._use(Study.open(path))
+
+    def _use(self, study: Study) -> None:
+        self.close()
+        self.study = study
+        images = study.images()
+        self.active = self._first_class()
+        self.study_changed.emit()
+        if images:
+            self.select_image(images[0].id)
+
+    def close(self) -> None:
+        """Close the study, if one is open."""
+        study, self.study, self.image, self.active = self.study, None, None, ""
+        self.predictions = PredictionStore()
+        self.seen = []
+        if study is not None:
+            self.study_changed.emit()
+            study.close()
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the open study's folder is still there."""
+        return self.study is not None and (Path(self.study.path) / "study.sqlite").exists()
+
+    # -- images --------------------------------------------------------------------------------------------
+
+    def add_images(self, paths: Sequence[Path], split: str = "train") -> list[ImageRecord]:
+        """Register image files; the first new one is shown if none was."""
+        study = self._need_study()
+        from napari_mtssl.images import open_image
+
+        records = []
+        try:
+            for path in paths:
+                image = open_image(path)
+                records.append(
+                    study.add_image(
+                        path,
+                        height=image.height,
+                        width=image.width,
+                        pixel_size_um=image.pixel_size_um,
+                        split=split,
+                    )
+                )
+        finally:
+            if records:
+                self.images_changed.emit()
+                if self.image is None:
+                    self.select_image(records[0].id)
+        return records
+
+    def select_image(self, image_id: int) -> None:
+        """Show another image; raises ImageError, and changes nothing, if its file cannot be read."""
+        study = self._need_study()
+        record = study.image(image_id)
+        self.pool(record)
+        self.image = record
+        self.seen = []
+        self.predictions = PredictionStore()
+        self.predictions.set(study.predictions(image_id))
+        self.image_changed.emit()
+
+    def step_image(self, step: int) -> None:
+        """Show the next (1) or the previous (-1) image of the list, round and round."""
+        images = self._need_study().images()
+        if not images:
+            raise WorkspaceError("There is no image in this study yet. Add one under 1 Study.")
+        ids = [image.id for image in images]
+        at = ids.index(self.image.id) if self.image is not None and self.image.id in ids else -step
+        self.select_image(ids[(at + step) % len(ids)])
+
+    def refresh_image(self) -> None:
+        """Read the current image's record again, after its path, split or group changed."""
+        if self.study is not None and self.image is not None:
+            ids = {image.id: image for image in self.study.images()}
+            self.image = ids.get(self.image.id)
+        self.images_changed.emit()
+        if self.image is None:
+            self.image_changed.emit()
+
+    @property
+    def pixels(self) -> Image:
+        """The image on screen."""
+        if self.image is None:
+            raise WorkspaceError("No image is open. Add one under 1 Study.")
+        return self.pool(self.image)
+
+    # -- classes -------------------------------------------------------------------------------------------
+
+    def classes(self) -> list[CellClass]:
+        """All classes, background first."""
+        return self.study.classes() if self.study is not None else []
+
+    def colours(self) -> dict[str, str]:
+        """Class name to ``#rrggbb``."""
+        return {item.name: item.colour for item in self.classes()}
+
+    def set_active(self, name: str) -> None:
+        """Label with class `name` from now on."""
+        if name != self.active:
+            self.active = name
+            self.active_changed.emit()
+
+    def classes_edited(self) -> None:
+        """Say that classes were added, changed or removed; the active class stays valid."""
+        if self.active not in self.colours():
+            self.active = self._first_class()
+        self.classes_changed.emit()
+        self.cells_changed.emit()
+        self.active_changed.emit()
+
+    def class_of_key(self, key: str) -> str | None:
+        """Name of the class that key "1" to "9" stands for."""
+        return next((item.name for item in self.classes() if item.key == key), None)
+
+    def _first_class(self) -> str:
+        classes = self.classes()
+        return next((c.name for c in classes if not c.background), classes[0].name if classes else "")
+
+    # -- cells ---------------------------------------------------------------------------------------------
+
+    def add_cell(self, row: float, col: float) -> int:
+        """Label the place with the active class; on disk when this returns."""
+        study, image = self._need_study(), self._need_image()
+        cell = study.add_cell(image.id, row, col, self.active)
+        self.cells_changed.emit()
+        return cell
+
+    def move_cells(self, moves: Sequence[tuple[int, float, float]]) -> None:
+        """Move cells ``(id, row, col)``."""
+        study = self._need_study()
+        for cell, row, col in moves:
+            study.move_cell(cell, row, col)
+        self.cells_changed.emit()
+
+    def set_class(self, cells: Sequence[int], name: str) -> None:
+        """Give cells another class."""
+        self._need_study().set_class(list(cells), name)
+        self.cells_changed.emit()
+
+    def delete_cells(self, cells: Sequence[int]) -> None:
+        """Delete cells; undo brings them back."""
+        self._need_study().delete_cells(list(cells))
+        self.cells_changed.emit()
+
+    def undo(self) -> str | None:
+        """Take back the last edit; say which."""
+        return self._after_history(self._need_study().undo())
+
+    def redo(self) -> str | None:
+        """Do the last undone edit again; say which."""
+        return self._after_history(self._need_study().redo())
+
+    def _after_history(self, sentence: str | None) -> str | None:
+        if sentence is not None:
+            self.classes_edited()
+            self.refresh_image()
+        return sentence
+
+    def cells(self) -> pd.DataFrame:
+        """Cells of the image on screen."""
+        study, image = self._need_study(), self._need_image()
+        return study.cells(image.id)
+
+    # -- review --------------------------------------------------------------------------------------------
+
+    def pending(self) -> pd.DataFrame:
+        """Predictions of the image on screen that nobody has settled."""
+        if self.study is None or self.image is None:
+            return self.predictions.frame
+        settled = self.cells()[["row", "col"]].to_numpy(float)
+        return self.predictions.pending(settled)
+
+    def settle(self, frame: pd.DataFrame, verdict: str, name: str | None = None) -> None:
+        """Turn predictions into cells, as one edit.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Rows of `pending`.
+        verdict : {'accepted', 'corrected', 'rejected'}
+        name : str, optional
+            The class that a corrected prediction gets.
+        """
+        study, image = self._need_study(), self._need_image()
+        background = next(c.name for c in study.classes() if c.background)
+        chosen = {"accepted": frame["class"], "corrected": name, "rejected": background}[verdict]
+        cells = pd.DataFrame({"image_id": image.id, "row": frame["row"], "col": frame["col"]})
+        cells = cells.assign(status=verdict, source="model", confidence=frame["confidence"])
+        cells["class"] = chosen
+        study.add_cells(cells)
+        self.cells_changed.emit()
+
+    def show_predictions(self, box: tuple[int, int, int, int], frame: pd.DataFrame) -> None:
+        """Take in a newly predicted tile of the image on screen."""
+        self.predictions.replace(box, frame)
+        self.predictions_changed.emit()
+
+    def labelled_places(self) -> np.ndarray:
+        """Row and col of all cells of the image on screen, (N, 2)."""
+        return self.cells()[["row", "col"]].to_numpy(float)
+
+    # -- guards --------------------------------------------------------------------------------------------
+
+    def _need_study(self) -> Study:
+        if self.study is None:
+            raise WorkspaceError("No study is open. Make or open one under 1 Study.")
+        return self.study
+
+    def _need_image(self) -> ImageRecord:
+        if self.image is None:
+            raise WorkspaceError("No image is open. Add one under 1 Study.")
+        return self.image
+
+
+class WorkspaceError(ValueError):
+    """The action needs something to be opened first; the message says what."""
