@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.study.files import read_text, written_whole
-from napari_mtssl.study.geojson import export_geojson, import_geojson
+from napari_mtssl.study.geojson import export_geojson, import_geojson, write_predictions
 from napari_mtssl.study.merge import ImportReport, merge_cells
 from napari_mtssl.study.records import Source, StudyError
 from napari_mtssl.study.study import Study
@@ -32,6 +32,7 @@ __all__ = [
     "labels_to_frame",
     "merge_cells",
     "points_to_frame",
+    "write_predictions",
 ]
 
 CSV_COLUMNS = ["image", "row", "col", "class"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
@@ -114,14 +114,55 @@ def export_geojson(study: Study, image_id: int, path: Path | str, predictions: b
         If there is no such image, or the file cannot be written.
     """
     image = study.image(image_id)
-    colours = {c.name: [int(c.colour[i : i + 2], 16) for i in (1, 3, 5)] for c in study.classes()}
+    colours = {c.name: _rgb(c.colour) for c in study.classes()}
     cells = study.cells(image_id).assign(kind="annotation")
     if predictions:
         pending = study.pending_predictions(image_id).assign(
             kind="detection", source="model", status=_PREDICTED
         )
         cells = pd.concat([cells, pending], ignore_index=True) if len(pending) else cells
-    with written_whole(Path(path)) as stream:
+    _write(Path(path), cells, colours, image.checksum)
+    return len(cells)
+
+
+def write_predictions(
+    path: Path | str, cells: pd.DataFrame, colours: Mapping[str, str], name: str = ""
+) -> int:
+    """Write predicted cells of an image that need not belong to a study, as QuPath's detections.
+
+    Parameters
+    ----------
+    path : path
+        Replaced whole, or left as it was.
+    cells : DataFrame
+        ``row, col, class, confidence`` in level-0 pixels.
+    colours : mapping of str to str
+        Class name to ``#rrggbb``.
+    name : str
+        Of the image: objects of two images have different names in QuPath.
+
+    Returns
+    -------
+    int
+        How many objects were written.
+
+    Raises
+    ------
+    StudyError
+        If the file cannot be written.
+    """
+    rows = cells.assign(kind="detection", id=range(len(cells)), source="model", status=_PREDICTED)
+    _write(Path(path), rows, {c: _rgb(colour) for c, colour in colours.items()}, name)
+    return len(cells)
+
+
+def _rgb(colour: str) -> list[int]:
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def _write(path: Path, cells: pd.DataFrame, colours: Mapping[str, list[int]], image: str) -> None:
+    """Write objects with the columns ``kind, id`` and those of an import."""
+    with written_whole(path) as stream:
         stream.write('{"type": "FeatureCollection", "features": [')
         columns = [cells[c].tolist() for c in ["kind", "id", *_COLUMNS]]
         for n, (kind, cell, row, col, name, source, status, confidence) in enumerate(
@@ -136,12 +177,11 @@ def export_geojson(study: Study, image_id: int, path: Path | str, predictions: b
                 properties["measurements"] = {"confidence": confidence}
             x, y = (format(_EXACT.add(Decimal(repr(value)), _HALF), "f") for value in (col, row))
             stream.write(
-                f'{"," if n else ""}\n{{"type": "Feature", "id": "{_uuid(image.checksum, kind, cell)}", '
+                f'{"," if n else ""}\n{{"type": "Feature", "id": "{_uuid(image, kind, cell)}", '
                 f'"geometry": {{"type": "Point", "coordinates": [{x}, {y}]}}, '
                 f'"properties": {json.dumps(properties, ensure_ascii=False)}}}'
             )
         stream.write("\n]}\n")
-    return len(cells)
 
 
 def _uuid(image: str, kind: str, number: int) -> uuid.UUID:

@@ -1,0 +1,152 @@
+"""Scores of a run on images that were held out, and the published table."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from napari_mtssl.cli.console import UsageError, notes
+from napari_mtssl.cli.predict import Device, RunName, choose_run, predict_cells
+from napari_mtssl.cli.studies import Split, StudyPath
+
+if TYPE_CHECKING:
+    from napari_mtssl.methods.base import Method
+    from napari_mtssl.study import Study
+    from napari_mtssl.study.records import Split as SplitName
+
+
+def evaluate(
+    study: StudyPath,
+    run: RunName = None,
+    split: Annotated[Split, typer.Option(help="Which images to score on.")] = Split.test,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the scores here.")
+    ] = None,
+    radius: Annotated[
+        float, typer.Option(metavar="PX", min=0.1, help="How near a prediction must be.")
+    ] = 6.0,
+    device: Device = "auto",
+) -> None:
+    """Score a run on labelled images. Detection scores take the images as fully labelled."""
+    from napari_mtssl.engine.checkpoint import find, load, load_method
+    from napari_mtssl.study import Study
+
+    begin = time.monotonic()
+    with Study.open(study) as opened:
+        chosen = choose_run(opened, run)
+        method = load_method(chosen.path, device=device)
+        scores = score_study(opened, method, cast("SplitName", split.value), radius)
+        step = load(find(chosen.path)).step
+    report = {
+        "results": {
+            chosen.method: {str(labels_used(chosen.path)): {k: summary([v]) for k, v in scores.items()}}
+        },
+        "settings": {
+            "study": str(study),
+            "run": chosen.name,
+            "step": step,
+            "split": split.value,
+            "radius_px": radius,
+            "preset": method.config.preset,
+        },
+        "seconds": round(time.monotonic() - begin, 2),
+    }
+    print_scores(f"{chosen.name} on {split.value}", scores)
+    if json_file is not None:
+        write_json(json_file, report)
+
+
+def score_study(study: Study, method: Method, split: SplitName, radius: float) -> dict[str, float]:
+    """Predict every labelled image of a split and compare.
+
+    Returns
+    -------
+    dict of str to float
+        Detection scores over all cells of all images, and scores at the labelled places.
+
+    Raises
+    ------
+    UsageError
+        If no image of the split is labelled.
+    """
+    from napari_mtssl.evaluation.metrics import count_detections
+    from napari_mtssl.evaluation.places import score_places
+    from napari_mtssl.images import ImagePool
+
+    images = ImagePool()
+    background, *classes = method.classes
+    detections, places = [], []
+    for record in study.images(split):
+        labels = study.cells(record.id)
+        if labels.empty:
+            continue
+        cells = predict_cells(method, images(record))
+        truth = labels[labels["class"] != background]
+        detections.append(count_detections(truth, cells, classes, radius))
+        places.append(score_places(labels, cells, method.classes, radius))
+    if not places:
+        raise UsageError(
+            f"The study {study.name} has no labelled image in the split '{split}': "
+            "label one, or choose another split."
+        )
+    return add_up(detections).scores() | add_up(places).scores()
+
+
+def add_up(parts: list[Any]) -> Any:
+    """Sum of one or more counts."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def labels_used(run_dir: Path) -> int:
+    """How many labels a run had when it was last told, from its log."""
+    used = 0
+    with (run_dir / "events.jsonl").open(encoding="utf-8") as log:
+        for line in log:
+            used = json.loads(line).get("n_labelled", used)
+    return used
+
+
+def summary(values: list[float]) -> dict[str, Any]:
+    """Mean, spread and single values of one score, in the form that all of the project's JSON files share."""
+    import numpy as np
+
+    runs = [None if math.isnan(value) else float(value) for value in values]
+    known = [value for value in runs if value is not None]
+    mean = float(np.mean(known)) if known else None
+    sd = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0 if known else None
+    return {"mean": mean, "sd": sd, "runs": runs}
+
+
+def print_scores(title: str, scores: dict[str, float]) -> None:
+    """Print scores as a table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("score", "value", title=title)
+    for name, value in scores.items():
+        table.add_row(name, "-" if math.isnan(value) else f"{value:.3f}")
+    Console().print(table)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+    notes.print(f"Wrote {path}.")

@@ -1,0 +1,182 @@
+"""Training without a window: a progress bar that listens to the same events as the dock."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_mtssl.cli.console import UsageError, notes
+from napari_mtssl.cli.studies import StudyPath
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from napari_mtssl.engine.control import Control
+    from napari_mtssl.engine.events import Event, Finished
+    from napari_mtssl.engine.session import TrainingSession
+
+
+class TrainingError(RuntimeError):
+    """Training failed, and not by a mistake of the user's; the traceback of the cause is in the message."""
+
+
+def train(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="Such as hydramix.")],
+    study: StudyPath,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Optimiser updates.")] = None,
+    labels: Annotated[
+        int | None, typer.Option(metavar="N", help="Use only N of the labels, drawn by the seed.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="S", help="One seed gives one result on the CPU.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda or mps.")] = "auto",
+    preset: Annotated[str, typer.Option(metavar="P", help="robust, or paper.")] = "robust",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the method; may be repeated."),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the run; made up if not given.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --run NAME.")] = False,
+) -> None:
+    """Train a method on a study. Ctrl+C stops and keeps the weights."""
+    from napari_mtssl.engine.session import TrainingSession
+
+    if resume and run is None:
+        raise UsageError("Say with --run NAME which run to go on with.")
+    chosen = {"steps": steps, "labels": labels, "seed": seed}
+    overrides = parse_settings(settings or []) | {k: v for k, v in chosen.items() if v is not None}
+    session = TrainingSession(
+        study,
+        method,
+        preset=preset,
+        device=device,
+        overrides=overrides,
+        run_name=None if resume else run,
+        resume=run if resume else None,
+    )
+    finished = follow(session)
+    state = "Stopped" if finished.stopped else "Finished"
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in finished.scores.items())
+    notes.print(f"{state} at step {finished.step}{': ' + scores if scores else ''}.")
+    notes.print(f"Weights are in {finished.run_dir}.")
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """Turn ``["key=value", ...]`` into settings; values are read as YAML.
+
+    Raises
+    ------
+    UsageError
+        If a pair has no ``=``, or a value is not readable.
+    """
+    import yaml
+
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {pair} is no setting: write --set key=value.")
+        try:
+            settings[key.strip().replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"The value in --set {pair} cannot be read.") from error
+    return settings
+
+
+def follow(session: TrainingSession) -> Finished:
+    """Run a training session to its end with a progress bar.
+
+    Raises
+    ------
+    UsageError
+        If training cannot go on for a reason that the user can mend.
+    TrainingError
+        If it failed otherwise.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    finished: Finished | None = None
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[losses]}", style="dim"),
+    ]
+    with Progress(*columns, console=notes) as progress, stop_on_interrupt(session.control):
+        task = progress.add_task("Preparing", total=None, left="", losses="")
+        for event in session.events():
+            finished = _report(event, progress, task) or finished
+    if finished is None:
+        raise RuntimeError("training ended without saying how")
+    return finished
+
+
+@contextmanager
+def stop_on_interrupt(control: Control) -> Iterator[None]:
+    """Have the first Ctrl+C end the training after its step, with weights kept; a second one interrupts."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        notes.print("Stopping after this step; weights are kept. Ctrl+C again interrupts at once.")
+        control.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _report(event: Event, progress: Progress, task: TaskID) -> Finished | None:
+    """Show one event; return it if it is the last."""
+    from napari_mtssl.engine import events
+
+    match event:
+        case events.Started():
+            notes.print(
+                f"{event.n_labelled} labelled and {event.n_unlabelled} unlabelled samples, on {event.device}."
+            )
+            progress.update(task, description="Training", total=event.total_steps, completed=event.step)
+        case events.Stepped():
+            terms = "  ".join(f"{name} {value:.3f}" for name, value in event.losses.items())
+            progress.update(
+                task,
+                completed=event.step,
+                total=event.total_steps,
+                left=f"{_clock(event.seconds_left)} left",
+                losses=f"loss {event.total:.3f}  {terms}",
+            )
+        case events.Validated():
+            scores = "  ".join(f"{name} {value:.3f}" for name, value in event.scores.items())
+            notes.print(f"Step {event.step}: {scores}{'  (best so far)' if event.best else ''}")
+        case events.LabelsChanged():
+            notes.print(
+                f"Step {event.step}: labels changed, {event.added} added, {event.changed} changed, "
+                f"{event.removed} removed; {event.n_labelled} in use."
+            )
+        case events.LossNotFinite() | events.OutOfMemory():
+            notes.print(f"Step {event.step}: {event.message}")
+        case events.Failed():
+            progress.update(task, visible=False)
+            if event.mendable:
+                raise UsageError(event.reason)
+            raise TrainingError(f"{event.reason}\n\n{event.detail}")
+        case events.Finished():
+            progress.update(task, completed=event.step, left="", description="Done")
+            return event
+    return None
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, such as ``3:07``."""
+    whole = max(round(seconds), 0)
+    return f"{whole // 60}:{whole % 60:02d}"

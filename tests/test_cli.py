@@ -1,0 +1,443 @@
+"""The command line: what each command makes, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from napari_mtssl.cli import app
+from napari_mtssl.cli.console import is_user_error
+from napari_mtssl.cli.evaluate import summary
+from napari_mtssl.cli.train import parse_settings
+from napari_mtssl.images import open_image
+from napari_mtssl.study import Study
+
+# The smallest network there is: what is tested here is the command, not the method.
+TINY = ["--device", "cpu"]
+for _pair in ("depth=10", "widen=1", "pool=64", "batch_size=8"):
+    TINY += ["--set", _pair]
+
+
+COMMANDS = ("demo", "new", "import", "export", "train", "predict", "evaluate", "reproduce")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def ok(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result
+
+
+@pytest.fixture
+def spots(tmp_path):
+    """An image of dark discs on pale ground, and the table of their places with as many between them."""
+    return make_spots(tmp_path / "spots.png", tmp_path / "spots.csv")
+
+
+def make_spots(image, table, seed=0):
+    rng = np.random.default_rng(seed)
+    pixels = rng.normal(215, 8, (160, 160, 3))
+    rows, cols = np.mgrid[:160, :160]
+    centres = np.stack(np.meshgrid(np.arange(20, 160, 40), np.arange(20, 160, 40)), -1).reshape(-1, 2)
+    for r, c in centres:
+        pixels[np.hypot(rows - r, cols - c) < 6] = (90, 60, 130)
+    iio.imwrite(image, pixels.clip(0, 255).astype(np.uint8))
+    lines = [[image.name, r, c, "nucleus"] for r, c in centres]
+    lines += [[image.name, r, c, "background"] for r, c in centres[:9] + 20]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([["image", "row", "col", "class"], *lines])
+    return image, table
+
+
+@pytest.fixture
+def study(spots, tmp_path):
+    """A labelled study, made by the commands."""
+    image, table = spots
+    ok("new", tmp_path / "a.mtssl", image)
+    ok("import", tmp_path / "a.mtssl", table)
+    return tmp_path / "a.mtssl"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A study with a run of three steps, and a labelled test image."""
+    folder = tmp_path_factory.mktemp("trained")
+    path = folder / "a.mtssl"
+    image, table = make_spots(folder / "spots.png", folder / "spots.csv")
+    held, truth = make_spots(folder / "held.png", folder / "held.csv", seed=1)
+    ok("new", path, image)
+    with Study.open(path) as opened:
+        opened.add_image(held, height=160, width=160, split="test")
+    ok("import", path, table, truth)
+    ok("train", "hydramix", path, "--steps", 3, "--run", "short", *TINY)
+    return path
+
+
+# -- what the commands make ------------------------------------------------------------------------------------
+
+
+def test_help_answers_fast_and_names_every_command():
+    begin = time.monotonic()
+    out = subprocess.run(
+        [sys.executable, "-m", "napari_mtssl", "--help"], capture_output=True, text=True, check=True
+    )
+    assert time.monotonic() - begin < 3  # a third of a second on an idle machine
+    for command in COMMANDS:
+        assert command in out.stdout
+
+
+def test_new_keeps_size_pixel_size_and_split(spots, tmp_path):
+    ok("new", tmp_path / "b", spots[0], "--pixel-size", "0.5", "--split", "validation")
+    with Study.open(tmp_path / "b.mtssl") as opened:
+        (record,) = opened.images()
+    assert (record.height, record.width, record.pixel_size_um, record.split) == (160, 160, 0.5, "validation")
+
+
+def test_new_with_one_wrong_image_leaves_nothing(spots, tmp_path):
+    assert run("new", tmp_path / "b", spots[0], tmp_path / "missing.png").exit_code == 2
+    assert not (tmp_path / "b.mtssl").exists()
+
+
+def test_importing_twice_adds_nothing(study, spots):
+    with Study.open(study) as opened:
+        before = opened.cells()
+    assert "25 already there" in ok("import", study, spots[1]).stderr
+    with Study.open(study) as opened:
+        assert len(opened.cells()) == len(before) == 25
+
+
+def test_labels_go_to_qupath_and_back(study, spots, tmp_path):
+    ok("export", study, "--geojson", tmp_path / "out.geojson", "--csv", tmp_path / "out.csv")
+    ok("new", tmp_path / "b", spots[0])
+    ok("import", tmp_path / "b", tmp_path / "out.geojson")
+    with Study.open(study) as first, Study.open(tmp_path / "b.mtssl") as second:
+        columns = ["row", "col", "class"]
+        assert first.cells()[columns].equals(second.cells()[columns])
+    assert (tmp_path / "out.csv").read_text().startswith("image,row,col,class\nspots.png,")
+
+
+def test_a_label_image_comes_in_by_its_centroids(study, tmp_path):
+    labels = np.zeros((160, 160), np.uint16)
+    labels[60:63, 100:103] = 7
+    iio.imwrite(tmp_path / "labels.tif", labels)
+    ok("import", study, tmp_path / "labels.tif", "--class", "lymphocyte")
+    with Study.open(study) as opened:
+        cells = opened.cells()
+    assert cells.loc[cells["class"] == "lymphocyte", ["row", "col"]].to_numpy().tolist() == [[61, 101]]
+
+
+def test_every_image_goes_to_its_own_file(trained, tmp_path):
+    ok("export", trained, "--geojson", tmp_path / "{image}.geojson")
+    for name in ("spots", "held"):
+        assert len(json.loads((tmp_path / f"{name}.geojson").read_text())["features"]) == 25
+
+
+def test_training_leaves_weights_settings_and_curves(trained):
+    folder = trained / "runs" / "short"
+    assert {"last.safetensors", "config.yaml", "metrics.csv"} <= {p.name for p in folder.iterdir()}
+    steps = {row["step"] for row in csv.DictReader((folder / "metrics.csv").open())}
+    assert "3" in steps
+
+
+def test_labels_limits_what_is_used(trained):
+    result = ok("train", "hydramix", trained, "--steps", 1, "--labels", 10, *TINY)
+    assert "10 labelled" in result.stderr
+
+
+def test_a_run_can_be_resumed_for_more_steps(trained):
+    ok("train", "hydramix", trained, "--steps", 2, "--run", "long", *TINY)
+    assert "at step 4" in ok("train", "hydramix", trained, "--run", "long", "--resume", "--steps", 4).stderr
+
+
+def test_one_seed_gives_one_result(trained):
+    from napari_mtssl.engine.checkpoint import find, load
+
+    for name in ("one", "two"):
+        ok("train", "hydramix", trained, "--steps", 2, "--seed", 5, "--run", name, *TINY)
+    one, two = (load(find(trained / "runs" / name)).state for name in ("one", "two"))
+    assert all((one[key] == two[key]).all() for key in one)
+
+
+def test_predict_writes_what_other_programs_read(trained, tmp_path):
+    image = trained.parent / "held.png"
+    ok("predict", trained, "--run", "short", image, "--out", tmp_path / "out", "--device", "cpu")
+    with (tmp_path / "out" / "held.csv").open() as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        assert reader.fieldnames == ["image", "row", "col", "class", "confidence", "uncertainty"]
+    features = json.loads((tmp_path / "out" / "held.geojson").read_text())["features"]
+    assert len(features) == len(rows)
+    for feature, row in zip(features, rows, strict=True):
+        x, y = feature["geometry"]["coordinates"]
+        assert (y, x) == pytest.approx((float(row["row"]) + 0.5, float(row["col"]) + 0.5), abs=0.06)
+        assert feature["properties"]["classification"]["name"] == row["class"] == "nucleus"
+    overlay = iio.imread(tmp_path / "out" / "held.overlay.png")
+    assert overlay.shape == open_image(image).read(0, 0, 160, 160).shape
+
+
+def test_evaluate_writes_the_common_form(trained, tmp_path):
+    ok(
+        "evaluate",
+        trained,
+        "--run",
+        "short",
+        "--split",
+        "test",
+        "--json",
+        tmp_path / "s.json",
+        "--device",
+        "cpu",
+    )
+    report = json.loads((tmp_path / "s.json").read_text())
+    scores = report["results"]["hydramix"]["25"]
+    assert {"accuracy", "macro_f1", "centroid_px", "detection_f1", "weighted_f1"} <= set(scores)
+    assert set(scores["accuracy"]) == {"mean", "sd", "runs"}
+    assert 0 <= scores["accuracy"]["mean"] <= 1
+    assert report["settings"]["step"] == 3 and report["seconds"] > 0
+
+
+# -- mistakes --------------------------------------------------------------------------------------------------
+
+
+def complains(result, fragment):
+    """Exit code 2, one sentence on standard error that says what is wrong, no traceback."""
+    assert result.exit_code == 2, result.output + repr(result.exception)
+    (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert fragment in sentence
+    assert sentence.endswith((".", ")", "?"))
+    assert "Traceback" not in result.output
+
+
+NEW_MISTAKES = {
+    "missing.png": "no file",
+    "text.png": "text.png",
+    "notes.docx": "not an image of a known kind",
+    "empty.png": "empty",
+}
+
+
+@pytest.mark.parametrize("name", NEW_MISTAKES)
+def test_new_wants_images(name, tmp_path):
+    (tmp_path / "text.png").write_text("these are words")
+    (tmp_path / "notes.docx").write_text("these are words")
+    (tmp_path / "empty.png").touch()
+    complains(run("new", tmp_path / "b", tmp_path / name), NEW_MISTAKES[name])
+
+
+def test_new_does_not_replace_a_study(study, spots):
+    complains(run("new", study, spots[0]), "already")
+
+
+TABLES = {
+    "column": ("image,row,column,class\nspots.png,1,2,nucleus\n", "col is missing"),
+    "image": ("image,row,col,class\nother.png,1,2,nucleus\n", "other.png"),
+    "number": ("image,row,col,class\nspots.png,one,2,nucleus\n", "'one'"),
+    "class": ("image,row,col,class\nspots.png,1,2,\n", "class is empty"),
+    "outside": ("image,row,col,class\nspots.png,1,2000,nucleus\n", "outside"),
+    "nothing": ("image,row,col,class\n", "no cells"),
+    "empty": ("", "empty"),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_import_wants_a_table_of_cells(kind, study, tmp_path):
+    text, fragment = TABLES[kind]
+    (tmp_path / "t.csv").write_text(text)
+    complains(run("import", study, tmp_path / "t.csv"), fragment)
+    with Study.open(study) as opened:
+        assert len(opened.cells()) == 25
+
+
+FILES = {
+    "t.geojson": ("{", "no GeoJSON"),
+    "t.json": ('{"type": "FeatureCollection", "features": []}', "empty"),
+    "t.npy": ("", "--class"),
+    "t.xlsx": ("", "no file of labels"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_import_wants_files_it_knows(name, study, tmp_path):
+    text, fragment = FILES[name]
+    (tmp_path / name).write_text(text)
+    complains(run("import", study, tmp_path / name), fragment)
+
+
+def test_import_wants_labels_of_the_image_s_shape(study, tmp_path):
+    np.save(tmp_path / "l.npy", np.ones((5, 5), int))
+    complains(run("import", study, tmp_path / "l.npy", "--class", "nucleus"), "shape")
+
+
+TRAINING = {
+    "method": (["hydra"], [], "no method 'hydra'"),
+    "preset": (["hydramix"], ["--preset", "best"], "no preset 'best'"),
+    "device": (["hydramix"], ["--device", "tpu"], "no device 'tpu'"),
+    "setting": (["hydramix"], ["--set", "deepness=3"], "deepness: no such setting"),
+    "value": (["hydramix"], ["--set", "depth=many"], "depth"),
+    "bound": (["hydramix"], ["--steps", "0"], "steps"),
+    "pair": (["hydramix"], ["--set", "depth"], "key=value"),
+    "yaml": (["hydramix"], ["--set", "depth=[1"], "cannot be read"),
+    "resume": (["hydramix"], ["--resume"], "--run"),
+    "run": (["hydramix"], ["--resume", "--run", "other"], "other"),
+    "name": (["hydramix"], ["--run", "a/b"], "a/b"),
+}
+
+
+@pytest.mark.parametrize("kind", TRAINING)
+def test_train_wants_settings_that_exist(kind, study):
+    method, options, fragment = TRAINING[kind]
+    complains(run("train", *method, study, *options), fragment)
+    with Study.open(study) as opened:
+        assert opened.runs() == []
+
+
+LABELS = {
+    "no class": ([], [], "only the background class"),
+    "nothing": (["nucleus"], [], "Nothing is labelled"),
+    "only background": (["nucleus"], ["background"], "Only 'background'"),
+    "no background": (["nucleus"], ["nucleus"], "background"),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_train_wants_two_classes(kind, spots, tmp_path):
+    classes, clicks, fragment = LABELS[kind]
+    ok("new", tmp_path / "b", spots[0])
+    with Study.open(tmp_path / "b.mtssl") as opened:
+        (record,) = opened.images()
+        for name in classes:
+            opened.add_class(name)
+        for name in clicks:
+            opened.add_cell(record.id, 20.0, 20.0, name)
+    complains(run("train", "hydramix", tmp_path / "b", "--steps", 1, *TINY), fragment)
+
+
+def test_train_notices_that_an_image_is_gone(study, spots):
+    spots[0].unlink()
+    complains(run("train", "hydramix", study, "--steps", 1, *TINY), "spots.png")
+
+
+def test_predict_wants_a_run(study, spots, tmp_path):
+    complains(run("predict", study, spots[0], "--out", tmp_path / "o"), "no run yet")
+    complains(run("predict", study, spots[0], "--run", "x", "--out", tmp_path / "o"), "no run 'x'")
+
+
+def test_predict_wants_images_and_a_folder(trained, tmp_path):
+    image = trained.parent / "spots.png"
+    (tmp_path / "no.png").write_text("words")
+    (tmp_path / "file").touch()
+    complains(run("predict", trained, tmp_path / "missing.png", "--out", tmp_path), "no file")
+    complains(run("predict", trained, tmp_path / "no.png", "--out", tmp_path), "no.png")
+    complains(run("predict", trained, image, image, "--out", tmp_path), "Two images")
+    complains(run("predict", trained, image, "--out", tmp_path / "file"), "cannot be made")
+
+
+def test_evaluate_wants_labels_in_the_split(trained):
+    complains(run("evaluate", trained, "--run", "short", "--split", "validation"), "'validation'")
+
+
+def test_export_wants_a_target_and_one_image(trained, tmp_path):
+    complains(run("export", trained), "--geojson FILE")
+    complains(run("export", trained, "--geojson", tmp_path / "a.geojson"), "2 images")
+    complains(run("export", trained, "--geojson", tmp_path / "a.geojson", "--image", "c.png"), "c.png")
+
+
+COMMANDS_ON_STUDIES = {
+    "import": ["t.csv"],
+    "export": ["--csv", "o.csv"],
+    "predict": ["spots.png", "--out", "o"],
+    "evaluate": [],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS_ON_STUDIES)
+def test_every_command_wants_a_study(command, spots, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("image,row,col,class\n")
+    complains(run(command, "nowhere.mtssl", *COMMANDS_ON_STUDIES[command]), "no study")
+    (tmp_path / "folder").mkdir()
+    complains(run(command, "folder", *COMMANDS_ON_STUDIES[command]), "is no study")
+
+
+def test_a_real_process_says_one_sentence_and_exits_with_2(tmp_path):
+    command = [sys.executable, "-m", "napari_mtssl", "train", "hydramix", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"Error: There is no study at {tmp_path / 'nowhere'}."
+    assert done.stdout == ""
+
+
+def test_a_defect_keeps_its_traceback(study, monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("napari_mtssl.study.exchange.export_csv", broken)
+    result = run("export", study, "--csv", study.parent / "o.csv")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, ValueError)
+    assert "Error:" not in result.stderr
+
+
+def test_only_our_own_errors_are_the_user_s():
+    from napari_mtssl.images import ImageError
+
+    assert is_user_error(ImageError("too small"))
+    assert not is_user_error(ValueError("a defect"))
+    assert not is_user_error(json.JSONDecodeError("a defect", "", 0))
+
+
+# -- stopping --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_and_keeps_the_weights(study):
+    command = [sys.executable, "-m", "napari_mtssl", "train", "hydramix", str(study)]
+    command += ["--steps", "100000", "--run", "endless", *TINY]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "200"}
+    )
+    try:
+        log = study / "runs" / "endless" / "metrics.csv"
+        deadline = time.monotonic() + 120
+        while not (log.exists() and len(log.read_text().splitlines()) > 3):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline, "no step was made in two minutes"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, said
+    assert "Stopping after this step" in said and "Stopped at step" in said
+    assert (log.parent / "last.safetensors").is_file()
+
+
+# -- small parts -----------------------------------------------------------------------------------------------
+
+
+def test_settings_are_read_as_yaml():
+    read = parse_settings(["depth=16", "balanced=true", "learning-rate=1e-3", "targets=hard"])
+    assert read == {"depth": 16, "balanced": True, "learning_rate": "1e-3", "targets": "hard"}
+
+
+def test_summary_leaves_out_what_is_not_known():
+    assert summary([1.0, 3.0, float("nan")]) == {
+        "mean": 2.0,
+        "sd": pytest.approx(2**0.5),
+        "runs": [1.0, 3.0, None],
+    }
+    assert summary([float("nan")]) == {"mean": None, "sd": None, "runs": [None]}
+    assert summary([2.0])["sd"] == 0.0
