@@ -33,6 +33,9 @@ class MethodConfig(BaseModel):
     steps: int = Field(1500, ge=1, title="Steps", description="Optimiser updates in one training run.")
     batch_size: int = Field(32, ge=2, title="Batch", description="Labelled samples in each step.")
     learning_rate: float = Field(1e-3, gt=0, title="Learning rate")
+    labels: int = Field(
+        0, ge=0, title="Labels", description="Learn from only so many labels, drawn by the seed; 0: from all."
+    )
     seed: int = Field(0, ge=0, title="Seed", description="One seed gives one result on the CPU.")
 
 
@@ -246,6 +249,36 @@ class Method(ABC):
             part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             if part:
                 module.load_state_dict(part)
+
+
+def draw_labels(cells: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
+    """Draw some of the labelled cells, of every class in turn, so that none is missing.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        With a column ``class``.
+    n : int
+        How many; 0 for all.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        In the order they had.
+
+    Raises
+    ------
+    MethodError
+        If there are more classes than `n`.
+    """
+    if n == 0 or n >= len(cells):
+        return cells
+    if n < cells["class"].nunique():
+        raise MethodError(f"{n} labels are too few for {cells['class'].nunique()} classes; use more.")
+    shuffled = cells.iloc[np.random.default_rng(seed).permutation(len(cells))]
+    turns = shuffled.groupby("class").cumcount().to_numpy()
+    return shuffled.iloc[np.argsort(turns, kind="stable")[:n]].sort_index()
 
 
 def _validation_sentence(error: ValueError) -> str:

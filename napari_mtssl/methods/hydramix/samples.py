@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from skimage.feature import peak_local_max
 
 from napari_mtssl.images import to_float
-from napari_mtssl.methods.base import MethodError, Samples
+from napari_mtssl.methods.base import MethodError, Samples, draw_labels
 from napari_mtssl.methods.hydramix.config import HydraMixConfig
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ class SampleReader:
         cells = study.cells(split=split)
         if split == "train":
             self._check(len(records), cells)
+            cells = draw_labels(cells, self.config.labels, self.config.seed)
         size = self.config.patch
         labelled, frames, unlabelled, places = [], [], [], []
         per_image = max(1, self.config.pool // max(1, len(records)))
