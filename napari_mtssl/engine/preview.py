@@ -58,6 +58,7 @@ class Previewer:
         self._visible: deque[Box] = deque()
         self._sweep: dict[Box, None] = {}  # an ordered set: what this sweep has still to do
         self._total = 0
+        self._owed = 0  # tiles outside the view that come before the view is predicted again
 
     def next_tile(self, step: int, viewport: tuple[int, Box] | None) -> Preview | OutOfMemory | None:
         """Predict one tile if one is due and training has had its share of the time.
@@ -85,34 +86,43 @@ class Previewer:
         self._plan(viewport, now)
         if not self._visible and not self._sweep:
             return None
-        box = self._visible.popleft() if self._visible else next(iter(self._sweep))
-        self._sweep.pop(box, None)
-        event = self._predict(step, viewport[0], box)
+        event = self._predict(step)
         self._credited = self._clock()
         self._credit -= self._credited - now
         return event
 
     def _plan(self, viewport: tuple[int, Box], now: float) -> None:
         """Decide what to predict next when the time has come or the user looks elsewhere."""
+        image_id, view = viewport
         moved = self._planned is not None and viewport != self._planned
+        elsewhere = self._planned is not None and image_id != self._planned[0]
         if moved:
             self._due = min(self._due, now + 1.0)  # soon, but not at every pixel of a drag
-        if now < self._due or (self._visible and not moved):
+        if not elsewhere and (now < self._due or ((self._visible or self._owed) and not moved)):
             return
-        image_id, view = viewport
         image = self._images(image_id)
         order = tiles(image.height, image.width, round_up(self._tile, self._method.geometry.stride), view)
-        if not self._sweep or self._planned is None or self._planned[0] != image_id:
+        if not self._sweep or elsewhere:
             self._sweep = dict.fromkeys(order)
             self._total = len(order)
         elif moved:
             self._sweep = {box: None for box in order if box in self._sweep}
         row0, col0, row1, col1 = view
         self._visible = deque(b for b in order if b[0] < row1 and b[2] > row0 and b[1] < col1 and b[3] > col0)
+        # on a slow computer the view alone would take all the time there is
+        self._owed = min(len(self._visible), sum(box not in self._visible for box in self._sweep))
         self._planned = viewport
         self._due = now + self._seconds
 
-    def _predict(self, step: int, image_id: int, box: Box) -> Preview | OutOfMemory:
+    def _predict(self, step: int) -> Preview | OutOfMemory:
+        assert self._planned is not None
+        image_id, _ = self._planned
+        if self._visible:
+            box = self._visible.popleft()
+        else:
+            box = next(iter(self._sweep))
+            self._owed = max(0, self._owed - 1)
+        self._sweep.pop(box, None)
         try:
             frame, pictures, _ = predict_box(self._method, self._images(image_id), box)
         except (RuntimeError, MemoryError) as error:
@@ -134,6 +144,7 @@ class Previewer:
         self._tile //= 2
         self._visible.clear()
         self._sweep.clear()
+        self._owed = 0
         self._planned, self._due = None, self._clock()
         batch = self._method.config.batch_size
         message = f"A preview did not fit into memory; its tiles are {self._tile} pixels wide from now on."

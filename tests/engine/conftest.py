@@ -82,7 +82,7 @@ def make_run(tmp_path):
 
 @pytest.fixture
 def study_path(tmp_path):
-    """A study of three images (two to train on, one held out) with all discs and some empty places labelled."""
+    """A study of three images (two to train on, one held out), all discs and some empty places labelled."""
     path = tmp_path / "discs.mtssl"
     with Study.create(path, annotator="tester") as study:
         for name in ("red", "blue"):

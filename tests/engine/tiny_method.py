@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,6 @@ from napari_mtssl.methods.base import Geometry, Method, MethodConfig, MethodErro
 
 CLASSES = ("background", "red", "blue")
 WINDOW, STRIDE = 16, 4
-
-
-class TinyConfig(MethodConfig):
-    steps: int = 40
-    batch_size: int = 16
-    learning_rate: float = 1e-2
 
 
 @dataclass
@@ -68,9 +63,9 @@ class Net(nn.Sequential):
 class Tiny(Method):
     name = "tiny"
     title = "Discs"
-    config_class = TinyConfig
+    config_class = MethodConfig
     supervision = frozenset({"cells"})
-    presets = {"robust": {}}
+    presets = {"robust": {"steps": 40, "batch_size": 16, "learning_rate": 1e-2}}
     geometry = Geometry(stride=STRIDE, halo=(WINDOW - STRIDE) // 2, window=WINDOW)
 
     def __init__(self, config, classes, device):
@@ -195,12 +190,16 @@ def draw_discs(height, width, n, seed=0):
     """An image (H, W, 3) uint8 of red and blue discs on noise, and their places ``row, col, class``."""
     rng = np.random.default_rng(seed)
     pixels = rng.normal(0.9, 0.03, (height, width, 3))
-    rows, cols = np.mgrid[:height, :width]
+    rows, cols = np.mgrid[-7:8, -7:8]
     truth = []
     for _ in range(n):
         row, col, kind = rng.uniform(0, height - 1), rng.uniform(0, width - 1), int(rng.integers(1, 3))
-        disc = np.hypot(rows - row, cols - col) < 6
-        pixels[disc] = ((0.8, 0.2, 0.3), (0.2, 0.3, 0.8))[kind - 1] + rng.normal(0, 0.05, 3)
+        near, beside = rows + round(row), cols + round(col)
+        disc = np.hypot(near - row, beside - col) < 6
+        disc &= (near >= 0) & (near < height) & (beside >= 0) & (beside < width)
+        pixels[near[disc], beside[disc]] = ((0.8, 0.2, 0.3), (0.2, 0.3, 0.8))[kind - 1] + rng.normal(
+            0, 0.05, 3
+        )
         truth.append((row, col, CLASSES[kind]))
     pixels = (pixels.clip(0, 1) * 255).astype(np.uint8)
     return pixels, pd.DataFrame(truth, columns=["row", "col", "class"])
@@ -211,6 +210,7 @@ def save_image(path, pixels):
     return Path(path)
 
 
+@cache
 def make_samples(n=60, seed=0):
     """Labelled and unlabelled patches of disc centres, without a study."""
     rng = np.random.default_rng(seed)

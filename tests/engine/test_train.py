@@ -1,0 +1,410 @@
+import csv
+import errno
+import json
+import os
+import shutil
+import threading
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from napari_mtssl.engine import checkpoint as ckpt
+from napari_mtssl.engine.events import (
+    CheckpointWritten,
+    Failed,
+    Finished,
+    LossNotFinite,
+    OutOfMemory,
+    Paused,
+    PseudoLabels,
+    Resumed,
+    Started,
+    Stepped,
+    Validated,
+)
+from napari_mtssl.engine.options import TrainOptions
+from napari_mtssl.methods.base import MethodError
+
+
+def kinds(events):
+    return [event.kind for event in events]
+
+
+def assert_same_weights(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+def curve(run_dir):
+    """Rows of metrics.csv without the time."""
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        return [(row["step"], row["name"], row["value"]) for row in csv.DictReader(file)]
+
+
+def test_a_run_tells_its_story_and_learns(make_run):
+    run = make_run(steps=40)
+    events = list(run.events)
+    assert isinstance(events[0], Started)
+    assert isinstance(events[1], Stepped) and events[1].step == 1
+    assert isinstance(events[-1], Finished) and not events[-1].stopped
+    steps = [e for e in events if isinstance(e, Stepped)]
+    assert [e.step for e in steps] == list(range(1, 41))
+    assert steps[-1].seconds_left == 0 and steps[5].steps_per_second > 0
+    assert steps[-1].losses["labels"] < 0.3 * steps[0].losses["labels"]
+    assert {e.step for e in events if isinstance(e, Validated)} == {10, 20, 30, 40}
+    assert events[-1].scores["accuracy"] > 0.9
+    pseudo = [e for e in events if isinstance(e, PseudoLabels)]
+    assert list(pseudo[0].frame.columns) == ["image_id", "row", "col", "class", "confidence"]
+
+
+def test_losses_are_means_since_the_last_report(make_run):
+    every = list(make_run(steps=20).events)
+    one = [e for e in every if isinstance(e, Stepped)]
+    rare = TrainOptions(validate_every=10, checkpoint_every=10, report_seconds=1e9, preview_seconds=0)
+    few = [e for e in make_run(steps=20, options=rare).events if isinstance(e, Stepped)]
+    assert [e.step for e in few] == [1, 10, 20]
+    expected = sum(e.losses["labels"] for e in one[10:]) / 10
+    assert few[-1].losses["labels"] == pytest.approx(expected, rel=1e-5)
+    total = few[-1].losses["labels"] + few[-1].losses["agreement"]
+    assert few[-1].total < total  # agreement counts less than fully
+
+
+def test_same_seed_same_weights(make_run):
+    one, two, other = make_run(seed=3), make_run(seed=3), make_run(seed=4)
+    for run in (one, two, other):
+        list(run.events)
+    assert_same_weights(one.method.state(), two.method.state())
+    name = "network.0.weight"
+    assert not torch.equal(one.method.state()[name], other.method.state()[name])
+
+
+def test_steps_do_not_touch_the_users_random_numbers(make_run):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    list(make_run(steps=5).events)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("how", ["stop", "leave", "kill"])
+def test_resumed_equals_uninterrupted(make_run, how):
+    whole = make_run(steps=37)
+    list(whole.events)
+
+    first = make_run(steps=37)
+    for event in first.events:
+        if isinstance(event, Stepped) and event.step == 17:
+            if how == "stop":
+                first.control.stop()
+                continue
+            break
+    if how == "leave":
+        first.events.close()
+        assert ckpt.load(first.dir / "last.safetensors").step == 17
+    elif how == "kill":  # nothing after the checkpoint of step 10 reached the disk
+        copy = first.dir.with_name("killed")
+        shutil.copytree(first.dir, copy)
+        first.events.close()
+        first.dir = copy
+        assert ckpt.load(first.dir / "last.safetensors").step == 10
+
+    second = make_run(steps=37, run_dir=first.dir, resume=True)
+    events = list(second.events)
+    assert isinstance(events[0], Started) and events[0].step == (10 if how == "kill" else 17)
+    assert isinstance(events[-1], Finished)
+    assert_same_weights(second.method.state(), whole.method.state())
+    assert_same_weights(load_file(first.dir / "best.safetensors"), load_file(whole.dir / "best.safetensors"))
+    one, two = (ckpt.load(d / "last.safetensors").optimiser_state() for d in (first.dir, whole.dir))
+    assert_same_weights(
+        *({f"{i}{k}": v for i, s in o["state"].items() for k, v in s.items()} for o in (one, two))
+    )
+    assert curve(first.dir) == curve(whole.dir)
+
+
+def test_a_finished_run_goes_on_only_with_more_steps(make_run):
+    first = make_run(steps=10)
+    list(first.events)
+    (failed,) = make_run(steps=10, run_dir=first.dir, resume=True).events
+    assert isinstance(failed, Failed) and "already did its 10 steps" in failed.reason
+    more = list(make_run(steps=20, run_dir=first.dir, resume=True).events)
+    assert more[0].step == 10 and more[-1].step == 20
+
+
+def test_stop_takes_effect_before_the_next_step(make_run, monkeypatch, tiny):
+    run = make_run(steps=1000)
+    real = tiny.Tiny.step
+
+    def stop_at_13(method, *args):
+        if method.steps_taken == 12:  # from inside step 13, as another thread would
+            run.control.stop()
+        return real(method, *args)
+
+    monkeypatch.setattr(tiny.Tiny, "step", stop_at_13)
+    events = list(run.events)
+    assert run.method.steps_taken == 13
+    assert isinstance(events[-1], Finished) and events[-1].stopped and events[-1].step == 13
+    assert isinstance(events[-2], CheckpointWritten)
+    assert_same_weights(load_file(run.dir / "last.safetensors"), run.method.state())
+
+
+def test_stop_before_the_first_step(make_run):
+    run = make_run()
+    run.control.stop()
+    assert kinds(run.events) == ["started", "checkpoint", "finished"]
+    assert run.method.steps_taken == 0
+
+
+def test_pause_waits_saves_and_changes_nothing(make_run):
+    plain = make_run()
+    list(plain.events)
+    run = make_run()
+    seen = []
+    for event in run.events:
+        seen.append(event.kind)
+        if isinstance(event, Stepped) and event.step == 7:
+            run.control.pause()
+        if isinstance(event, Paused):
+            assert event.step == run.method.steps_taken == 7
+            assert ckpt.load(run.dir / "last.safetensors").step == 7
+            run.control.resume()
+    assert seen.count("paused") == seen.count("resumed") == 1
+    assert_same_weights(run.method.state(), plain.method.state())
+
+
+def test_a_paused_run_takes_no_step_until_resumed_and_can_be_stopped(make_run):
+    run = make_run(steps=100_000)
+    run.control.pause()
+    paused, resumed, seen = threading.Event(), threading.Event(), []
+
+    def listen():
+        for event in run.events:
+            seen.append(event)
+            if isinstance(event, Paused):
+                paused.set()
+            if isinstance(event, Resumed):
+                resumed.set()
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    assert paused.wait(60)
+    assert not resumed.wait(0.05) and run.method.steps_taken == 0
+    run.control.resume()
+    assert resumed.wait(60)
+    run.control.pause()
+    run.control.stop()  # also ends a pause
+    thread.join(60)
+    assert isinstance(seen[-1], Finished) and seen[-1].stopped
+
+
+def poison(monkeypatch, tiny, bad_steps, how):
+    """Spoil the loss (or only its gradient) of the steps taken at these counts."""
+    real = tiny.Tiny.step
+
+    def step(method, *args):
+        output = real(method, *args)
+        if method.steps_taken in bad_steps:
+            if how == "gradient":  # finite loss, gradient 0 * inf
+                output.losses["labels"] = output.losses["labels"] + torch.sqrt(method.net[0].weight.sum() * 0)
+            else:
+                output.losses["labels"] = output.losses["labels"] * float(how)
+        return output
+
+    monkeypatch.setattr(tiny.Tiny, "step", step)
+
+
+@pytest.mark.parametrize("how", ["nan", "inf", "gradient"])
+@pytest.mark.parametrize("bad_step", [1, 20, 25])
+def test_a_loss_that_is_not_finite_goes_back_to_good_weights(make_run, monkeypatch, tiny, how, bad_step):
+    poison(monkeypatch, tiny, {bad_step}, how)
+    run = make_run(steps=40)
+    events = list(run.events)
+    (said,) = [e for e in events if isinstance(e, LossNotFinite)]
+    assert said.restored_step < bad_step <= said.step
+    assert f"went back to step {said.restored_step}" in said.message
+    assert isinstance(events[-1], Finished) and events[-1].step == 40
+    assert events[-1].scores["accuracy"] > 0.9
+    for event in events:
+        if isinstance(event, Stepped):
+            assert all(x == x and abs(x) < 1e9 for x in event.losses.values())
+    for path in run.dir.glob("*.safetensors"):
+        assert all(torch.isfinite(x).all() for x in load_file(path).values()), path
+
+
+def test_checkpoints_are_good_at_all_times_despite_a_bad_gradient(make_run, monkeypatch, tiny):
+    poison(monkeypatch, tiny, {20}, "gradient")
+    run = make_run(steps=40)
+    for event in run.events:
+        if isinstance(event, CheckpointWritten):
+            assert all(torch.isfinite(x).all() for x in load_file(event.path).values())
+
+
+def test_after_three_restarts_training_gives_up_and_keeps_good_weights(make_run, monkeypatch, tiny):
+    poison(monkeypatch, tiny, range(15, 10_000), "nan")
+    run = make_run(steps=40)
+    events = list(run.events)
+    assert sum(isinstance(e, LossNotFinite) for e in events) == 2
+    assert isinstance(events[-1], Failed)
+    assert "3 times" in events[-1].reason and "Lower the learning rate (0.01)" in events[-1].reason
+    saved = ckpt.load(run.dir / "last.safetensors")
+    assert 10 <= saved.step < 15
+    assert all(torch.isfinite(x).all() for x in saved.state.values())
+
+
+def allocate_too_much():
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def raise_cuda():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def raise_python():
+    raise MemoryError
+
+
+@pytest.mark.parametrize("fail", [allocate_too_much, raise_cuda, raise_python])
+def test_out_of_memory_halves_the_batch(make_run, monkeypatch, tiny, fail):
+    real, batches = tiny.Tiny.step, []
+
+    def step(method, samples, progress, batch_size):
+        batches.append(batch_size)
+        if batch_size > 4:
+            fail()
+        return real(method, samples, progress, batch_size)
+
+    monkeypatch.setattr(tiny.Tiny, "step", step)
+    run = make_run(steps=12)
+    events = list(run.events)
+    said = [e for e in events if isinstance(e, OutOfMemory)]
+    assert [(e.step, e.old_batch, e.new_batch) for e in said] == [(0, 16, 8), (0, 8, 4)]
+    assert "with 4" in said[-1].message
+    assert batches == [16, 8] + [4] * 12
+    assert isinstance(events[-1], Finished)
+    assert (
+        ckpt.load(run.dir / "last.safetensors").meta["batch_size"] == 4
+    )  # a resumed run need not fail again
+
+
+def test_out_of_memory_with_two_samples_says_what_to_do(make_run, monkeypatch, tiny):
+    monkeypatch.setattr(tiny.Tiny, "step", lambda *args: raise_cuda())
+    events = list(make_run().events)
+    assert [e.new_batch for e in events if isinstance(e, OutOfMemory)] == [8, 4, 2]
+    assert isinstance(events[-1], Failed)
+    assert "Not even 2 samples" in events[-1].reason and "another device" in events[-1].reason
+
+
+def test_an_error_that_is_no_lack_of_memory_is_not_mistaken_for_one(make_run, monkeypatch, tiny, caplog):
+    def step(*args):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(tiny.Tiny, "step", step)
+    events = list(make_run().events)
+    assert kinds(events) == ["started", "failed"]
+    assert events[-1].reason == "RuntimeError: mat1 and mat2 shapes cannot be multiplied"
+    assert "in step" in events[-1].detail and "Traceback" in events[-1].detail
+    assert "training failed at step 0" in caplog.text
+
+
+def test_a_mistake_of_the_user_ends_in_its_sentence_and_keeps_the_weights(
+    make_run, monkeypatch, tiny, caplog
+):
+    real = tiny.Tiny.describe
+
+    def describe(method, *args):
+        if method.steps_taken == 13:
+            raise MethodError("Label some cells.")
+        return real(method, *args)
+
+    monkeypatch.setattr(tiny.Tiny, "describe", describe)
+    run = make_run()
+    events = list(run.events)
+    assert isinstance(events[-1], Failed) and events[-1].reason == "Label some cells."
+    assert ckpt.load(run.dir / "last.safetensors").step == 13
+    assert not caplog.records
+
+
+def test_a_deleted_run_folder_ends_the_run_with_a_sentence(make_run):
+    run = make_run()
+    events = []
+    for event in run.events:
+        events.append(event)
+        if event.step == 5 and run.dir.exists():
+            shutil.rmtree(run.dir)
+    assert isinstance(events[-1], Failed)
+    assert "is gone: the study was moved or deleted" in events[-1].reason
+
+
+def test_a_full_disk_ends_the_run_with_a_sentence_and_the_former_checkpoint(make_run, monkeypatch):
+    run = make_run()
+    events = []
+    for event in run.events:
+        events.append(event)
+        if event.step == 15:
+
+            def full(*args):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            monkeypatch.setattr(os, "fsync", full)
+    assert isinstance(events[-1], Failed) and events[-1].reason.startswith("The disk is full")
+    assert ckpt.load(run.dir / "last.safetensors").step == 10
+
+
+def test_without_held_out_samples_last_is_best(make_run):
+    run = make_run(validation=False)
+    events = list(run.events)
+    assert not [e for e in events if isinstance(e, Validated)]
+    assert not (run.dir / "best.safetensors").exists()
+    assert ckpt.find(run.dir, "best") == run.dir / "last.safetensors"
+
+
+def test_best_is_chosen_by_the_first_score(make_run, monkeypatch, tiny):
+    scores = iter([5.0, 3.0, 4.0, 2.0])
+    monkeypatch.setattr(tiny.Tiny, "evaluate", lambda *args: {"centroid_px": next(scores), "accuracy": 0.5})
+    events = list(make_run().events)
+    assert [e.best for e in events if isinstance(e, Validated)] == [True, True, False, True]
+    assert [e.step for e in events if isinstance(e, CheckpointWritten) and e.which == "best"] == [10, 20, 40]
+
+
+def test_training_begins_with_given_weights(make_run):
+    first = make_run(steps=40)
+    list(first.events)
+    second = make_run(steps=5, seed=9, checkpoint0=first.dir / "best.safetensors")
+    events = list(second.events)
+    assert events[0].step == 0
+    assert events[1].losses["labels"] < 0.3
+    cold = list(make_run(steps=5, seed=9).events)
+    assert events[1].losses["labels"] < 0.3 * cold[1].losses["labels"]
+
+
+def test_weights_for_other_classes_are_refused(make_run, tiny):
+    first = make_run(steps=5)
+    list(first.events)
+    method = tiny.Tiny(tiny.Tiny.configure(), ("background", "green"), torch.device("cpu"))
+    (failed,) = make_run(method=method, checkpoint0=first.dir / "last.safetensors").events
+    assert "background, red, blue" in failed.reason and "background, green" in failed.reason
+
+
+def test_the_learning_rate_follows_the_method_for_every_group(make_run, monkeypatch, tiny):
+    def optimiser(method):
+        weights, others = list(method.net.parameters())[:2], list(method.net.parameters())[2:]
+        rate = method.config.learning_rate
+        return torch.optim.SGD([{"params": weights, "lr": 0.1 * rate}, {"params": others}], lr=rate)
+
+    monkeypatch.setattr(tiny.Tiny, "optimiser", optimiser)
+    run = make_run(steps=20)
+    list(run.events)
+    groups = ckpt.load(run.dir / "last.safetensors").optimiser_state()["param_groups"]
+    expected = run.method.learning_rate(19 / 20)
+    assert [g["lr"] for g in groups] == pytest.approx([0.1 * expected, expected])
+
+
+def test_the_log_holds_every_event_as_json(make_run):
+    run = make_run()
+    events = list(run.events)
+    lines = [json.loads(line) for line in (run.dir / "events.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == kinds(events)
+    assert lines[1]["losses"].keys() == {"labels", "agreement"}
+    rows = curve(run.dir)
+    assert ("40", "validation/accuracy", str(events[-1].scores["accuracy"])) in rows
