@@ -97,7 +97,7 @@ class ClassTable(ImageTable):
             values["key"] = key
         if values:
             sets = ", ".join(f"{column} = :{column}" for column in values)
-            differs = " OR ".join(f"{column} IS NOT :{column}" for column in values)
+            differs = " OR ".join(f"{column} IS NOT :{column} COLLATE BINARY" for column in values)
             with self.edit(f"Changed the class {old.name}"):
                 sql = f"UPDATE classes SET {sets} WHERE name = :old AND ({differs})"
                 self._db.connection.execute(sql, {**values, "old": old.name})
@@ -128,7 +128,7 @@ class ClassTable(ImageTable):
         return {name: class_id for class_id, name in self._class_names().items()}
 
     def _class_names(self) -> dict[int, str]:
-        return dict(self._rows("SELECT id, name FROM classes"))
+        return dict(self._rows("SELECT id, name FROM classes ORDER BY background DESC, id"))
 
     def _check_name(self, name: str, besides: str | None = None) -> None:
         if not name:

@@ -202,7 +202,7 @@ class ImageTable(StudyCore):
         out = []
         stamps = {row[0]: row[1:] for row in self._rows("SELECT id, bytes, modified FROM images")}
         for image in self.images():
-            if not image.path.exists():
+            if not os.path.exists(image.path):
                 message = (
                     f"{image.name} is no longer at {image.path}. Say where it is now; its labels are kept."
                 )
@@ -224,10 +224,10 @@ class ImageTable(StudyCore):
             self._db.connection.execute(sql, {**values, "id": image_id})
 
     def _record(self, image_id: int, path: str, relative: str | None, *values: Any) -> ImageRecord:
-        here = Path(path)
-        if relative is not None and not here.exists():
+        here = Path(path)  # os.path.exists: a folder that may not be searched is no error here
+        if relative is not None and not os.path.exists(here):
             moved = Path(os.path.normpath(self.path.absolute() / relative))
-            here = moved if moved.exists() else here
+            here = moved if os.path.exists(moved) else here
         return ImageRecord(image_id, here, *values)
 
 

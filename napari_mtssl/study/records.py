@@ -157,7 +157,7 @@ def frame_of(rows: Sequence[Sequence[Any]], types: Mapping[str, Any]) -> pd.Data
     table: dict[str, Any] = {}
     for (name, kind), values in zip(types.items(), columns, strict=True):
         if kind == "time":
-            table[name] = pd.to_datetime(np.array(values, dtype=np.float64), unit="s", utc=True)
+            table[name] = pd.to_datetime(np.array(values, dtype=np.float64), unit="s", utc=True).as_unit("us")
         elif kind is str:
             table[name] = pd.Series(values, dtype=str)
         else:

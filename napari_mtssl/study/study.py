@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -56,7 +57,7 @@ class Study(PredictionTable):
         path = Path(path).expanduser().absolute()
         if path.suffix != SUFFIX:
             path = path.with_name(path.name + SUFFIX)
-        if path.exists():
+        if os.path.lexists(path):
             raise StudyError(f"There is something at {path} already: open it, or choose another name.")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,11 +88,11 @@ class Study(PredictionTable):
         path = Path(path).expanduser().absolute()
         if path.name == database.FILE:
             path = path.parent
-        if not path.exists() and path.with_name(path.name + SUFFIX).exists():
+        if not os.path.exists(path) and os.path.exists(path.with_name(path.name + SUFFIX)):
             path = path.with_name(path.name + SUFFIX)
-        if not path.exists():
+        if not os.path.exists(path):
             raise StudyError(f"There is no study at {path}.")
-        if not (path / database.FILE).is_file():
+        if not os.path.isfile(path / database.FILE):
             raise StudyError(f"{path} is no study: there is no {database.FILE} in it.")
         try:
             return cls(path, annotator=annotator)
