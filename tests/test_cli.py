@@ -12,12 +12,14 @@ import time
 
 import imageio.v3 as iio
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from napari_mtssl.cli import app
 from napari_mtssl.cli.console import is_user_error
 from napari_mtssl.cli.evaluate import summary
+from napari_mtssl.cli.pictures import overlay
 from napari_mtssl.cli.train import parse_settings
 from napari_mtssl.images import open_image
 from napari_mtssl.study import Study
@@ -86,7 +88,7 @@ def trained(tmp_path_factory):
     return path
 
 
-# -- what the commands make ------------------------------------------------------------------------------------
+# -- what the commands make  ------------------------------------------------------------
 
 
 def test_help_answers_fast_and_names_every_command():
@@ -209,7 +211,41 @@ def test_evaluate_writes_the_common_form(trained, tmp_path):
     assert report["settings"]["step"] == 3 and report["seconds"] > 0
 
 
-# -- mistakes --------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_the_demo_shows_the_whole_way_and_goes_on_from_what_is_there(tmp_path):
+    ok("demo", "cells", "--headless", "--out", tmp_path, "--steps", 2)
+    ok("demo", "cells", "--headless", "--out", tmp_path, "--steps", 2)
+    with Study.open(tmp_path / "ihc.mtssl") as opened:
+        assert [r.name for r in opened.runs()] == ["hydramix-0001", "hydramix-0002"]
+        labels = opened.cells()
+    report = (tmp_path / "report.md").read_text()
+    assert f"{(labels['class'] == 'epithelial').sum()} epithelial" in report
+    assert "| accuracy | macro F1 |" in report
+    for name in ("ihc.geojson", "ihc.csv", "ihc.overlay.png", "losses.png"):
+        assert (tmp_path / name).stat().st_size > 0, name
+
+
+def test_an_overlay_rings_every_cell_in_its_colour_at_its_place(tmp_path):
+    iio.imwrite(tmp_path / "grey.png", np.full((100, 60), 200, np.uint8))
+    cells = pd.DataFrame({"row": [20.0, 80.0], "col": [30.0, 59.0], "class": ["a", "b"]})
+    picture = overlay(open_image(tmp_path / "grey.png"), cells, {"a": "#ff0000", "b": "#0000ff"}, radius=6)
+    red = np.argwhere((picture == (255, 0, 0)).all(-1))
+    assert np.abs(np.hypot(*(red - (20, 30)).T) - 6).max() <= 1
+    assert len(red) > 30
+    assert (picture == (0, 0, 255)).all(-1).any()  # cut off by the edge, drawn all the same
+    assert (picture[50] == 200).all()
+
+
+def test_an_overlay_of_a_large_image_is_small(tmp_path):
+    iio.imwrite(tmp_path / "large.png", np.full((300, 200, 3), 200, np.uint8))
+    cells = pd.DataFrame({"row": [150.0], "col": [100.0], "class": ["a"]})
+    picture = overlay(open_image(tmp_path / "large.png"), cells, {"a": "#ff0000"}, max_side=100)
+    assert picture.shape == (100, 67, 3)
+    red = np.argwhere((picture == (255, 0, 0)).all(-1))
+    assert np.allclose(red.mean(0), (50, 100 / 3), atol=0.6)
+
+
+# -- mistakes  ------------------------------------------------------------
 
 
 def complains(result, fragment):
@@ -399,7 +435,7 @@ def test_only_our_own_errors_are_the_user_s():
     assert not is_user_error(json.JSONDecodeError("a defect", "", 0))
 
 
-# -- stopping --------------------------------------------------------------------------------------------------
+# -- stopping  ------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -425,7 +461,7 @@ def test_ctrl_c_stops_and_keeps_the_weights(study):
     assert (log.parent / "last.safetensors").is_file()
 
 
-# -- small parts -----------------------------------------------------------------------------------------------
+# -- small parts  ------------------------------------------------------------
 
 
 def test_settings_are_read_as_yaml():

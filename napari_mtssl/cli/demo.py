@@ -40,7 +40,7 @@ def demo(
     ),
     steps: Annotated[
         int, typer.Option(metavar="N", min=1, help="Optimiser updates, without a window.")
-    ] = 300,
+    ] = 200,
 ) -> None:
     """Show the whole way on a real image: in napari, or without a display into a folder."""
     make_folder(out)
@@ -100,17 +100,15 @@ def run_headless(study_path: Path, out: Path, steps: int) -> None:
     import pandas as pd
 
     from napari_mtssl.cli.pictures import save_curves
-    from napari_mtssl.cli.train import follow
+    from napari_mtssl.cli.train import follow, options_without_window
     from napari_mtssl.engine.checkpoint import load_method
-    from napari_mtssl.engine.options import TrainOptions
     from napari_mtssl.engine.session import TrainingSession
     from napari_mtssl.evaluation.places import score_places
     from napari_mtssl.images import ImagePool
     from napari_mtssl.study import Study
 
     begin = time.monotonic()
-    # Nobody watches: no previews, and every core trains.
-    session = TrainingSession(study_path, overrides={"steps": steps}, options=TrainOptions(preview_seconds=0))
+    session = TrainingSession(study_path, overrides={"steps": steps}, options=options_without_window())
     finished = follow(session)
     trained = time.monotonic()
     with Study.open(study_path) as study:

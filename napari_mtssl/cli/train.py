@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
     from napari_mtssl.engine.control import Control
     from napari_mtssl.engine.events import Event, Finished
+    from napari_mtssl.engine.options import TrainOptions
     from napari_mtssl.engine.session import TrainingSession
+
+LINE_SECONDS = 10.0
 
 
 class TrainingError(RuntimeError):
@@ -61,12 +65,22 @@ def train(
         overrides=overrides,
         run_name=None if resume else run,
         resume=run if resume else None,
+        options=options_without_window(),
     )
     finished = follow(session)
     state = "Stopped" if finished.stopped else "Finished"
     scores = ", ".join(f"{name} {value:.3f}" for name, value in finished.scores.items())
     notes.print(f"{state} at step {finished.step}{': ' + scores if scores else ''}.")
     notes.print(f"Weights are in {finished.run_dir}.")
+
+
+def options_without_window() -> TrainOptions:
+    """Rhythm of a training that nobody watches: no previews, and no core kept free for a window."""
+    import torch
+
+    from napari_mtssl.engine.options import TrainOptions
+
+    return TrainOptions(preview_seconds=0, pseudo_seconds=0, threads=torch.get_num_threads())
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
@@ -102,19 +116,31 @@ def follow(session: TrainingSession) -> Finished:
         If it failed otherwise.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.table import Column
+
+    from napari_mtssl.engine.events import Stepped
 
     finished: Finished | None = None
     columns = [
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[left]}"),
-        TextColumn("{task.fields[losses]}", style="dim"),
+        TextColumn("{task.fields[losses]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
     ]
-    with Progress(*columns, console=notes) as progress, stop_on_interrupt(session.control):
+    bar = Progress(*columns, console=notes, expand=True, disable=not notes.is_terminal)
+    with bar as progress, stop_on_interrupt(session.control):
         task = progress.add_task("Preparing", total=None, left="", losses="")
+        said = time.monotonic()
         for event in session.events():
             finished = _report(event, progress, task) or finished
+            # A log file has no bar: a line now and then instead.
+            if progress.disable and isinstance(event, Stepped) and time.monotonic() - said >= LINE_SECONDS:
+                said = time.monotonic()
+                notes.print(
+                    f"Step {event.step} of {event.total_steps}, loss {event.total:.3f}, "
+                    f"{_clock(event.seconds_left)} left"
+                )
     if finished is None:
         raise RuntimeError("training ended without saying how")
     return finished
