@@ -263,6 +263,8 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise StudyError(f"{path.name} is empty; it needs the columns {','.join(CSV_COLUMNS)}.") from error
     except pd.errors.ParserError as error:
         raise StudyError(f"{path.name} is no table: {str(error).strip()}.") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for names of rows
+        raise StudyError(f"{path.name} is no table: its rows hold more values than its first line has names.")
     table.columns = table.columns.str.strip()
     return table.apply(lambda column: column.str.strip())
 

@@ -204,7 +204,7 @@ def test_deleted_in_the_middle_of_an_edit(study: Study, image: ImageRecord) -> N
         shutil.rmtree(study.path)
 
 
-# -- the disk is full -----------------------------
+# -- the disk is full -----------
 
 
 def test_a_full_disk_keeps_what_was_there(study: Study, image: ImageRecord) -> None:
@@ -215,7 +215,9 @@ def test_a_full_disk_keeps_what_was_there(study: Study, image: ImageRecord) -> N
     connection.execute(
         f"PRAGMA max_page_count = {pages}"
     )  # SQLite's own seam: SQLITE_FULL, as of a full disk
-    with pytest.raises(StudyError, match=r"The disk of .* is full: this change was not kept. Free some space"):
+    with pytest.raises(
+        StudyError, match=r"The disk of .* is full: this change was not kept. Free some space"
+    ):
         study.add_cells(many_cells(image.id, 5000))
     assert everything(study) == before
     assert study.change_counter() == counter

@@ -153,7 +153,7 @@ def test_the_counter_grows_with_every_change(study: Study, image: ImageRecord) -
 
 
 class AnyEdits(RuleBasedStateMachine):
-    """Whatever is done, each undo returns to the state before, each redo to the one after; also after reopening."""
+    """Each undo returns to the state before, each redo to the one after, reopened or not."""
 
     def __init__(self) -> None:
         super().__init__()

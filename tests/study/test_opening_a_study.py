@@ -206,7 +206,7 @@ def look(path: Path) -> list[str]:
 
 
 def looked_at_by_another_user(path: Path) -> list[str]:
-    """`look` in a process of somebody who may not write there: root, as tests in a container are, may write all."""
+    """`look` as somebody who may not write there: root, as tests in a container are, may write all."""
     incoming, outgoing = os.pipe()
     child = os.fork()
     if child == 0:
