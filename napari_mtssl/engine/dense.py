@@ -1,6 +1,6 @@
 """A patch classifier run over whole images: tiles with context, the visible part first, no seams.
 
-Every tile is predicted with the halo its network needs and decoded with a margin of one window; of the cells
+Every tile is predicted with the halo its network needs and decoded with a margin around it; of the cells
 found, those inside the tile are kept. So each cell comes once, and as if the image had been one tile.
 """
 
@@ -253,9 +253,9 @@ def round_up(value: int, step: int) -> int:
 
 
 def _with_margin(box: Box, geometry: Geometry, height: int, width: int) -> Box:
-    """Grow a box by one window, on the grid, not beyond the image: cells there decide which inside win."""
+    """Grow a box by what decoding it needs, on the grid and not beyond the image."""
     stride = geometry.stride
-    margin = round_up(geometry.window, stride)
+    margin = round_up(geometry.margin, stride)
     return (
         max(0, box[0] - margin),
         max(0, box[1] - margin),

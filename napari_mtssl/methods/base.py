@@ -55,11 +55,14 @@ class Geometry:
         Context, in pixels, that a tile needs on each side so that stitched tiles equal the whole image.
     window : int
         Side of the square of pixels that one output element classifies.
+    margin : int
+        Pixels beyond a box that `Method.decode` must see to find what is inside as if the box had no border.
     """
 
     stride: int
     halo: int
     window: int
+    margin: int
 
 
 @dataclass

@@ -52,6 +52,20 @@ def test_weights_and_optimiser_come_back_as_they_were(tiny, tmp_path, make):
     assert equal(saved.optimiser_state(), optimiser.state_dict())
 
 
+def test_moments_lie_in_memory_as_their_weights_do(tiny, tmp_path):
+    method = tiny.make_method()
+    method.net.to(memory_format=torch.channels_last)
+    optimiser = method.optimiser()
+    train_a_little(method, optimiser, tiny.make_samples())
+    saved = ckpt.load(ckpt.save(tmp_path, "last", method, optimiser, 3))
+    again = method.optimiser()
+    ckpt.restore_optimiser(again, saved.optimiser_state())
+    assert equal(again.state_dict(), optimiser.state_dict())
+    weight = method.net[3].weight
+    assert not weight.is_contiguous()
+    assert again.state[weight]["exp_avg"].stride() == weight.stride()
+
+
 def test_files_are_safetensors_with_readable_metadata(tiny, tmp_path):
     from safetensors import safe_open
 

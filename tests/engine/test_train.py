@@ -149,6 +149,26 @@ def test_stop_takes_effect_before_the_next_step(make_run, monkeypatch, tiny):
     assert_same_weights(load_file(run.dir / "last.safetensors"), run.method.state())
 
 
+def test_stop_interrupts_a_validation_between_its_forward_passes(make_run, monkeypatch, tiny):
+    run = make_run(steps=1000)
+    passes = []
+
+    def evaluate(method, samples):
+        for part in samples.patches.split(10):
+            method.classify(part)
+            passes.append(method.steps_taken)
+            if len(passes) == 3:
+                run.control.stop()
+        return {"accuracy": 1.0}
+
+    monkeypatch.setattr(tiny.Tiny, "evaluate", evaluate)
+    events = list(run.events)
+    assert passes == [10, 10, 10]
+    assert kinds(events)[-2:] == ["checkpoint", "finished"]
+    assert "validation" not in kinds(events)
+    run.method.classify(tiny.make_samples().patches)  # the network is free again
+
+
 def test_stop_before_the_first_step(make_run):
     run = make_run()
     run.control.stop()

@@ -66,7 +66,7 @@ class Tiny(Method):
     config_class = MethodConfig
     supervision = frozenset({"cells"})
     presets = {"robust": {"steps": 40, "batch_size": 16, "learning_rate": 1e-2}}
-    geometry = Geometry(stride=STRIDE, halo=(WINDOW - STRIDE) // 2, window=WINDOW)
+    geometry = Geometry(stride=STRIDE, halo=(WINDOW - STRIDE) // 2, window=WINDOW, margin=2 * STRIDE)
 
     def __init__(self, config, classes, device):
         super().__init__(config, classes, device)

@@ -8,6 +8,7 @@ what is done.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -286,9 +287,11 @@ class HydraMix(Method):
 
     @property
     def geometry(self) -> Geometry:
-        """Stride of the trunk, and the halo and window of the network."""
+        """Stride of the trunk, halo and window of the network, and how far away votes can matter."""
         net = self._network
-        return Geometry(stride=net.stride, halo=net.halo, window=net.window)
+        # half a window to the place that votes, four sigma of smoothing, a radius to the rival peak
+        margin = net.window / 2 + 4 * self.config.vote_sigma + self.config.cell_radius
+        return Geometry(stride=net.stride, halo=net.halo, window=net.window, margin=math.ceil(margin) + 1)
 
     @torch.no_grad()
     def predict(self, tile: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,0 +1,390 @@
+"""One training run, act by act: `train` is its door."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from napari_mtssl.engine import checkpoint as ckpt
+from napari_mtssl.engine.control import Control
+from napari_mtssl.engine.devices import free_memory, is_out_of_memory, seeded, step_seed
+from napari_mtssl.engine.events import (
+    CheckpointWritten,
+    Event,
+    Finished,
+    LabelsChanged,
+    LossNotFinite,
+    OutOfMemory,
+    Paused,
+    PseudoLabels,
+    Resumed,
+    Started,
+    Stepped,
+    Validated,
+)
+from napari_mtssl.engine.meter import LossMeter, SpeedMeter, all_finite
+from napari_mtssl.engine.options import TrainOptions
+from napari_mtssl.engine.preview import Previewer
+from napari_mtssl.engine.snapshot import Snapshot
+from napari_mtssl.engine.source import SampleSource
+from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput
+
+logger = logging.getLogger(__name__)
+
+MAX_RESTARTS = 3
+SNAPSHOT_STEPS = 50
+SMALLEST_BATCH = 2
+SAMPLING = -1  # the "step" whose seed samples are read with
+
+
+class Loop:
+    """State of one training run. `run` is the story; the other methods are its single acts."""
+
+    def __init__(
+        self,
+        method: Method,
+        source: SampleSource,
+        run_dir: Path,
+        control: Control,
+        options: TrainOptions,
+        previewer: Previewer | None,
+        notes: Mapping[str, Any],
+    ) -> None:
+        self.method, self.source, self.control, self.options = method, source, control, options
+        self.run_dir, self.previewer, self.notes = run_dir, previewer, dict(notes)
+        self.total_steps = method.config.steps
+        self.step = 0
+        self.batch_size = method.config.batch_size
+        self.restarts = (
+            0  # times weights were restored after a NaN; also changes the random draws and halves the rate
+        )
+        self.best: float | None = None
+        self.scores: dict[str, float] = {}
+        self.saved_step = -1
+        self.losses, self.speed = LossMeter(), SpeedMeter()
+        self.reported = self.pseudo_told = 0.0
+        self.pseudo: dict[str, torch.Tensor] = {}
+        self.held_out: Samples | None = None
+        self.held_out_stale = True
+        self.ready = False
+
+    # -- beginning -----------------------------------------------------------------------------------------
+
+    def begin(self, resume: bool, checkpoint0: Path | None) -> None:
+        """Read samples, weights and settings: what can be wrong before the first step is wrong here."""
+        self.optimiser = self.method.optimiser()
+        rate = self.method.config.learning_rate
+        self.rate_factors = [float(group["lr"]) / rate for group in self.optimiser.param_groups]
+        ckpt.remove_leftovers(self.run_dir)
+        if resume:
+            self._resume(ckpt.load(ckpt.find(self.run_dir, "last")))
+        elif checkpoint0 is not None:
+            self._start_from(ckpt.load(checkpoint0))
+        self.samples = self._read_samples()
+        self.method.prepare(self.samples)
+        if not resume:
+            self._write_config()
+        snapshot = Snapshot.take(self.step, self.method, self.optimiser)
+        if snapshot is None:
+            raise MethodError("The weights to start from are not finite; start a new run.")
+        self.snapshot = snapshot
+        self.ready = True
+
+    def _resume(self, saved: ckpt.Checkpoint) -> None:
+        self._check_classes(saved)
+        self.method.load_state(saved.state)
+        ckpt.restore_optimiser(self.optimiser, saved.optimiser_state())
+        self.step = self.saved_step = saved.step
+        if self.step >= self.total_steps:
+            raise MethodError(
+                f"The run '{self.run_dir.name}' already did its {self.step} steps; "
+                "ask for more steps, or start a new run."
+            )
+        self.batch_size = saved.meta["batch_size"]
+        self.restarts = saved.meta["restarts"]
+        self.best, self.scores = saved.meta["best"], saved.meta["scores"]
+
+    def _start_from(self, saved: ckpt.Checkpoint) -> None:
+        self._check_classes(saved)
+        try:
+            self.method.load_state(saved.state)
+        except RuntimeError as error:  # torch: keys or shapes do not match
+            raise MethodError(
+                f"The weights {saved.path} are of a network of another shape; start without."
+            ) from error
+
+    def _check_classes(self, saved: ckpt.Checkpoint) -> None:
+        if saved.meta["method"] != self.method.name or tuple(saved.meta["classes"]) != self.method.classes:
+            raise MethodError(
+                f"The weights of '{saved.path.parent.name}' were trained as {saved.meta['method']} for "
+                f"{', '.join(saved.meta['classes'])}, not as {self.method.name} for "
+                f"{', '.join(self.method.classes)}; start a new run."
+            )
+
+    def _write_config(self) -> None:
+        text = yaml.safe_dump(
+            {
+                "method": self.method.name,
+                "classes": list(self.method.classes),
+                "device": str(self.method.device),
+                "torch": str(torch.__version__),
+                **self.notes,
+                "config": self.method.config.model_dump(mode="json"),
+            },
+            sort_keys=False,
+        )
+        ckpt.write_atomically(self.run_dir / "config.yaml", text.encode())
+
+    def _read_samples(self) -> Samples:
+        with seeded(step_seed(self.method.config.seed, SAMPLING), self.method.device):
+            return self.source.training()
+
+    # -- the story -----------------------------------------------------------------------------------------
+
+    def run(self) -> Generator[Event, None, None]:
+        """Train to the end, or until told to stop."""
+        yield Started(
+            self.step,
+            self.total_steps,
+            str(self.method.device),
+            self.samples.n_labelled,
+            self.samples.n_unlabelled,
+        )
+        self.speed.restart()
+        first = True
+        while self.step < self.total_steps and not self.control.stopped:
+            if self.control.paused:
+                yield from self._pause()
+                continue
+            if self.source.changed():
+                yield from self._take_in_labels()
+            halved = self._guarded_step()
+            if halved is not None:
+                yield halved
+                continue
+            yield from self._after_step(first)
+            first = False
+        yield from self._finish()
+
+    def _after_step(self, first: bool) -> Iterator[Event]:
+        """Say and keep what is due after a step."""
+        last = self.step == self.total_steps
+        validate = last or self.step % self.options.validate_every == 0
+        save = last or self.step % self.options.checkpoint_every == 0
+        now = time.monotonic()
+        if first or validate or save or now - self.reported >= self.options.report_seconds:
+            self.reported = now
+            report = self._report(snapshot=validate or save)
+            if report is not None:
+                yield report
+            if isinstance(report, LossNotFinite):
+                return
+        if self.pseudo and 0 < self.options.pseudo_seconds <= now - self.pseudo_told:
+            self.pseudo_told = now
+            frame = self.method.describe(self.samples, self.pseudo)
+            if len(frame):
+                yield PseudoLabels(self.step, frame)
+        if validate:
+            yield from self._validate()
+        if save:
+            yield self._save("last")
+        if self.previewer is not None:
+            preview = self.previewer.next_tile(self.step, self.control.viewport)
+            if preview is not None:
+                yield preview
+
+    def _finish(self) -> Iterator[Event]:
+        """Leave the last weights on disk, good ones."""
+        if self.saved_step != self.step:
+            report = self._report(snapshot=True)
+            if report is not None:
+                yield report
+            yield self._save("last")
+        yield Finished(self.step, self.step < self.total_steps, self.run_dir, dict(self.scores))
+
+    def _pause(self) -> Iterator[Event]:
+        if self.saved_step != self.step:
+            report = self._report(snapshot=True)
+            if report is not None:
+                yield report
+            yield self._save("last")
+        yield Paused(self.step)
+        self.control.wait_while_paused()
+        self.speed.restart()
+        if not self.control.stopped:
+            yield Resumed(self.step)
+
+    # -- single acts ---------------------------------------------------------------------------------------
+
+    def _guarded_step(self) -> OutOfMemory | None:
+        """Do one step; if memory is not enough, halve the batch instead and say so."""
+        try:
+            self._one_step()
+            return None
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # outside of the handler, whose exception would keep the step's tensors alive
+        self.optimiser.zero_grad(set_to_none=True)
+        free_memory(self.method.device)
+        old, self.batch_size = self.batch_size, self.batch_size // 2
+        if self.batch_size < SMALLEST_BATCH:
+            raise MethodError(
+                f"Not even {old} samples at a time fit into the memory of {self.method.device}; "
+                "choose a smaller network or another device, or close other programs."
+            )
+        message = (
+            f"Memory was not enough for {old} samples at a time; training goes on with {self.batch_size}."
+        )
+        return OutOfMemory(self.step, old, self.batch_size, message)
+
+    def _one_step(self) -> None:
+        progress = self.step / self.total_steps
+        with seeded(step_seed(self.method.config.seed, self.step, self.restarts), self.method.device):
+            output = self.method.step(self.samples, progress, self.batch_size)
+            total = weighted_sum(output)
+            self.optimiser.zero_grad(set_to_none=True)
+            total.backward()
+        rate = self.method.learning_rate(progress) * 0.5**self.restarts
+        for group, factor in zip(self.optimiser.param_groups, self.rate_factors, strict=True):
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate * factor)  # a captured graph reads this tensor
+            else:
+                group["lr"] = rate * factor
+        self.optimiser.step()
+        self.method.after_step()
+        self.losses.add(output.losses, output.weights, total)
+        self.pseudo = output.pseudo
+        self.step += 1
+        self.speed.step()
+
+    def _report(self, *, snapshot: bool) -> Stepped | LossNotFinite | None:
+        """Read the losses off the device; what was not finite is undone here. None if no step was made."""
+        means = self.losses.read()
+        due = snapshot or self.step - self.snapshot.step >= SNAPSHOT_STEPS
+        good = all_finite(means)
+        if good and due and self.step != self.snapshot.step:
+            taken = Snapshot.take(self.step, self.method, self.optimiser)
+            good = taken is not None
+            self.snapshot = taken or self.snapshot
+        if not good:
+            return self._go_back()
+        if not means:
+            return None
+        speed, left = self.speed.read(self.total_steps - self.step)
+        total = means.pop("total")
+        return Stepped(self.step, self.total_steps, means, self.losses.weights, total, speed, left)
+
+    def _go_back(self) -> LossNotFinite:
+        """Return to the last good weights."""
+        self.restarts += 1
+        if self.restarts >= MAX_RESTARTS:
+            self.snapshot.restore(self.method, self.optimiser)
+            self.step = self.snapshot.step
+            raise MethodError(
+                f"The loss was not a finite number {self.restarts} times; the weights of step {self.step} "
+                f"are kept. Lower the learning rate ({self.method.config.learning_rate:g}) and start again."
+            )
+        noticed, self.step = self.step, self.snapshot.step
+        self.snapshot.restore(self.method, self.optimiser)
+        self.losses.reset()
+        self.pseudo = {}
+        self.speed.restart()
+        message = (
+            f"The loss was not a finite number before step {noticed}: training went back to "
+            f"step {self.step}, with half the learning rate."
+        )
+        return LossNotFinite(noticed, self.step, message)
+
+    def _take_in_labels(self) -> Iterator[Event]:
+        """Use the labels as they are now, from the next step on."""
+        before = self.samples.keys()
+        self.samples = self._read_samples()
+        self.method.prepare(self.samples)
+        self.pseudo = {}
+        self.held_out_stale = True
+        after = self.samples.keys()
+        added = len(after.keys() - before.keys())
+        removed = len(before.keys() - after.keys())
+        changed = sum(before[key] != after[key] for key in before.keys() & after.keys())
+        self.speed.restart()
+        if added or changed or removed:
+            yield LabelsChanged(self.step, self.samples.n_labelled, added, changed, removed)
+
+    def _validate(self) -> Iterator[Event]:
+        if self.held_out_stale:
+            self.held_out = self.source.validation()
+            self.held_out_stale = False
+        if self.held_out is None:
+            return
+        try:
+            with interrupted_by(lambda: self.control.stopped, self.method.teacher):
+                self.scores = self.method.evaluate(self.held_out)
+        except _StoppedError:
+            return
+        name, score = next(iter(self.scores.items()))
+        height = -score if name.endswith("_px") else score  # distances are better when lower
+        better = self.best is None or height > self.best
+        if better:
+            self.best = height
+        yield Validated(self.step, dict(self.scores), better)
+        if better:
+            yield self._save("best")
+
+    def _save(self, which: str) -> CheckpointWritten:
+        progress = {
+            "batch_size": self.batch_size,
+            "restarts": self.restarts,
+            "best": self.best,
+            "scores": self.scores,
+        }
+        path = ckpt.save(
+            self.run_dir, which, self.method, self.optimiser, self.step, progress=progress, notes=self.notes
+        )
+        if which == "last":
+            self.saved_step = self.step
+        return CheckpointWritten(self.step, path, which)
+
+    def keep(self) -> None:
+        """Save the last weights when the run ends from outside: good ones, and if that is possible."""
+        if not self.ready or self.saved_step == self.step:
+            return
+        try:
+            if not all_finite(self.losses.read()):
+                self.snapshot.restore(self.method, self.optimiser)
+                self.step = self.snapshot.step
+            self._save("last")
+        except OSError as error:
+            logger.warning("the last weights could not be saved: %s", error)
+
+
+class _StoppedError(Exception):
+    """The user does not want to wait for what is being computed."""
+
+
+@contextmanager
+def interrupted_by(stopped: Callable[[], bool], network: torch.nn.Module) -> Iterator[None]:
+    """Leave a long evaluation between two of its forward passes once `stopped` says so."""
+
+    def check(*_: object) -> None:
+        if stopped():
+            raise _StoppedError
+
+    handle = network.register_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def weighted_sum(output: StepOutput) -> torch.Tensor:
+    """Total loss of a step."""
+    terms = [output.weights[name] * loss for name, loss in output.losses.items()]
+    return torch.stack(terms).sum()
