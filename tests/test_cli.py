@@ -88,7 +88,7 @@ def trained(tmp_path_factory):
     return path
 
 
-# -- what the commands make  ------------------------------------------------------------
+# -- what the commands make ------------------------------------------------------------
 
 
 def test_help_answers_fast_and_names_every_command():
@@ -245,7 +245,7 @@ def test_an_overlay_of_a_large_image_is_small(tmp_path):
     assert np.allclose(red.mean(0), (50, 100 / 3), atol=0.6)
 
 
-# -- mistakes  ------------------------------------------------------------
+# -- mistakes ------------------------------------------------------------
 
 
 def complains(result, fragment):
@@ -435,7 +435,7 @@ def test_only_our_own_errors_are_the_user_s():
     assert not is_user_error(json.JSONDecodeError("a defect", "", 0))
 
 
-# -- stopping  ------------------------------------------------------------
+# -- stopping ------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -461,7 +461,7 @@ def test_ctrl_c_stops_and_keeps_the_weights(study):
     assert (log.parent / "last.safetensors").is_file()
 
 
-# -- small parts  ------------------------------------------------------------
+# -- small parts ------------------------------------------------------------
 
 
 def test_settings_are_read_as_yaml():
