@@ -6,7 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,7 +40,7 @@ def evaluate(
     with Study.open(study) as opened:
         chosen = choose_run(opened, run)
         method = load_method(chosen.path, device=device)
-        scores = score_study(opened, method, cast("SplitName", split.value), radius)
+        scores = score_study(opened, method, split.value, radius)
         step = load(find(chosen.path)).step
     report = {
         "results": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,6 @@ from napari_mtssl.cli.console import UsageError, notes
 if TYPE_CHECKING:
     from napari_mtssl.study import ImageRecord, Study
     from napari_mtssl.study.exchange import ImportReport
-    from napari_mtssl.study.records import Split as SplitName
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study, NAME.mtssl.")]
 ImageName = Annotated[
@@ -55,7 +54,7 @@ def new(
                 height=image.height,
                 width=image.width,
                 pixel_size_um=image.pixel_size_um,
-                split=cast("SplitName", split.value),
+                split=split.value,
             )
         notes.print(f"Made {made.path} with {len(made.images())} image(s).")
         notes.print("Next: import labels into it, or run napari-mtssl and open it there to click some cells.")
