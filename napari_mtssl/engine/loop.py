@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -89,8 +90,7 @@ class Loop:
             self._start_from(ckpt.load(checkpoint0))
         self.samples = self._read_samples()
         self.method.prepare(self.samples)
-        if not resume:
-            self._write_config()
+        self._write_config()
         snapshot = Snapshot.take(self.step, self.method, self.optimiser)
         if snapshot is None:
             raise MethodError("The weights to start from are not finite; start a new run.")
@@ -320,8 +320,10 @@ class Loop:
 
     def _validate(self) -> Iterator[Event]:
         if self.held_out_stale:
-            self.held_out = self.source.validation()
+            before, self.held_out = self.held_out, self.source.validation()
             self.held_out_stale = False
+            if before is not None and self.held_out is not None and before.keys() != self.held_out.keys():
+                self.best = None  # scores on other labels cannot be compared
         if self.held_out is None:
             return
         try:
@@ -331,6 +333,7 @@ class Loop:
             return
         name, score = next(iter(self.scores.items()))
         height = -score if name.endswith("_px") else score  # distances are better when lower
+        height = -math.inf if math.isnan(height) else height
         better = self.best is None or height > self.best
         if better:
             self.best = height

@@ -84,9 +84,9 @@ class Previewer:
         if viewport is None or self._credit < 0:
             return None
         self._plan(viewport, now)
-        if not self._visible and not self._sweep:
+        if self._planned is None or not (self._visible or self._sweep):
             return None
-        event = self._predict(step)
+        event = self._predict(step, self._planned[0])
         self._credited = self._clock()
         self._credit -= self._credited - now
         return event
@@ -114,9 +114,7 @@ class Previewer:
         self._planned = viewport
         self._due = now + self._seconds
 
-    def _predict(self, step: int) -> Preview | OutOfMemory:
-        assert self._planned is not None
-        image_id, _ = self._planned
+    def _predict(self, step: int, image_id: int) -> Preview | OutOfMemory:
         if self._visible:
             box = self._visible.popleft()
         else:

@@ -17,7 +17,6 @@ from napari_mtssl.engine.events import Event, Failed
 from napari_mtssl.engine.options import TrainOptions
 
 if TYPE_CHECKING:
-    from napari_mtssl.engine.checkpoint import Checkpoint
     from napari_mtssl.methods.base import Method
     from napari_mtssl.study import Study
 
@@ -122,7 +121,7 @@ class TrainingSession:
         from napari_mtssl.images import ImagePool
 
         images = ImagePool()
-        method = self._resumed_method(study) if self.resume is not None else self._new_method(study)
+        method = self._new_method(study) if self.resume is None else self._resumed_method(study, self.resume)
         source = StudySource(method, study, images)
         previewer = None
         if self.options.preview_seconds > 0:
@@ -155,12 +154,11 @@ class TrainingSession:
         with seeded(config.seed, device):  # the first weights
             return cls(config, [c.name for c in study.classes()], device)
 
-    def _resumed_method(self, study: Study) -> Method:
+    def _resumed_method(self, study: Study, name: str) -> Method:
         from napari_mtssl.engine import checkpoint as ckpt
         from napari_mtssl.engine.devices import pick_device
 
-        assert self.resume is not None
-        saved: Checkpoint = ckpt.load(ckpt.find(study.run(self.resume).path, "last"))
+        saved = ckpt.load(ckpt.find(study.run(name).path, "last"))
         return ckpt.build_method(saved, pick_device(self.device), **self.overrides)
 
 

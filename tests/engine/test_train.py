@@ -14,6 +14,7 @@ from napari_mtssl.engine.events import (
     CheckpointWritten,
     Failed,
     Finished,
+    LabelsChanged,
     LossNotFinite,
     OutOfMemory,
     Paused,
@@ -24,6 +25,7 @@ from napari_mtssl.engine.events import (
     Validated,
 )
 from napari_mtssl.engine.options import TrainOptions
+from napari_mtssl.engine.source import FixedSource
 from napari_mtssl.methods.base import MethodError
 
 
@@ -385,6 +387,37 @@ def test_best_is_chosen_by_the_first_score(make_run, monkeypatch, tiny):
     events = list(make_run().events)
     assert [e.best for e in events if isinstance(e, Validated)] == [True, True, False, True]
     assert [e.step for e in events if isinstance(e, CheckpointWritten) and e.which == "best"] == [10, 20, 40]
+
+
+def test_a_score_that_is_no_number_is_never_the_best_for_long(make_run, monkeypatch, tiny):
+    scores = iter([float("nan"), 0.3, float("nan"), 0.2])
+    monkeypatch.setattr(tiny.Tiny, "evaluate", lambda *args: {"accuracy": next(scores)})
+    events = list(make_run().events)
+    assert [e.best for e in events if isinstance(e, Validated)] == [True, True, False, False]
+
+
+def test_scores_on_other_held_out_labels_begin_a_new_best(make_run, monkeypatch, tiny):
+    held_out = [tiny.make_samples(seed=1), tiny.make_samples(40, seed=2)]
+
+    class Source(FixedSource):
+        """Held-out labels are edited after step 20."""
+
+        edited = False
+
+        def changed(self):
+            edit = not self.edited and run.method.steps_taken == 20
+            self.edited |= edit
+            return edit
+
+        def validation(self):
+            return held_out[self.edited]
+
+    scores = iter([0.9, 0.8, 0.5, 0.4])
+    monkeypatch.setattr(tiny.Tiny, "evaluate", lambda *args: {"accuracy": next(scores)})
+    run = make_run(source=Source(tiny.make_samples()))
+    events = list(run.events)
+    assert [e.best for e in events if isinstance(e, Validated)] == [True, False, True, False]
+    assert not [e for e in events if isinstance(e, LabelsChanged)]  # none to learn from changed
 
 
 def test_training_begins_with_given_weights(make_run):
