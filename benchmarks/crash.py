@@ -1,9 +1,9 @@
 """Kill the program while it clicks and trains, open its study again, and count what is missing.
 
 In each round a new process opens the same study. One thread of it clicks (adds, corrects, moves, deletes,
-undoes) and says so through a pipe when a call has returned; another trains a small HydraMix-Net on that study, and
+undoes) and says so through a pipe when a call has returned; another trains a small HydraMix-Net on it, and
 writes checkpoints and predictions. At a random moment the process gets SIGKILL. Then the study is opened and
-compared with everything that was ever acknowledged, and the weights of the killed run are loaded.
+compared with all that was ever acknowledged, and the weights of the killed run are loaded.
 
     python benchmarks/crash.py --json crash.json --rounds 50
 """

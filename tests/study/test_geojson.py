@@ -278,6 +278,18 @@ def test_predictions_are_detections_and_do_not_come_back_as_labels(
     ]  # fmt: skip
 
 
+def test_predictions_without_a_study(study: Study, image: ImageRecord, tmp_path: Path) -> None:
+    cells = pd.DataFrame({"row": [1.0, 2.0], "col": [3.0, 4.0], "class": "tumour", "confidence": [0.5, 1.0]})
+    path = tmp_path / "p.geojson"
+    assert exchange.write_predictions(path, cells, {"tumour": "#0a0b0c"}, "x.png") == 2
+    first, second = json.loads(path.read_text())["features"]
+    assert first["id"] != second["id"]
+    assert first["properties"]["objectType"] == "detection"
+    assert first["properties"]["classification"] == {"name": "tumour", "color": [10, 11, 12]}
+    assert second["geometry"]["coordinates"] == [4.5, 2.5]
+    assert exchange.import_geojson(study, path, image.id, predictions=True).added == 2
+
+
 def test_there_and_back_with_everything(
     study: Study, image: ImageRecord, other: Study, tmp_path: Path
 ) -> None:
