@@ -63,9 +63,8 @@ class Loop:
         self.total_steps = method.config.steps
         self.step = 0
         self.batch_size = method.config.batch_size
-        self.restarts = (
-            0  # times weights were restored after a NaN; also changes the random draws and halves the rate
-        )
+        # times weights were restored after a NaN; each changes the random draws and halves the learning rate
+        self.restarts = 0
         self.best: float | None = None
         self.scores: dict[str, float] = {}
         self.saved_step = -1
@@ -201,20 +200,19 @@ class Loop:
                 yield preview
 
     def _finish(self) -> Iterator[Event]:
+        yield from self._settle()
+        yield Finished(self.step, self.step < self.total_steps, self.run_dir, dict(self.scores))
+
+    def _settle(self) -> Iterator[Event]:
         """Leave the last weights on disk, good ones."""
         if self.saved_step != self.step:
             report = self._report(snapshot=True)
             if report is not None:
                 yield report
             yield self._save("last")
-        yield Finished(self.step, self.step < self.total_steps, self.run_dir, dict(self.scores))
 
     def _pause(self) -> Iterator[Event]:
-        if self.saved_step != self.step:
-            report = self._report(snapshot=True)
-            if report is not None:
-                yield report
-            yield self._save("last")
+        yield from self._settle()
         yield Paused(self.step)
         self.control.wait_while_paused()
         self.speed.restart()
@@ -360,7 +358,8 @@ class Loop:
         if not self.ready or self.saved_step == self.step:
             return
         try:
-            if not all_finite(self.losses.read()):
+            taken = Snapshot.take(self.step, self.method, self.optimiser)
+            if taken is None or not all_finite(self.losses.read()):
                 self.snapshot.restore(self.method, self.optimiser)
                 self.step = self.snapshot.step
             self._save("last")

@@ -115,6 +115,7 @@ class TrainingSession:
 
     def _train(self, study: Study) -> Generator[Event, None, None]:
         """Make the method and its run, then train."""
+        from napari_mtssl.engine.devices import free_memory
         from napari_mtssl.engine.preview import Previewer
         from napari_mtssl.engine.source import StudySource
         from napari_mtssl.engine.train import train
@@ -132,17 +133,21 @@ class TrainingSession:
             self._run_dir = study.run(self.resume).path
         else:  # last, so that a wrong setting leaves no empty run behind
             self._run_dir = study.new_run(method.name, self.run_name).path
-        yield from train(
-            method,
-            source,
-            run_dir=self._run_dir,
-            control=self.control,
-            options=self.options,
-            previewer=previewer,
-            resume=self.resume is not None,
-            checkpoint0=self.checkpoint0,
-            notes=provenance(study),
-        )
+        try:
+            yield from train(
+                method,
+                source,
+                run_dir=self._run_dir,
+                control=self.control,
+                options=self.options,
+                previewer=previewer,
+                resume=self.resume is not None,
+                checkpoint0=self.checkpoint0,
+                notes=provenance(study),
+            )
+        finally:
+            if method.device.type != "cpu":
+                free_memory(method.device)  # other programs may want the card now
 
     def _new_method(self, study: Study) -> Method:
         from napari_mtssl.engine.devices import pick_device, seeded

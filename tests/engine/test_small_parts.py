@@ -59,7 +59,8 @@ def test_frames_and_arrays_become_their_sizes():
 
 
 def test_all_events_are_listed_here_and_have_a_kind_of_their_own():
-    classes = set(said.Event.__subclasses__())
+    # the window has an event of its own, if it was imported in this process
+    classes = {c for c in said.Event.__subclasses__() if c.__module__ == said.__name__}
     assert {type(e) for e in EVENTS} == classes
     assert len({c.kind for c in classes}) == len(classes)
 

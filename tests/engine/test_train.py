@@ -262,6 +262,18 @@ def test_checkpoints_are_good_at_all_times_despite_a_bad_gradient(make_run, monk
             assert all(torch.isfinite(x).all() for x in load_file(event.path).values())
 
 
+def test_bad_weights_are_not_kept_when_the_listener_leaves(make_run, monkeypatch, tiny):
+    poison(monkeypatch, tiny, {15}, "gradient")
+    rare = TrainOptions(validate_every=10, checkpoint_every=10, report_seconds=1e9, pseudo_seconds=1e-9)
+    run = make_run(options=rare)
+    for event in run.events:
+        if event.step == 15:  # the loss is finite, the weights are not
+            assert not all(torch.isfinite(x).all() for x in run.method.state().values())
+            run.events.close()
+    saved = ckpt.load(run.dir / "last.safetensors")
+    assert saved.step == 10 and all(torch.isfinite(x).all() for x in saved.state.values())
+
+
 def test_after_three_restarts_training_gives_up_and_keeps_good_weights(make_run, monkeypatch, tiny):
     poison(monkeypatch, tiny, range(15, 10_000), "nan")
     run = make_run(steps=40)
