@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QMainWindow, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_mtssl.engine.events import Event, Preview, PseudoLabels, Started
 from napari_mtssl.engine.options import TrainOptions
@@ -91,7 +92,7 @@ class Dock(QWidget):
         layout.setContentsMargins(0, 4, 0, 0)
         layout.addWidget(self.tabs)
         layout.addWidget(StatusLine(self.workspace, self.runner))
-        self.setMinimumWidth(370)
+        self.setMinimumWidth(385)
 
     def _connect(self) -> None:
         workspace = self.workspace
@@ -99,6 +100,7 @@ class Dock(QWidget):
         workspace.study_changed.connect(self._study_changed)
         workspace.classes_changed.connect(self.layers.recolour)
         workspace.predictions_changed.connect(self._predictions_changed)
+        workspace.cells_changed.connect(self._predictions_changed)
         workspace.went.connect(self.layers.look_at)
         self.runner.event.connect(self._on_event)
         self.runner.event.connect(self.review_panel.on_event)
@@ -114,13 +116,16 @@ class Dock(QWidget):
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._look)
         self._timer.start(LOOK_EVERY)
-        self._preload_timer = QTimer(self)
-        self._preload_timer.setSingleShot(True)
-        self._preload_timer.timeout.connect(self._preload)
+        self._preload_timer = self._later(self._preload)
         self._preload_timer.start(PRELOAD_AFTER)
-        self._adopt_timer = QTimer(self)
-        self._adopt_timer.setSingleShot(True)
-        self._adopt_timer.timeout.connect(self._adopt_existing)
+        self._adopt_timer = self._later(self._adopt_existing)
+        self._watch_timer = self._later(self._watch_window)
+
+    def _later(self, slot: Callable[[], None]) -> QTimer:
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.timeout.connect(slot)
+        return timer
 
     # -- study and image -----------------------------------------------------------------------------------
 
@@ -240,7 +245,7 @@ class Dock(QWidget):
     def _show_predictions(self) -> None:
         if self.workspace.image is None:
             return
-        self.layers.fill(PREDICTIONS, self.workspace.predictions.frame)
+        self.layers.fill(PREDICTIONS, self.workspace.pending())
         maps, self._maps = self._maps, []
         for box, values, stride in maps:
             self.layers.fill_uncertainty(box, values, stride)
@@ -348,23 +353,29 @@ class Dock(QWidget):
 
     def event(self, event: QEvent) -> bool:
         """Notice being put into a window and being taken out of it (the dock's close button)."""
-        if event.type() == QEvent.Type.ParentChange and not getattr(self, "_closed", True):
-            window = self.window()
-            if self.parent() is None and self._watched is not None:
+        if not getattr(self, "_closed", True):
+            if event.type() == QEvent.Type.ParentChange and self.parent() is None:
                 self.shutdown(window_closes=False)
-            elif window is not self._watched and window is not self:
-                if self._watched is not None:
-                    self._watched.removeEventFilter(self)
-                self._watched = window
-                window.installEventFilter(self)
+            elif event.type() in (QEvent.Type.ParentChange, QEvent.Type.Show):
+                self._watch_timer.start(0)  # the dock around it is put into the window only after this
         return super().event(event)
+
+    def _watch_window(self) -> None:
+        window = self.window()
+        if window is self or window is self._watched:
+            return
+        if self._watched is not None:
+            self._watched.removeEventFilter(self)
+        self._watched = window
+        window.installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
         """Notice that napari's window closes.
 
         A person who closes it may be asked and say no, and only then is it hidden; a program is not asked.
         """
-        if event.type() in (QEvent.Type.Close, QEvent.Type.Hide) and not event.spontaneous():
+        leaves = event.type() in (QEvent.Type.Close, QEvent.Type.Hide) and not event.spontaneous()
+        if leaves and isinstance(watched, QMainWindow):
             self.shutdown(window_closes=True)
         return super().eventFilter(watched, event)
 
@@ -373,9 +384,13 @@ class Dock(QWidget):
         if self._closed:
             return
         self._closed = True
+        if self._watched is not None:
+            self._watched.removeEventFilter(self)
+            self._watched = None
         self._timer.stop()
         self._preload_timer.stop()
         self._adopt_timer.stop()
+        self._watch_timer.stop()
         self._refill.stop()
         self.review_panel.reload.stop()
         was_training = self.runner.busy

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 
 LARGEST = 10_000_000
+FIELD_WIDTH = 105
 
 
 class ConfigForm(QWidget):
@@ -29,6 +30,7 @@ class ConfigForm(QWidget):
         self.fields: dict[str, QWidget] = {}
         self._layout = QFormLayout(self)
         self._layout.setContentsMargins(4, 0, 0, 0)
+        self._layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         self._layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
 
     def show_config(self, config: BaseModel) -> None:
@@ -54,6 +56,7 @@ class ConfigForm(QWidget):
     def _add(self, name: str, info: FieldInfo) -> None:
         widget = make_widget(info)
         widget.setToolTip(info.description or "")
+        widget.setFixedWidth(FIELD_WIDTH)
         label = info.title or name.replace("_", " ").capitalize()
         self._layout.addRow(label, widget)
         self._layout.labelForField(widget).setToolTip(info.description or "")
@@ -67,6 +70,7 @@ def make_widget(info: FieldInfo) -> QWidget:
         return QCheckBox()
     if typing.get_origin(kind) is Literal:
         box = QComboBox()
+        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         for choice in typing.get_args(kind):
             box.addItem(str(choice), choice)
         return box

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 LABELS, PREDICTIONS, PSEUDO, UNCERTAINTY = "Labels", "Predictions", "Pseudo-labels", "Uncertainty"
 STYLES: dict[str, dict[str, Any]] = {
     LABELS: {"size": 9, "symbol": "disc", "border_color": "white", "border_width": 0.15, "opacity": 0.9},
-    PREDICTIONS: {"size": 14, "symbol": "ring", "border_width": 0, "opacity": 0.95},
+    PREDICTIONS: {"size": 15, "symbol": "disc", "border_width": 0.14, "opacity": 1.0},
     PSEUDO: {"size": 6, "symbol": "square", "border_width": 0, "opacity": 0.6, "visible": False},
 }
+RINGS = (PREDICTIONS,)  # the cell stays visible inside
 FEATURES: dict[str, list[str]] = {
     LABELS: ["class", "source"],
     PREDICTIONS: ["class", "confidence", "uncertainty"],
@@ -96,14 +97,16 @@ class StudyLayers:
                 np.zeros((0, 2)),
                 name=kind,
                 features=_features(frame, self._cycle),
-                face_color="class",
-                face_color_cycle=self._cycle,
+                **_coloured(kind, self._cycle),
                 scale=self._scale,
                 units=self._units,
                 metadata={"mtssl": kind},
                 **STYLES[kind],
             )
-            layer.face_color_mode = "cycle"
+            if kind in RINGS:
+                layer.border_color_mode = "cycle"
+            else:
+                layer.face_color_mode = "cycle"
         self.points[kind] = layer
         return layer
 
@@ -167,9 +170,9 @@ class StudyLayers:
     def recolour(self) -> None:
         """Take over added, renamed or recoloured classes."""
         cycle = self._cycle
-        for layer in self.points.values():
+        for kind, layer in self.points.items():
             with self.busy():
-                layer.face_color_cycle = cycle
+                setattr(layer, "border_color_cycle" if kind in RINGS else "face_color_cycle", cycle)
                 layer.features = _features(layer.features, cycle)
                 layer.refresh_colors()
 
@@ -213,8 +216,8 @@ class StudyLayers:
         """Centre the camera on a place and come close enough to judge a cell."""
         if self.image is None:
             return
-        self.viewer.camera.center = tuple(p * s for p, s in zip((row, col), self._scale, strict=True))
-        self.viewer.camera.zoom = max(self.viewer.camera.zoom, 3.0 / self._scale[0])
+        self.viewer.scene.camera.center = tuple(p * s for p, s in zip((row, col), self._scale, strict=True))
+        self.viewer.scene.camera.zoom = max(self.viewer.scene.camera.zoom, 3.0 / self._scale[0])
 
     def highlight(self, row: float, col: float) -> None:
         """Mark the prediction nearest to a place."""
@@ -254,6 +257,13 @@ class StudyLayers:
         return self.workspace.colours() or {"": RESERVED_COLOUR}
 
 
+def _coloured(kind: str, cycle: Mapping[str, str]) -> dict[str, Any]:
+    """Colours by class, as a ring around the cell or as a disc on it."""
+    if kind in RINGS:
+        return {"border_color": "class", "border_color_cycle": cycle, "face_color": "transparent"}
+    return {"face_color": "class", "face_color_cycle": cycle}
+
+
 def image_key(study_path: Any, image_id: int) -> tuple[str, int]:
     """What an image layer carries in its metadata so that the dock knows whose it is."""
     return (str(study_path), image_id)
@@ -270,11 +280,16 @@ def put(layer: Points, coordinates: np.ndarray, features: pd.DataFrame) -> None:
     with layer.events.data.blocker(), layer.events.features.blocker():
         if layer.selected_data:
             layer.selected_data = set()
-        layer.data = coordinates
+        # A copy of our own: a drag writes into it, and pandas hands out read-only arrays.
+        layer.data = np.array(coordinates, dtype=float)
         layer.features = features
 
 
 def _features(frame: pd.DataFrame, cycle: Mapping[str, str]) -> pd.DataFrame:
     """Features with `class` as a category, so that an absent class shifts no colour."""
     frame = frame.reset_index(drop=True)
-    return frame.assign(**{"class": pd.Categorical(frame["class"].astype(object), categories=list(cycle))})
+    names = frame["class"].astype(object)
+    names = names.where(
+        names.isin(list(cycle))
+    )  # a class that was renamed just now has no colour until it is read again
+    return frame.assign(**{"class": pd.Categorical(names, categories=list(cycle))})

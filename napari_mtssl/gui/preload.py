@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # What the first step, the first prediction and the review need; scipy alone takes a third of a second.
-MODULES = ("scipy.spatial", "scipy.cluster.vq", "torch", "napari_mtssl.engine.session")
+# torch's first optimiser imports torch._dynamo, which takes longer than torch itself.
+MODULES = (
+    "scipy.spatial",
+    "scipy.cluster.vq",
+    "torch",
+    "torch._dynamo",
+    "napari_mtssl.engine.train",
+    "napari_mtssl.engine.preview",
+    "napari_mtssl.engine.source",
+)
 
 
 def preload() -> Iterator[str]:
@@ -19,6 +28,11 @@ def preload() -> Iterator[str]:
     map_libraries()
     for name in MODULES:
         importlib.import_module(name)
+        yield name
+    from napari_mtssl.methods import get_method, method_names
+
+    for name in method_names():
+        get_method(name)
         yield name
 
 

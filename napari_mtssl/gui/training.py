@@ -81,10 +81,10 @@ class Runner(QObject):
         self.failure = None
         self._control = job.control
         self._control.viewport = viewport
-        self._set(state)
         self._worker = worker.start(
             job.events, on_event=self._on_event, on_end=self._on_end, ask_to_end=job.control.stop
         )
+        self._set(state)
 
     def pause(self) -> None:
         """Ask for a pause after the current step."""

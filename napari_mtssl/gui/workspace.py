@@ -50,6 +50,7 @@ class Workspace:
         self.image: ImageRecord | None = None
         self.active = ""
         self.predictions = PredictionStore()
+        self._cells: tuple[tuple[int, int], pd.DataFrame] | None = None
         self.seen: list[tuple[float, float]] = []
 
     # -- the study -----------------------------------------------------------------------------------------
@@ -79,6 +80,7 @@ class Workspace:
         """Close the study, if one is open."""
         study, self.study, self.image, self.active = self.study, None, None, ""
         self.predictions = PredictionStore()
+        self._cells = None
         self.seen = []
         if study is not None:
             self.study_changed.emit()
@@ -172,6 +174,10 @@ class Workspace:
         """Say that classes were added, changed or removed; the active class stays valid."""
         if self.active not in self.colours():
             self.active = self._first_class()
+        if self.study is not None and self.image is not None:
+            self.predictions.set(
+                self.study.predictions(self.image.id)
+            )  # a renamed class has its new name there
         self.classes_changed.emit()
         self.cells_changed.emit()
         self.active_changed.emit()
@@ -196,8 +202,9 @@ class Workspace:
     def move_cells(self, moves: Sequence[tuple[int, float, float]]) -> None:
         """Move cells ``(id, row, col)``."""
         study = self._need_study()
-        for cell, row, col in moves:
-            study.move_cell(cell, row, col)
+        with study.edit(f"Moved {len(moves)} cells" if len(moves) > 1 else "Moved a cell"):
+            for cell, row, col in moves:
+                study.move_cell(cell, row, col)
         self.cells_changed.emit()
 
     def set_class(self, cells: Sequence[int], name: str) -> None:
@@ -227,7 +234,10 @@ class Workspace:
     def cells(self) -> pd.DataFrame:
         """Cells of the image on screen."""
         study, image = self._need_study(), self._need_image()
-        return study.cells(image.id)
+        key = (image.id, study.change_counter())
+        if self._cells is None or self._cells[0] != key:
+            self._cells = (key, study.cells(image.id))
+        return self._cells[1]
 
     # -- review --------------------------------------------------------------------------------------------
 
@@ -255,7 +265,8 @@ class Workspace:
         cells = pd.DataFrame({"image_id": image.id, "row": frame["row"], "col": frame["col"]})
         cells = cells.assign(status=verdict, source="model", confidence=frame["confidence"])
         cells["class"] = chosen
-        study.add_cells(cells)
+        what = {"accepted": "Accepted", "corrected": "Corrected", "rejected": "Rejected"}[verdict]
+        study.add_cells(cells, what=f"{what} {len(cells):,} prediction{'' if len(cells) == 1 else 's'}")
         self.cells_changed.emit()
 
     def show_predictions(self, box: tuple[int, int, int, int], frame: pd.DataFrame) -> None:

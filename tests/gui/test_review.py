@@ -1,0 +1,189 @@
+"""Going through predictions: by button and by key; 100,000 rows; filters; export."""
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_mtssl.gui.layers import PREDICTIONS
+from napari_mtssl.gui.panels.review_table import PredictionModel
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def review(dock, predicted):
+    predicted(dock)
+    return dock.review_panel
+
+
+def last_cell(dock):
+    return dock.workspace.cells().iloc[-1]
+
+
+def test_the_list_starts_with_the_least_confident(review):
+    shown = review.model.shown()["confidence"].tolist()
+    assert shown == sorted(shown)
+    assert review.model.index(0, 0).data() == "blue"
+    assert review.model.index(0, 1).data() == "0.50"
+    assert "4" in review.progress.text()
+
+
+def test_stepping_brings_the_cell_to_the_centre_and_marks_it(dock, review):
+    review.step(1)
+    np.testing.assert_allclose(dock.viewer.scene.camera.center[-2:], (84, 84))
+    layer = dock.layers.points[PREDICTIONS]
+    assert [layer.data[i].tolist() for i in layer.selected_data] == [[84, 84]]
+    review.step(1)
+    np.testing.assert_allclose(dock.viewer.scene.camera.center[-2:], (48, 84))
+    review.step(-1)
+    review.step(-1)
+    np.testing.assert_allclose(dock.viewer.scene.camera.center[-2:], (30, 84))
+
+
+@pytest.mark.parametrize(
+    ("key", "status", "name"),
+    [("Y", "accepted", "blue"), ("N", "rejected", "background"), ("2", "corrected", "red")],
+)
+def test_verdicts_by_key_on_the_layer(dock, review, key, status, name):
+    from napari.utils.key_bindings import coerce_keybinding
+
+    layer = dock.layers.points[PREDICTIONS]
+    review.step(1)
+    layer.keymap[coerce_keybinding(key)](layer)
+    cell = last_cell(dock)
+    assert (cell["status"], cell["class"], cell["source"]) == (status, name, "model")
+    assert (cell["row"], cell["col"]) == (84, 84)
+    assert review.model.rowCount() == 3
+    assert review.current() == (48.0, 84.0)  # the next one is in focus
+    dock._refill.now()
+    assert len(layer.data) == 3
+
+
+@pytest.mark.parametrize(("key", "status"), [("y", "accepted"), ("n", "rejected"), ("2", "corrected")])
+def test_verdicts_by_key_in_the_list(dock, review, qtbot, key, status):
+    review.step(1)
+    qtbot.keyClicks(review.table, key)
+    assert last_cell(dock)["status"] == status
+
+
+def test_verdicts_by_button(dock, review):
+    review.step(1)
+    review.accept_button.click()
+    review.reject_button.click()
+    next(a for a in review.class_button.menu().actions() if a.text().startswith("blue")).trigger()
+    assert dock.workspace.cells()["status"].tolist()[-3:] == ["accepted", "rejected", "corrected"]
+    assert "3</b> reviewed" in review.progress.text()
+
+
+def test_several_selected_are_settled_in_one_edit(dock, review):
+    before = len(dock.workspace.cells())
+    review.table.selectAll()
+    review.accept()
+    assert len(dock.workspace.cells()) == before + 4
+    dock.label_panel.undo()
+    review.reload.now()
+    assert len(dock.workspace.cells()) == before
+    assert review.model.rowCount() == 4
+
+
+def test_undo_makes_a_prediction_pending_again(dock, review):
+    review.step(1)
+    review.accept()
+    dock.label_panel.undo()
+    review.reload.now()
+    assert review.model.rowCount() == 4
+
+
+def test_a_click_on_a_predicted_cell_settles_it(dock, review):
+    from napari_mtssl.gui.layers import LABELS
+
+    dock.layers.points[LABELS].add([83, 85])
+    review.reload.now()
+    assert review.model.rowCount() == 3
+
+
+def test_filters_by_class_and_confidence_and_accept_all(dock, review, told):
+    review.only_class.setCurrentIndex(review.only_class.findData("red"))
+    assert set(review.model.shown()["class"]) == {"red"}
+    review.least.setValue(0.85)
+    assert review.model.shown()["confidence"].tolist() == [0.9]
+    review.accept_all_button.click()
+    assert last_cell(dock)["confidence"] == 0.9
+    assert any("1 predictions accepted" in message or "1 prediction" in message for _, message in told)
+    review.least.setValue(0.95)
+    review.accept_all()
+    assert any("list is empty" in message for _, message in told)
+
+
+def test_a_verdict_without_a_selection_says_what_to_do(review, told):
+    review.table.clearSelection()
+    review.table.selectionModel().clear()
+    review.accept()
+    assert any("Select a prediction" in message for _, message in told)
+
+
+def test_add_missed_lets_the_user_click(dock, review):
+    review.missed_button.click()
+    layer = dock.viewer.layers.selection.active
+    assert layer.name == "Labels"
+    assert layer.mode == "add"
+
+
+def test_predictions_never_change_labels(dock, predicted):
+    before = dock.workspace.cells().copy()
+    for _ in range(3):
+        predicted(dock)
+    pd.testing.assert_frame_equal(before, dock.workspace.cells())
+
+
+def test_export_for_qupath_and_as_csv(dock, review, tmp_path, monkeypatch):
+    from qtpy.QtWidgets import QFileDialog
+
+    review.step(1)
+    review.accept()
+    for name, button in (("out.geojson", review.geojson_button), ("out.csv", review.csv_button)):
+        monkeypatch.setattr(
+            QFileDialog, "getSaveFileName", lambda *a, name=name, **k: (str(tmp_path / name), "")
+        )
+        button.click()
+    written = json.loads((tmp_path / "out.geojson").read_text())
+    count = len(dock.workspace.cells())
+    assert len(written["features"]) == count
+    assert written["features"][-1]["properties"]["classification"]["name"] == "blue"
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert list(table.columns) == ["image", "row", "col", "class"]
+    assert len(table) == count
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_words(review, told, monkeypatch):
+    from qtpy.QtWidgets import QFileDialog
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: ("/nowhere/at/all/out.geojson", ""))
+    review.export_geojson()
+    assert told
+    assert all(severity != "error" for severity, _ in told)
+
+
+def test_a_hundred_thousand_predictions_are_listed_at_once(qtbot):
+    rng = np.random.default_rng(0)
+    n = 100_000
+    frame = pd.DataFrame(
+        {
+            "row": rng.random(n),
+            "col": rng.random(n),
+            "class": rng.choice(["a", "b"], n),
+            "confidence": rng.random(n),
+        }
+    ).assign(uncertainty=0.5)
+    model = PredictionModel()
+    begun = time.perf_counter()
+    model.set_frame(frame, {"a": "#ff0000", "b": "#00ff00"})
+    model.only_class = "a"
+    model.rearrange()
+    assert time.perf_counter() - begun < 2
+    assert model.rowCount() == int((frame["class"] == "a").sum())
+    shown = [model.index(at, 1).data() for at in range(100)]
+    assert shown == sorted(shown)

@@ -1,0 +1,244 @@
+"""Training from the dock: a real run on a tiny study, and everything that may happen meanwhile."""
+
+import shutil
+
+import pytest
+from qtpy.QtCore import QThreadPool
+
+from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, UNCERTAINTY
+from napari_mtssl.gui.training import State, duration
+from napari_mtssl.study import Study
+
+pytestmark = [pytest.mark.gui, pytest.mark.slow]
+
+
+@pytest.fixture
+def heard(quick_training):
+    """Kinds of events, in order."""
+    kinds = []
+
+    def remember(event):
+        kinds.append(event.kind)
+
+    quick_training.runner.event.connect(remember)
+    return kinds
+
+
+def tracebacks(told):
+    return [message for severity, message in told if severity == "error"]
+
+
+def test_update_once_trains_predicts_and_ends(quick_training, wait, heard, told):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.mode.setCurrentIndex(1)
+    panel.start_button.click()
+    assert not panel.start_button.isEnabled()
+    assert panel.stop_button.isEnabled()
+    wait(lambda: not dock.runner.busy)
+    assert dock.runner.failure is None
+    assert heard[0] == "started"
+    assert "finished" in heard
+    assert heard[-1] == "preview"
+    assert panel.progress.value() == panel.progress.maximum()
+    study = dock.workspace.study
+    image = dock.workspace.image.id
+    assert len(dock.workspace.predictions) == len(study.predictions(image))
+    dock._refill.now()
+    assert len(dock.layers.points[PREDICTIONS].data) == len(dock.workspace.pending())
+    assert UNCERTAINTY in dock.viewer.layers
+    assert panel.losses.data["total"][0][-1] == 4
+    assert panel.run_choice.currentText() == "hydramix-0001"
+    assert set(panel.timings) == {"first_step_s", "first_prediction_s"}
+    assert not tracebacks(told)
+
+
+def test_live_takes_in_corrections_made_after_it_was_up_to_date(quick_training, wait, heard, predicted):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.start_button.click()
+    wait(lambda: dock.runner.state is State.WAITING)
+    predicted(dock)
+    dock.review_panel.step(1)
+    dock.review_panel.accept_button.click()
+    dock.layers.points[LABELS].add([84, 30])
+    rounds = heard.count("started")
+    wait(lambda: heard.count("started") > rounds)
+    wait(lambda: dock.runner.state is State.WAITING)
+    assert len(dock.workspace.study.runs()) == 1  # the same network went on
+    panel.stop_button.click()
+    wait(lambda: not dock.runner.busy, 20)
+    assert dock.runner.state is State.IDLE
+
+
+def test_labels_made_while_training_are_taken_in_between_steps(quick_training, wait, heard, told):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.steps.setValue(5000)
+    panel.start_button.click()
+    wait(lambda: "step" in heard)
+    dock.layers.points[LABELS].add([84, 30])
+    wait(lambda: "labels_changed" in heard)
+    assert any("1 new" in message for _, message in told)
+    panel.stop_button.click()
+    assert dock.runner.state is State.STOPPING
+    wait(lambda: not dock.runner.busy, 20)
+    assert heard[-1] == "finished"
+
+
+def test_pause_and_go_on(quick_training, wait, heard):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.steps.setValue(5000)
+    panel.start_button.click()
+    wait(lambda: "step" in heard)
+    panel.pause_button.click()
+    wait(lambda: dock.runner.state is State.PAUSED)
+    assert panel.pause_button.text() == "Go on"
+    count = heard.count("step")
+    panel.pause_button.click()
+    wait(lambda: heard.count("step") > count)
+    panel.stop_button.click()
+    wait(lambda: not dock.runner.busy, 20)
+
+
+def test_what_cannot_be_trained_is_said_in_words(quick_training, wait, told):
+    dock, panel = quick_training, quick_training.train_panel
+    study = dock.workspace.study
+    study.delete_cells(study.cells()["id"])
+    dock.workspace.cells_changed.emit()
+    panel.start_button.click()
+    wait(lambda: not dock.runner.busy)
+    assert dock.runner.failure is not None
+    assert not panel.error_row.isHidden()
+    assert dock.runner.failure.reason in panel.error.text()
+    assert not tracebacks(told)
+    panel.error_button.click()
+    assert panel.log_section.isExpanded()
+    assert panel.start_button.isEnabled()
+
+
+def test_a_setting_that_is_not_valid_is_said_in_words(quick_training, wait):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.form.fields["learning_rate"].setText("fast")
+    panel.start_button.click()
+    wait(lambda: not dock.runner.busy)
+    assert "learning_rate" in dock.runner.failure.reason
+    assert not dock.workspace.study.runs()
+
+
+def test_a_device_that_is_not_there_is_said_in_words(quick_training, wait):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    panel = quick_training.train_panel
+    panel.device.setCurrentIndex(panel.device.findData("cuda"))
+    panel.start_button.click()
+    wait(lambda: not quick_training.runner.busy)
+    assert "CUDA" in quick_training.runner.failure.reason
+
+
+def test_layers_removed_and_images_switched_while_training(quick_training, wait, heard, told):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.steps.setValue(5000)
+    panel.start_button.click()
+    wait(lambda: "preview" in heard)
+    for name in (PREDICTIONS, PSEUDO, LABELS, "first.png"):
+        dock.viewer.layers.remove(name)
+    seen = len(heard)
+    wait(lambda: len(heard) > seen + 3)
+    assert PREDICTIONS not in dock.viewer.layers  # what the user removed stays away
+    dock.workspace.step_image(1)
+    seen = len(heard)
+    wait(lambda: "preview" in heard[seen:])
+    dock.workspace.step_image(1)
+    panel.stop_button.click()
+    wait(lambda: not dock.runner.busy, 20)
+    assert not tracebacks(told)
+
+
+def test_the_study_folder_deleted_while_training(quick_training, wait, heard, told):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.steps.setValue(5000)
+    panel.start_button.click()
+    wait(lambda: "step" in heard)
+    shutil.rmtree(dock.workspace.study.path)
+    wait(lambda: not dock.runner.busy, 30)
+    wait(lambda: dock.workspace.study is None, 10)
+    assert any("gone" in message for _, message in told)
+    assert not tracebacks(told)
+
+
+def test_closing_the_dock_while_training_stops_it_and_keeps_the_weights(quick_training, wait, heard, told):
+    dock, panel = quick_training, quick_training.train_panel
+    path = dock.workspace.study.path
+    panel.steps.setValue(5000)
+    panel.start_button.click()
+    wait(lambda: "step" in heard)
+    dock.viewer.window.remove_dock_widget(dock)
+    assert QThreadPool.globalInstance().activeThreadCount() == 0
+    with Study.open(path) as study:
+        assert (study.run("hydramix-0001").path / "last.safetensors").exists()
+    assert any("stopped" in message for _, message in told)
+    assert not tracebacks(told)
+
+
+def test_closing_the_window_while_training_leaves_no_thread(quick_training, wait, heard, told):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.steps.setValue(5000)
+    panel.start_button.click()
+    wait(lambda: "step" in heard)
+    dock.viewer.close()
+    assert QThreadPool.globalInstance().activeThreadCount() == 0
+    assert not tracebacks(told)
+
+
+def test_opening_another_study_while_training_stops_it(quick_training, wait, heard, tmp_path):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.steps.setValue(5000)
+    panel.start_button.click()
+    wait(lambda: "step" in heard)
+    Study.create(tmp_path / "other.mtssl").close()
+    dock.open_study(tmp_path / "other.mtssl")
+    wait(lambda: not dock.runner.busy, 20)
+    assert dock.workspace.study.name == "other"
+    assert not [layer.name for layer in dock.viewer.layers]
+
+
+def test_predict_the_image_with_a_network_trained_before_and_go_on_with_it(quick_training, wait, heard):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.mode.setCurrentIndex(1)
+    panel.start_button.click()
+    wait(lambda: not dock.runner.busy)
+    dock.workspace.step_image(1)
+    assert len(dock.workspace.predictions) == 0
+    heard.clear()
+    panel.predict_button.click()
+    assert dock.runner.state is State.PREDICTING
+    wait(lambda: not dock.runner.busy)
+    assert set(heard) == {"preview"}
+    with Study.open(dock.workspace.study.path) as study:
+        assert len(study.predictions(dock.workspace.image.id)) == len(dock.workspace.predictions)
+    panel.network.setCurrentIndex(1)
+    panel.start_button.click()
+    wait(lambda: not dock.runner.busy)
+    assert dock.runner.failure is None
+    assert [run.name for run in dock.workspace.study.runs()] == ["hydramix-0001"]
+
+
+def test_held_out_scores_are_shown(quick_training, wait):
+    dock, panel = quick_training, quick_training.train_panel
+    study = dock.workspace.study
+    cells = study.cells().iloc[:4].assign(image_id=study.images()[1].id)
+    study.add_cells(cells[["image_id", "row", "col", "class"]])
+    study.set_split(study.images()[1].id, "validation")
+    panel.mode.setCurrentIndex(1)
+    panel.start_button.click()
+    wait(lambda: not dock.runner.busy)
+    assert dock.runner.failure is None
+    assert "step 4" in dock.review_panel.scores.text()
+    assert panel.scores.data
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3725, "1 h 2 min")]
+)
+def test_durations_in_words(seconds, text):
+    assert duration(seconds) == text
