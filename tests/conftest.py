@@ -28,9 +28,8 @@ def pytest_collection_modifyitems(items):
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     ):
         return
-    no_display = pytest.mark.skip(
-        reason="opens a window and there is no display: run with xvfb-run, as `make test` does"
-    )
+    reason = "opens a window and there is no display: run with xvfb-run, as `make test` does"
+    no_display = pytest.mark.skip(reason=reason)
     for item in items:
         if item.get_closest_marker("gui"):
             item.add_marker(no_display)
@@ -58,7 +57,8 @@ def crchistophenotypes(data_dir: Path) -> Path:
     missing = [name for name in ("train", "validation") if not (folder / name).is_dir()]
     if missing:
         pytest.skip(
-            f"There is no {' and no '.join(missing)} in {folder}: CRCHistoPhenotypes comes from the Tissue Image "
+            f"There is no {' and no '.join(missing)} in {folder}: "
+            "CRCHistoPhenotypes comes from the Tissue Image "
             "Analytics Centre, Warwick (Sirinukunwattana et al., IEEE TMI 2016)."
         )
     return folder

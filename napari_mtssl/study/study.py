@@ -151,7 +151,7 @@ class Study(PredictionTable):
         folder = self.path / "runs" / name
         try:
             said = json.loads((folder / _RUN_FILE).read_text(encoding="utf-8"))
-            return Run(name, said["method"], folder, pd.Timestamp(said["created"], unit="s", tz="UTC"))
+            return Run(name, said["method"], folder, pd.Timestamp(float(said["created"]), unit="s", tz="UTC"))
         except OSError as error:
             known = ", ".join(sorted(f.parent.name for f in (self.path / "runs").glob(f"*/{_RUN_FILE}")))
             raise StudyError(
