@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_mtssl.evaluation.readers import DataError, FieldOfView
+from napari_mtssl.evaluation.readers import KINDS, DataError, FieldOfView
 from napari_mtssl.images import open_image
 
-CLASSES = ("background", "epithelial", "inflammatory")
+CLASSES = ("background", "epithelial", "inflammatory")  # patches: the paper's three, on public images
+ALL_CLASSES = ("background", *KINDS)  # whole images: every nucleus must find its class
 PATCH = 41  # pixels, as in the paper
 JITTER = 8  # pixels: a classifier that only ever saw centred cells could not be run over a whole image
-CLEAR = (
-    12.0  # pixels from a background place to the nearest nucleus, at least: farther than any jittered cell
-)
+RADIUS = 6.0  # pixels between a nucleus and the cell that was found for it, at most
+# Pixels from a background place to the nearest nucleus, at least: farther than any jittered cell.
+CLEAR = 12.0
 
 
 @dataclass(frozen=True)
@@ -29,34 +30,43 @@ class Places:
     centres : ndarray of int, shape (N, 2)
         ``(row, col)`` of the middle of the patch, level-0 pixels.
     classes : ndarray of int, shape (N,)
-        Index into `CLASSES`.
+        Index into `names`.
     centroids : ndarray, shape (N, 2)
         ``(row, col)`` of the cell, level-0 pixels; for background the middle of the patch.
+    names : tuple of str
+        Of the classes, background first.
     """
 
     image: np.ndarray
     centres: np.ndarray
     classes: np.ndarray
     centroids: np.ndarray
+    names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.classes)
 
     def __getitem__(self, index: np.ndarray) -> Places:
-        return Places(self.image[index], self.centres[index], self.classes[index], self.centroids[index])
+        return Places(
+            self.image[index], self.centres[index], self.classes[index], self.centroids[index], self.names
+        )
 
     def in_patch(self, size: int) -> np.ndarray:
         """Centroids in pixels of patches of this size around the centres, (N, 2)."""
         return self.centroids - self.centres + size // 2
 
 
-def all_places(fields: Sequence[FieldOfView], seed: int, jitter: int = JITTER) -> Places:
-    """Take every nucleus of the scored classes, and as many background places as the larger class has nuclei.
+def all_places(
+    fields: Sequence[FieldOfView], seed: int, *, names: Sequence[str] = CLASSES, jitter: int = JITTER
+) -> Places:
+    """Take every nucleus of some classes, and as many background places as the largest class has nuclei.
 
     Parameters
     ----------
     fields : sequence of FieldOfView
     seed : int
+    names : sequence of str
+        Classes, background first.
     jitter : int
         Greatest offset of a patch's middle from its nucleus along rows and along columns, pixels.
 
@@ -72,14 +82,14 @@ def all_places(fields: Sequence[FieldOfView], seed: int, jitter: int = JITTER) -
     rng = np.random.default_rng([seed, 1])
     image, classes, centroids = [], [], []
     for index, view in enumerate(fields):
-        for kind, name in enumerate(CLASSES[1:], start=1):
+        for kind, name in enumerate(names[1:], start=1):
             points = view.centroids[name]
             image.append(np.full(len(points), index))
             classes.append(np.full(len(points), kind))
             centroids.append(points)
     kinds = np.concatenate(classes)
-    counts = np.bincount(kinds, minlength=len(CLASSES))[1:]
-    for name, count in zip(CLASSES[1:], counts, strict=True):
+    counts = np.bincount(kinds, minlength=len(names))[1:]
+    for name, count in zip(names[1:], counts, strict=True):
         if count == 0:
             raise DataError(f"These {len(fields)} images hold no {name} nucleus; add images that do.")
     where, points = _background(fields, int(counts.max()), rng)
@@ -91,6 +101,7 @@ def all_places(fields: Sequence[FieldOfView], seed: int, jitter: int = JITTER) -
         middle,
         np.concatenate([kinds, np.zeros(len(points), dtype=kinds.dtype)]),
         np.concatenate([cells, points.astype(float)]),
+        tuple(names),
     )
 
 
@@ -136,15 +147,15 @@ def draw_labelled(places: Places, count: int, seed: int) -> np.ndarray:
         If a class has too few places.
     """
     rng = np.random.default_rng([seed, 2])
-    order = rng.permutation(len(CLASSES))
-    shuffled = [rng.permutation(np.flatnonzero(places.classes == kind)) for kind in range(len(CLASSES))]
+    order = rng.permutation(len(places.names))
+    shuffled = [rng.permutation(np.flatnonzero(places.classes == kind)) for kind in range(len(places.names))]
     chosen = []
     for turn in range(count):
-        kind = int(order[turn % len(CLASSES)])
-        rank = turn // len(CLASSES)
+        kind = int(order[turn % len(places.names)])
+        rank = turn // len(places.names)
         if rank >= len(shuffled[kind]):
             raise DataError(
-                f"{count} labelled patches need {rank + 1} of class {CLASSES[kind]}, but there are "
+                f"{count} labelled patches need {rank + 1} of class {places.names[kind]}, but there are "
                 f"{len(shuffled[kind])}; ask for fewer or add images."
             )
         chosen.append(int(shuffled[kind][rank]))

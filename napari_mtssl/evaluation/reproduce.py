@@ -1,0 +1,340 @@
+"""HydraMix-Net's table on public images: methods by number of labels, over several draws of the labels.
+
+The paper's own images are private. Classes here are epithelial, inflammatory and background of
+CRCHistoPhenotypes; whole images are scored on all four kinds of nuclei.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_mtssl import __version__
+from napari_mtssl.evaluation import protocol, table
+from napari_mtssl.evaluation.readers import DataError, FieldOfView, read_crchistophenotypes
+from napari_mtssl.study.files import checksum
+
+ROWS = ("hydramix", "no-sce", "cnn", "random-forest")
+PATCHES, WHOLE = "patches", "whole images"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One cell of the table for one draw of the labels.
+
+    Attributes
+    ----------
+    row : str
+        One of `ROWS`.
+    budget : int
+        Labelled places.
+    seed : int
+    task : str
+        ``"patches"`` or ``"whole images"``.
+    """
+
+    row: str
+    budget: int
+    seed: int
+    task: str
+
+    @property
+    def name(self) -> str:
+        """A file name."""
+        return f"{self.row}-{self.budget}-{self.seed}-{self.task.split()[0]}"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a reproduction is.
+
+    Attributes
+    ----------
+    trial : Trial
+        The one at work.
+    done, total : int
+        Trials.
+    step, steps : int
+        Of the trial's training; 0 of 0 where there are no steps.
+    scores : mapping of str to float, optional
+        Of the trial, once it is done.
+    """
+
+    trial: Trial
+    done: int
+    total: int
+    step: int = 0
+    steps: int = 0
+    scores: Mapping[str, float] | None = None
+
+
+def reproduce_hydramix(
+    train_dir: str | Path,
+    test_dir: str | Path,
+    *,
+    labels: Sequence[int] = (50, 100, 300),
+    seeds: int = 3,
+    methods: Sequence[str] = ROWS,
+    whole_images: Sequence[int] = (300,),
+    out: str | Path | None = None,
+    preset: str = "robust",
+    overrides: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Train every method on every budget and draw, and score it on images nobody learnt from.
+
+    A trial's scores are kept in `out` as soon as it ends: a reproduction that was killed goes on from there.
+
+    Parameters
+    ----------
+    train_dir, test_dir : path-like
+        Folders in CRCHistoPhenotypes' layout, without a common image.
+    labels : sequence of int
+        Labelled patches, balanced over the classes.
+    seeds : int
+        Draws of the labels; all methods learn from the same ones.
+    methods : sequence of str
+        Of `ROWS`.
+    whole_images : sequence of int
+        Budgets of `labels` for which cells are also found in whole images, with as many clicks.
+    out : path-like, optional
+        Folder for single trials' scores and weights; also gets ``table.json``, ``table.md`` and
+        ``table.png``. By default nothing is kept.
+    preset : str
+        Of HydraMix-Net.
+    overrides : mapping, optional
+        Single settings of HydraMix-Net, such as ``{"steps": 300}``.
+    device : str
+    threads : int, optional
+        CPU threads; all by default.
+    progress : callable, optional
+
+    Returns
+    -------
+    dict
+        ``{"results": {ROW: {BUDGET: {METRIC: {"mean", "sd", "runs"}}}}, "settings": ..., "seconds": ...}``;
+        ``seconds`` is the sum over all trials, also those done before an interruption.
+
+    Raises
+    ------
+    DataError
+        If a folder is not as published, or the two share an image, or a budget or method is not possible.
+    MethodError
+        If a setting is not valid or a training fails.
+    """
+    budgets = _check(labels, seeds, methods)
+    train, test = read_crchistophenotypes(train_dir), read_crchistophenotypes(test_dir)
+    sums = check_no_leak(train, test)
+    trials = [
+        Trial(row, budget, seed, task)
+        for seed in range(seeds)
+        for task, chosen in ((PATCHES, budgets), (WHOLE, [b for b in budgets if b in whole_images]))
+        for budget in chosen
+        for row in methods
+    ]
+    with tempfile.TemporaryDirectory(prefix="mtssl-") as scratch:
+        runner = _Runner(
+            train, test, sums, Path(out) if out else Path(scratch), preset, overrides or {}, device, threads
+        )
+        scores = runner.all(trials, progress or (lambda _: None))
+        result = {
+            "results": _collect(trials, scores),
+            "settings": runner.settings(budgets, seeds, methods, whole_images),
+            "seconds": round(sum(entry["trial_seconds"] for entry in scores.values()), 2),
+        }
+    if out is not None:
+        write(result, Path(out))
+    return result
+
+
+def write(result: Mapping[str, Any], folder: Path) -> None:
+    """Write a reproduction as ``table.json``, ``table.md`` and ``table.png``."""
+    table.write_json(result, folder / "table.json")
+    (folder / "table.md").write_text(table.markdown(result["results"]), encoding="utf-8")
+    table.picture(result["results"], folder / "table.png")
+
+
+def check_no_leak(train: Sequence[FieldOfView], test: Sequence[FieldOfView]) -> dict[str, str]:
+    """Make sure that no image is both learnt from and scored on, whatever its name.
+
+    Returns
+    -------
+    dict of str to str
+        ``train`` and ``test``: one fingerprint of all images of each.
+
+    Raises
+    ------
+    DataError
+        Naming an image that is in both.
+    """
+    seen = {checksum(view.path): view for view in train}
+    held = {checksum(view.path): view for view in test}
+    common = sorted(held[key].path for key in seen.keys() & held.keys())
+    if common:
+        raise DataError(f"{common[0]} is also among the images to learn from; score on other images.")
+    return {"train": " ".join(sorted(seen)), "test": " ".join(sorted(held))}
+
+
+def _check(labels: Sequence[int], seeds: int, methods: Sequence[str]) -> list[int]:
+    """Budgets in order, once every setting is known to be possible."""
+    unknown = [row for row in methods if row not in ROWS]
+    if unknown:
+        raise DataError(f"There is no method '{unknown[0]}' in this table. Choose of: {', '.join(ROWS)}.")
+    if not methods or not labels or seeds < 1:
+        raise DataError("A table needs at least one method, one number of labels and one seed.")
+    least = len(protocol.CLASSES)
+    few = [budget for budget in labels if budget < least]
+    if few:
+        raise DataError(f"{few[0]} labels are too few for {least} classes; use at least {least}.")
+    return sorted(set(labels))
+
+
+def _collect(trials: Sequence[Trial], scores: Mapping[Trial, Mapping[str, Any]]) -> dict[str, Any]:
+    """Sum trials up over seeds."""
+    results: dict[str, Any] = {}
+    for trial in trials:
+        cell = results.setdefault(trial.row, {}).setdefault(str(trial.budget), {})
+        for metric, value in scores[trial]["scores"].items():
+            cell.setdefault(metric, []).append(float("nan") if value is None else value)
+    return {
+        row: {budget: {m: table.summary(v) for m, v in cell.items()} for budget, cell in cells.items()}
+        for row, cells in results.items()
+    }
+
+
+class _Runner:
+    """Runs trials and keeps their scores."""
+
+    def __init__(
+        self,
+        train: list[FieldOfView],
+        test: list[FieldOfView],
+        sums: Mapping[str, str],
+        folder: Path,
+        preset: str,
+        overrides: Mapping[str, Any],
+        device: str,
+        threads: int | None,
+    ) -> None:
+        from napari_mtssl.engine.devices import pick_device
+        from napari_mtssl.evaluation.trials import Sets
+
+        self.device = str(pick_device(device))
+        self.sets = Sets(train, test, self.device)
+        self.sums = sums
+        self.folder = folder
+        self.preset = preset
+        self.overrides = dict(overrides)
+        self.threads = threads or os.cpu_count() or 1
+
+    def all(
+        self, trials: Sequence[Trial], progress: Callable[[Progress], None]
+    ) -> dict[Trial, dict[str, Any]]:
+        """Scores of every trial, run now or kept from before."""
+        # Settings are checked before the first hour of training, not after it.
+        keys = {trial: self.key(trial) for trial in trials}
+        scores: dict[Trial, dict[str, Any]] = {}
+        for done, trial in enumerate(trials):
+            path = self.folder / "trials" / f"{trial.name}.json"
+            entry = _kept(path, keys[trial])
+            if entry is None:
+
+                def tell(step: int, steps: int, trial: Trial = trial, done: int = done) -> None:
+                    progress(Progress(trial, done, len(trials), step, steps))
+
+                entry = self.one(trial, tell)
+                entry["key"] = keys[trial]
+                table.write_json(entry, path)
+            scores[trial] = entry
+            progress(Progress(trial, done + 1, len(trials), scores=entry["scores"]))
+        return scores
+
+    def one(self, trial: Trial, tell: Callable[[int, int], None]) -> dict[str, Any]:
+        """Run one trial."""
+        from napari_mtssl.evaluation import trials as run
+
+        tell(0, 0)
+        begin = time.monotonic()
+        if trial.row == "random-forest":
+            forest = run.forest_patches if trial.task == PATCHES else run.forest_detection
+            scores = forest(self.sets, trial.budget, trial.seed)
+        else:
+            hydra = run.hydra_patches if trial.task == PATCHES else run.hydra_detection
+            run_dir = self.folder / "runs" / trial.name
+            scores = hydra(self.sets, self.config(trial), trial.budget, run_dir, self.threads, tell)
+        # JSON knows no nan: a score that does not exist is null.
+        clean = {name: value if value == value else None for name, value in scores.items()}
+        return {"scores": clean, "trial_seconds": round(time.monotonic() - begin, 2)}
+
+    def config(self, trial: Trial) -> Any:
+        """HydraMix-Net's settings for a trial."""
+        from napari_mtssl.methods.hydramix import HydraMix
+
+        return HydraMix.configure(self.preset, **{**self.overrides, "variant": trial.row, "seed": trial.seed})
+
+    def key(self, trial: Trial) -> dict[str, Any]:
+        """Everything that decides a trial's outcome: kept scores are used only if none of it changed."""
+        forest = trial.row == "random-forest"
+        return {
+            "version": __version__,
+            "images": self.sums,
+            "protocol": _constants(),
+            "device": self.device,
+            "config": None if forest else self.config(trial).model_dump(mode="json"),
+        }
+
+    def settings(
+        self, budgets: Sequence[int], seeds: int, methods: Sequence[str], whole_images: Sequence[int]
+    ) -> dict[str, Any]:
+        """Tell what a reader of the table must know."""
+        rows = [row for row in methods if row != "random-forest"]
+        configs = {
+            row: self.config(Trial(row, budgets[0], 0, PATCHES)).model_dump(mode="json", exclude={"seed"})
+            for row in rows
+        }
+        return {
+            "version": __version__,
+            "data": "CRCHistoPhenotypes layout",
+            "train_images": len(self.sets.train),
+            "test_images": len(self.sets.test),
+            "test_patches": len(self.sets.test_places),
+            "labels": list(budgets),
+            "seeds": seeds,
+            "whole_images": [budget for budget in budgets if budget in whole_images],
+            "protocol": _constants(),
+            "preset": self.preset,
+            "configs": configs,
+            "device": self.device,
+            "threads": self.threads,
+        }
+
+
+def _constants() -> dict[str, Any]:
+    """Numbers of the protocol."""
+    return {
+        "classes": list(protocol.CLASSES),
+        "whole_image_classes": list(protocol.ALL_CLASSES),
+        "patch_px": protocol.PATCH,
+        "jitter_px": protocol.JITTER,
+        "background_px_from_nuclei": protocol.CLEAR,
+        "match_radius_px": protocol.RADIUS,
+    }
+
+
+def _kept(path: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Scores of a trial done before with the same settings."""
+    if not path.is_file():
+        return None
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is damaged ({error}); delete it, and its trial is run again.") from error
+    return entry if entry.get("key") == key else None

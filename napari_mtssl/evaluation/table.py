@@ -1,0 +1,164 @@
+"""A table of methods by label budgets: as JSON, as Markdown and as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Names for people; what is not here is shown as it is.
+ROW_TITLES = {
+    "hydramix": "HydraMix-Net",
+    "no-sce": "without SCE",
+    "cnn": "simple CNN",
+    "random-forest": "random forest",
+}
+METRIC_TITLES = {
+    "accuracy": "Accuracy of patches",
+    "macro_f1": "Macro-F1 of patches",
+    "centroid_px": "Centroid error (px)",
+    "ece": "Calibration error",
+    "detection_f1": "Detection F1",
+    "detection_precision": "Detection precision",
+    "detection_recall": "Detection recall",
+    "weighted_f1": "Class-weighted F1",
+    "seconds": "Seconds to train",
+    "detection_seconds": "Seconds to train for whole images",
+}
+COLOURS = {"hydramix": "#c1272d", "no-sce": "#f2a900", "cnn": "#0072b2", "random-forest": "#5a5a5a"}
+
+Results = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation over runs, and the runs.
+
+    Parameters
+    ----------
+    values : sequence of float
+        One for each run; nan where a score does not exist.
+
+    Returns
+    -------
+    dict
+        ``mean`` and ``sd`` (of the sample; 0 for a single run) over the runs that have the score, None if
+        none has; ``runs`` with None for nan, since JSON knows no nan.
+    """
+    known = [float(value) for value in values if not math.isnan(value)]
+    mean = sum(known) / len(known) if known else None
+    sd = None
+    if mean is not None:
+        sd = math.sqrt(sum((value - mean) ** 2 for value in known) / max(len(known) - 1, 1))
+    return {"mean": mean, "sd": sd, "runs": [None if math.isnan(value) else float(value) for value in values]}
+
+
+def write_json(table: Mapping[str, Any], path: Path) -> None:
+    """Write JSON so that a reader, or a kill, never meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(table, file, indent=2, allow_nan=False)
+            file.write("\n")
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def markdown(results: Results) -> str:
+    """One table for each metric: a line for each method, a column for each budget.
+
+    Parameters
+    ----------
+    results : mapping
+        ``{ROW: {BUDGET: {METRIC: {"mean", "sd", "runs"}}}}``.
+
+    Returns
+    -------
+    str
+    """
+    budgets = _budgets(results)
+    parts = []
+    for metric in _metrics(results):
+        digits = 0 if metric.endswith("seconds") else 2 if metric.endswith("px") else 3
+        lines = [f"### {METRIC_TITLES.get(metric, metric)}", "", "| labels | " + " | ".join(budgets) + " |"]
+        lines.append("|---|" + "---|" * len(budgets))
+        for row, cells in results.items():
+            shown = [_cell(cells.get(budget, {}).get(metric), digits) for budget in budgets]
+            if any(shown):
+                lines.append(f"| {ROW_TITLES.get(row, row)} | " + " | ".join(shown) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(cell: Mapping[str, Any] | None, digits: int) -> str:
+    """Mean and spread, empty if there is none."""
+    if cell is None or cell["mean"] is None:
+        return ""
+    spread = f" ± {cell['sd']:.{digits}f}" if len(cell["runs"]) > 1 else ""
+    return f"{cell['mean']:.{digits}f}{spread}"
+
+
+def _budgets(results: Results) -> list[str]:
+    """All budgets, smallest first."""
+    return sorted({budget for cells in results.values() for budget in cells}, key=int)
+
+
+def _metrics(results: Results) -> list[str]:
+    """All metrics that occur, known ones first and in their order."""
+    found = {metric for cells in results.values() for metrics in cells.values() for metric in metrics}
+    return [*(m for m in METRIC_TITLES if m in found), *sorted(found - set(METRIC_TITLES))]
+
+
+def picture(
+    results: Results, path: Path, metrics: Sequence[str] = ("accuracy", "macro_f1", "centroid_px")
+) -> None:
+    """Draw curves over the number of labels, with every run as a point and the spread over runs as a band.
+
+    Parameters
+    ----------
+    results : mapping
+        As for `markdown`.
+    path : Path
+        Such as ``table.png``; the suffix says the format.
+    metrics : sequence of str
+        One panel each; left out if no method has it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = [metric for metric in metrics if metric in _metrics(results)]
+    budgets = [int(budget) for budget in _budgets(results)]
+    figure = Figure(figsize=(4.2 * max(len(shown), 1), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, metric in enumerate(shown, start=1):
+        axes = figure.add_subplot(1, len(shown), panel)
+        for row, cells in results.items():
+            have = [b for b in budgets if cells.get(str(b), {}).get(metric, {}).get("mean") is not None]
+            if not have:
+                continue
+            colour = COLOURS.get(row)
+            points = [cells[str(b)][metric] for b in have]
+            mean = [point["mean"] for point in points]
+            (line,) = axes.plot(have, mean, marker="o", color=colour, label=ROW_TITLES.get(row, row))
+            low = [point["mean"] - point["sd"] for point in points]
+            high = [point["mean"] + point["sd"] for point in points]
+            axes.fill_between(have, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+            for budget, point in zip(have, points, strict=True):
+                runs = [run for run in point["runs"] if run is not None]
+                axes.plot([budget] * len(runs), runs, ".", color=line.get_color(), alpha=0.5, markersize=4)
+        axes.set_xscale("log")
+        axes.set_xticks(budgets, [str(budget) for budget in budgets])
+        axes.minorticks_off()
+        axes.set_xlabel("labelled patches")
+        axes.set_title(METRIC_TITLES.get(metric, metric), fontsize=10)
+        axes.grid(alpha=0.3)
+        if panel == 1:
+            axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
