@@ -7,7 +7,6 @@ import pytest
 
 from napari_mtssl.engine import events as said
 
-
 FRAME = pd.DataFrame({"row": [1.0, 2.0], "col": [1.0, 2.0]})
 EVENTS = [
     said.Started(0, 10, "cpu", 5, 6),
