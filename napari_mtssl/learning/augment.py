@@ -45,7 +45,12 @@ def _uniform(count: int, limit: float, like: torch.Tensor) -> torch.Tensor:
 
 
 def random_affine(
-    count: int, source: int, size: int, limits: AffineRange, shift: torch.Tensor
+    count: int,
+    source: int,
+    size: int,
+    limits: AffineRange,
+    shift: torch.Tensor,
+    about: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Draw affine maps from square patches of side `source` to crops of side `size`, centre on centre.
 
@@ -57,6 +62,8 @@ def random_affine(
     limits : AffineRange
     shift : Tensor, shape (count,)
         Largest shift, in pixels of the source, of each patch along both axes (jitter of the crop).
+    about : Tensor, shape (count, 2), optional
+        (row, col) from the middle of each patch to where its crop is centred before the shift; by default 0.
 
     Returns
     -------
@@ -73,9 +80,10 @@ def random_affine(
     linear = torch.stack(
         [torch.stack([cos * zoom_x, -sin * zoom_y], -1), torch.stack([sin * zoom_x, cos * zoom_y], -1)], -2
     )
-    return _about_centres(
-        linear, source, size, _uniform(2 * count, 1.0, shift).view(count, 2) * shift[:, None]
-    )
+    centre = _uniform(2 * count, 1.0, shift).view(count, 2) * shift[:, None]
+    if about is not None:
+        centre = centre + about.flip(-1)
+    return _about_centres(linear, source, size, centre)
 
 
 def centre_crop(count: int, source: int, size: int, device: torch.device | None = None) -> torch.Tensor:

@@ -72,8 +72,9 @@ def centroid_loss(
     target: torch.Tensor,
     weight: torch.Tensor,
     foreground: torch.Tensor | None = None,
+    huber: float | None = None,
 ) -> torch.Tensor:
-    """Squared error of the centroids, weighted by how surely there is one.
+    """Squared or absolute error of the centroids, weighted by how surely there is one.
 
     ``sum_i w_i |r_i - t_i|^2 / max(sum_i w_i, 1)`` for each coordinate, summed over both: a batch of
     background alone costs nothing. `weight` and `foreground` are constants here, so that the classifier
@@ -90,6 +91,10 @@ def centroid_loss(
         background before they are compared. It draws the predictions away from the target; kept for
         comparison.
 
+    huber : float, optional
+        If given, errors beyond this count linearly (Huber's loss divided by `huber`) instead of squared. Of
+        two near cells the squared error's best answer is between them, the absolute error's is one of them.
+
     Returns
     -------
     Tensor, scalar
@@ -103,4 +108,8 @@ def centroid_loss(
         predicted = predicted * foreground.detach()[:, None]
     # A weight of zero must also silence targets that are not finite.
     error = torch.where(weight[:, None] > 0, predicted - target, torch.zeros_like(predicted))
-    return (weight[:, None] * error**2).sum() / weight.sum().clamp_min(1.0)
+    if huber is None:
+        cost = error**2
+    else:
+        cost = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=huber)
+    return (weight[:, None] * cost).sum() / weight.sum().clamp_min(1.0)

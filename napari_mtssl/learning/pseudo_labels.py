@@ -86,22 +86,21 @@ class SoftThreshold(nn.Module):
 
 
 class DistributionAlignment(nn.Module):
-    """Move guesses towards a class distribution that unlabelled data should have on average.
+    """Move guesses towards the class distribution that unlabelled data should have on average.
 
     ``p_c (target_c / running_c)^strength``, normalised; `running` follows the mean guess.
 
     Parameters
     ----------
     classes : int
-        Targets are uniform.
     strength : float
-        0 does nothing, 1 aligns fully. Between, the pool may keep some of its own balance.
+        0 does nothing, 1 aligns fully. Between, the pool keeps some of a balance of its own.
     momentum : float
         Share of the newest batch in the running mean.
 
     References
     ----------
-    .. [1] Berthelot et al., ReMixMatch, ICLR 2020, section 3.1; uniform targets as in SoftMatch.
+    .. [1] Berthelot et al., ReMixMatch, ICLR 2020, section 3.1.
     """
 
     running: torch.Tensor
@@ -112,10 +111,10 @@ class DistributionAlignment(nn.Module):
         self.register_buffer("running", torch.full((classes,), 1.0 / classes))
 
     @torch.no_grad()
-    def forward(self, probs: torch.Tensor) -> torch.Tensor:
-        """Take in a batch of guesses (N, C) and return the aligned ones."""
+    def forward(self, probs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Take in a batch of guesses (N, C) and return them aligned to the distribution `target` (C,)."""
         self.running.lerp_(probs.mean(0), self.momentum)
-        aligned = probs * (1.0 / (len(self.running) * self.running.clamp_min(_TINY))) ** self.strength
+        aligned = probs * (target / self.running.clamp_min(_TINY)) ** self.strength
         return aligned / aligned.sum(-1, keepdim=True)
 
 

@@ -52,8 +52,8 @@ class WideBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (N, channels, h, w) to (N, width, h', w')."""
-        active = F.leaky_relu(self.bn1(x), SLOPE)
-        out = self.conv2(F.leaky_relu(self.bn2(self.conv1(active)), SLOPE))
+        active = F.leaky_relu(self.bn1(x), SLOPE, inplace=True)
+        out = self.conv2(F.leaky_relu(self.bn2(self.conv1(active)), SLOPE, inplace=True))
         skip = active if self.activate_shortcut else x
         # In input pixels, output (0, 0) is centred one pixel in for conv1 and `stride` further for conv2.
         start = 1 + self.stride if self.valid else 0
@@ -132,7 +132,7 @@ class WideResNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (N, 3, H, W) to (N, channels, h, w); h and w as `output_size` says."""
-        return F.leaky_relu(self.bn(self.blocks(self.stem(x))), SLOPE)
+        return F.leaky_relu(self.bn(self.blocks(self.stem(x))), SLOPE, inplace=True)
 
     def output_size(self, size: int) -> int:
         """Side of the output for an input of side `size`; 0 or less if the input is too small."""

@@ -78,3 +78,10 @@ def test_the_literal_product_draws_predictions_down():
     half = torch.full((2,), 0.5)
     assert centroid_loss(target, target, torch.ones(2), half).item() == pytest.approx(2 * 0.25**2)
     assert centroid_loss(2 * target, target, torch.ones(2), half).item() == pytest.approx(0.0)
+
+
+def test_huber_is_linear_beyond_its_scale():
+    predicted = torch.tensor([[0.5, 0.5]])
+    target = torch.tensor([[0.9, 0.5]])
+    loss = centroid_loss(predicted, target, torch.ones(1), huber=0.1)
+    assert loss.item() == pytest.approx(0.4 - 0.05, rel=1e-4)

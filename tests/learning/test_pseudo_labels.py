@@ -78,7 +78,7 @@ def test_soft_threshold_starts_lenient_and_rises():
 def test_alignment_moves_guesses_to_what_is_rare():
     align = DistributionAlignment(2, strength=1.0, momentum=1.0)
     guesses = torch.tensor([[0.9, 0.1], [0.7, 0.3]])
-    aligned = align(guesses)
+    aligned = align(guesses, torch.tensor([0.5, 0.5]))
     assert (aligned[:, 1] > guesses[:, 1]).all()
     assert aligned[:, 1].mean().item() == pytest.approx(0.5, abs=0.06)
     torch.testing.assert_close(aligned.sum(1), torch.ones(2))
@@ -87,7 +87,7 @@ def test_alignment_moves_guesses_to_what_is_rare():
 def test_no_alignment_is_the_identity():
     align = DistributionAlignment(3, strength=0.0)
     guesses = torch.tensor([[0.8, 0.1, 0.1]])
-    torch.testing.assert_close(align(guesses), guesses)
+    torch.testing.assert_close(align(guesses, torch.tensor([0.1, 0.1, 0.8])), guesses)
 
 
 def test_the_teacher_is_first_the_plain_mean_and_then_forgets():

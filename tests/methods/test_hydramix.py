@@ -4,6 +4,7 @@ import torch
 
 from napari_mtssl.methods.base import MethodError
 from napari_mtssl.methods.hydramix import HydraMix
+from napari_mtssl.methods.hydramix.views import ClassDraw
 from tests.methods.conftest import CLASSES
 
 
@@ -80,7 +81,7 @@ def test_guesses_leave_running_statistics_alone(bank, build, preset):
     method.prepare(bank)
     method.network.train()
     before = {k: v.clone() for k, v in method.network.state_dict().items()}
-    method._guess(bank, 4)
+    method._guess(bank, ClassDraw(bank, len(CLASSES), True), 4)
     assert all(torch.equal(v, before[k]) for k, v in method.network.state_dict().items())
 
 
@@ -130,8 +131,6 @@ def test_mixing_keeps_the_first_centroid_and_trusts_it_less(bank, build):
 
 
 def test_balanced_draws_are_balanced(bank, build):
-    from napari_mtssl.methods.hydramix.views import ClassDraw
-
     torch.manual_seed(0)
     draw = ClassDraw(bank, len(CLASSES), balanced=True)
     counts = torch.bincount(bank.classes[torch.cat([draw(10) for _ in range(60)])], minlength=3)

@@ -39,7 +39,7 @@ def test_cells_are_found_where_places_point(row, col, apart):
     if col + apart > 92:
         cells = cells[:1]
     probs, centroids = maps(cells, reach=7.0)
-    frame = peaks(vote_maps(probs, centroids, (96, 96), STRIDE, WINDOW, 2.0), CLASSES, 6.0, 1.0)
+    frame = peaks(vote_maps(probs, centroids, (96, 96), STRIDE, WINDOW, 2.0, 64.0), CLASSES, 6.0, 1.0)
     assert list(frame.columns) == COLUMNS
     assert len(frame) == len(cells)
     frame = frame.sort_values("col")
@@ -56,16 +56,27 @@ def test_one_sure_place_makes_a_peak_of_one():
     probs[0] = 1
     probs[:, 4, 4] = (0, 1, 0)
     centroids = np.full((2, 8, 8), 0.5, np.float32)
-    votes = vote_maps(probs, centroids, (32, 32), STRIDE, WINDOW, 2.0)
+    votes = vote_maps(probs, centroids, (32, 32), STRIDE, WINDOW, 2.0, 64.0)
     assert votes[1].max() == pytest.approx(1.0, rel=0.02)
     assert np.unravel_index(votes[1].argmax(), (32, 32)) in [(17, 17), (18, 18)]
+
+
+def test_places_that_see_their_cell_far_off_count_less():
+    probs = np.zeros((2, 8, 8), np.float32)
+    probs[0] = 1
+    probs[:, 4, 4] = (0, 1)
+    centroids = np.full((2, 8, 8), 0.5, np.float32)
+    centroids[0, 4, 4] += 6 / WINDOW  # six pixels below the place
+    near = vote_maps(probs, centroids, (32, 32), STRIDE, WINDOW, 2.0, 64.0)[1].max()
+    far = vote_maps(probs, centroids, (32, 32), STRIDE, WINDOW, 2.0, 3.0)[1].max()
+    assert far / near == pytest.approx(np.exp(-2.0), rel=0.01)
 
 
 def test_votes_outside_the_box_are_lost_and_nothing_else():
     probs = np.zeros((2, 8, 8), np.float32)
     probs[1] = 1
     centroids = np.zeros((2, 8, 8), np.float32)  # everybody points up and left by half a window
-    votes = vote_maps(probs, centroids, (32, 32), STRIDE, WINDOW, 0.5)
+    votes = vote_maps(probs, centroids, (32, 32), STRIDE, WINDOW, 0.5, 64.0)
     assert votes[1][20:].max() == 0
     assert votes[1][:18, :18].max() > 0
 
@@ -75,7 +86,7 @@ def test_doubt_is_told():
     probs[0] = 1
     probs[:, 4, 4] = (0.2, 0.5, 0.3)
     centroids = np.full((2, 8, 8), 0.5, np.float32)
-    frame = peaks(vote_maps(probs, centroids, (32, 32), STRIDE, WINDOW, 2.0), CLASSES, 6.0, 0.1)
+    frame = peaks(vote_maps(probs, centroids, (32, 32), STRIDE, WINDOW, 2.0, 64.0), CLASSES, 6.0, 0.1)
     assert len(frame) == 1
     assert frame["class"][0] == "a"
     assert frame["confidence"][0] == pytest.approx(0.5, abs=1e-3)
@@ -86,7 +97,7 @@ def test_doubt_is_told():
 def test_no_votes_no_cells():
     probs = np.zeros((3, 8, 8), np.float32)
     probs[0] = 1
-    votes = vote_maps(probs, np.full((2, 8, 8), 0.5), (32, 32), STRIDE, WINDOW, 2.0)
+    votes = vote_maps(probs, np.full((2, 8, 8), 0.5), (32, 32), STRIDE, WINDOW, 2.0, 64.0)
     frame = peaks(votes, CLASSES, 6.0, 0.0)
     assert frame.empty
     assert list(frame.columns) == COLUMNS

@@ -127,6 +127,15 @@ class HydraMixConfig(MethodConfig):
     regression_mask: Literal["masked", "paper_product"] = Field(
         "masked", title="Centroid mask", description="Leave background out, or the paper's product."
     )
+    regression_loss: Literal["squared", "huber"] = Field(
+        "squared", title="Centroid loss", description="Squared error, or absolute beyond one pixel."
+    )
+    centroid_reach: float = Field(
+        64.0,
+        gt=0,
+        title="Centroid reach",
+        description="Farther from the window's middle none is learnt, pixels.",
+    )
     mixed_centroids: bool = Field(
         True,
         title="Mixed centroids",
@@ -155,6 +164,12 @@ class HydraMixConfig(MethodConfig):
     )
 
     # Cells from maps
+    vote_reach: float = Field(
+        64.0,
+        gt=0,
+        title="Reach of votes",
+        description="Places that see their cell this far off count less, pixels.",
+    )
     vote_sigma: float = Field(2.0, gt=0, le=20, title="Smoothing of votes", description="Pixels.")
     cell_radius: float = Field(
         6.0, ge=1, le=60, title="Cell radius", description="No two cells closer than this, pixels."
@@ -174,11 +189,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "learning_rate": 2e-3,
         "depth": 10,
         "widen": 2,
-        "strides": "1-2-2",
+        "strides": "2-2-1",
         "padding": "valid",
         "window": 40,
         "patch": 64,
-        "regression_head": "squeeze",
+        "regression_head": "flatten",
         "optimiser_name": "adamw",
         "weight_decay": 0.02,
         "warmup": 20,
@@ -198,6 +213,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "centroid_guess": "average",
         "delta_unlabelled": 0.5,
         "rho_unlabelled": 0.5,
+        "regression_loss": "huber",
+        "regression_gain": 8.0,
+        "centroid_reach": 6.0,
+        "vote_reach": 3.0,
         "mixed_centroids": False,
         "ramp": 0.1,
         "nuclear_share": 0.7,

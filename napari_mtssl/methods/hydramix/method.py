@@ -150,7 +150,9 @@ class HydraMix(Method):
         labelled = self._views.labelled(bank, chosen, len(self.classes))
         if self.config.variant == "cnn" or bank.n_unlabelled == 0:
             return StepOutput(*self._losses(labelled, None, progress))
-        guessed, pseudo = self._guess(bank, max(1, round(batch_size * self.config.unlabelled_ratio)))
+        guessed, pseudo = self._guess(
+            bank, self._draw, max(1, round(batch_size * self.config.unlabelled_ratio))
+        )
         return StepOutput(*self._losses(labelled, guessed, progress), pseudo)
 
     def after_step(self) -> None:
@@ -163,7 +165,7 @@ class HydraMix(Method):
             self._follow.update(self._updates)
 
     @torch.no_grad()
-    def _guess(self, bank: PatchBank, count: int) -> tuple[Targets, dict[str, torch.Tensor]]:
+    def _guess(self, bank: PatchBank, draw: ClassDraw, count: int) -> tuple[Targets, dict[str, torch.Tensor]]:
         """Targets for `count` unlabelled places and the views to learn them from (Eqs. 1 and 2)."""
         config = self.config
         index = torch.randint(0, bank.n_unlabelled, (count,), device=self.device)
@@ -178,7 +180,7 @@ class HydraMix(Method):
             logits, centroids = self._teacher(torch.cat(images))
         logits = logits.view(len(images), count, -1)
         centroids = centroids.view(len(images), count, 2)
-        probs = self._memory.align(average(logits[: config.views]))
+        probs = self._memory.align(average(logits[: config.views]), draw.distribution)
         if original:
             centroid = self._views.to_source(centroids[-1], self._views.crop_matrix(source))
         else:
@@ -225,6 +227,7 @@ class HydraMix(Method):
                 batch.centroids[part],
                 unlabelled_cells[part],
                 None if foreground is None else foreground[part],
+                huber=1.0 / config.window if config.regression_loss == "huber" else None,
             )
             weights[f"{name}_class"] = config.mu * weight
             weights[f"{name}_centroid"] = (1.0 - config.mu) * config.regression_gain * weight
@@ -313,7 +316,9 @@ class HydraMix(Method):
         config, stride = self.config, self._network.stride
         probs = class_probabilities(maps["logits"])
         shape = (box[2] - box[0], box[3] - box[1])
-        votes = vote_maps(probs, maps["centroid"], shape, stride, config.window, config.vote_sigma)
+        votes = vote_maps(
+            probs, maps["centroid"], shape, stride, config.window, config.vote_sigma, config.vote_reach
+        )
         frame = peaks(votes, self.classes, config.cell_radius, config.min_votes)
         frame["row"] += box[0]
         frame["col"] += box[1]

@@ -98,7 +98,10 @@ class Views:
         kind = bank.classes[chosen]
         is_cell = (kind > 0).float()
         shift = torch.where(kind > 0, config.jitter, config.background_jitter)
-        images, matrix = self._view(to_unit(bank.patches[chosen]), shift, strong=True)
+        source = to_unit(bank.patches[chosen])
+        # Jitter is about the cell, wherever it lies in the stored patch.
+        off = (bank.centroids[chosen] - (source.shape[-1] - 1) / 2) * is_cell[:, None]
+        images, matrix = self._view(source, shift, strong=True, about=off)
         centroids, inside = self._to_window(bank.centroids[chosen], matrix)
         probs = F.one_hot(kind, classes).to(images.dtype)
         return Targets(images, probs, centroids, is_cell * inside, torch.ones_like(is_cell))
@@ -166,14 +169,17 @@ class Views:
         return move_points(centroids * self.config.window - 0.5, torch.linalg.inv(matrix))
 
     def _to_window(self, points: torch.Tensor, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Points in pixels of the source to units of the window, and 1 where they lie inside it."""
+        """Points in pixels of the source to units of the window, and 1 where they lie near its middle."""
         moved = (move_points(points, matrix) + 0.5) / self.config.window
-        return moved, ((moved > 0) & (moved < 1)).all(1).to(moved.dtype)
+        reach = min(0.5, self.config.centroid_reach / self.config.window)
+        return moved, ((moved - 0.5).abs() < reach).all(1).to(moved.dtype)
 
-    def _view(self, source: torch.Tensor, shift: torch.Tensor, strong: bool) -> View:
+    def _view(
+        self, source: torch.Tensor, shift: torch.Tensor, strong: bool, about: torch.Tensor | None = None
+    ) -> View:
         limits = self._strong if strong else self._weak
         size = self.config.window
-        matrix = random_affine(len(source), source.shape[-1], size, limits, shift)
+        matrix = random_affine(len(source), source.shape[-1], size, limits, shift, about)
         images = warp(source, matrix, size)
         return (jitter_colour(images, self._colour) if strong else images), matrix
 
@@ -186,14 +192,21 @@ class ClassDraw:
     bank : PatchBank
     classes : int
     balanced : bool
+
+    Attributes
+    ----------
+    distribution : Tensor, shape (classes,)
+        Share of each class in what is drawn.
     """
 
     def __init__(self, bank: PatchBank, classes: int, balanced: bool) -> None:
         self._bank = bank
         self._count = bank.n_labelled
         self._present: torch.Tensor | None = None
+        counts = torch.bincount(bank.classes, minlength=classes)
+        share = (counts > 0) if balanced else counts
+        self.distribution = share / share.sum()
         if balanced:
-            counts = torch.bincount(bank.classes, minlength=classes)
             self._order = torch.argsort(bank.classes, stable=True)
             self._first = torch.cumsum(counts, 0) - counts
             self._counts = counts

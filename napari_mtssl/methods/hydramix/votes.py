@@ -25,13 +25,19 @@ def class_probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def vote_maps(
-    probs: np.ndarray, centroids: np.ndarray, shape: tuple[int, int], stride: int, window: int, sigma: float
+    probs: np.ndarray,
+    centroids: np.ndarray,
+    shape: tuple[int, int],
+    stride: int,
+    window: int,
+    sigma: float,
+    reach: float,
 ) -> np.ndarray:
     """Accumulate, for every class, what places say about the pixel where they see their cell.
 
-    A place votes with weight ``p_fg`` times its class probabilities, background included: the background's
-    share at a peak says how doubtful the cell is. Votes are smoothed so that one sure place makes a peak of
-    1.
+    A place votes with weight ``p_fg exp(-d^2 / (2 reach^2))`` times its class probabilities, where d is
+    how far off it sees its cell: near ones see it best. The background's probability votes too, and its
+    share at a peak says how doubtful the cell is. Votes are smoothed: one sure place makes a peak of 1.
 
     Parameters
     ----------
@@ -44,6 +50,8 @@ def vote_maps(
         Pixels.
     sigma : float
         Of the smoothing Gaussian, pixels.
+    reach : float
+        Pixels.
 
     Returns
     -------
@@ -51,13 +59,13 @@ def vote_maps(
     """
     height, width = shape
     corners = np.stack(np.meshgrid(*(np.arange(n) * stride for n in probs.shape[1:]), indexing="ij"))
-    where = np.rint(corners - (window - stride) / 2 + np.clip(centroids, 0, 1) * window - 0.5).astype(
-        np.int64
-    )
+    seen = corners - (window - stride) / 2 + np.clip(centroids, 0, 1) * window - 0.5
+    away = ((seen - corners - (stride - 1) / 2) ** 2).sum(0)
+    where = np.rint(seen).astype(np.int64)
     inside = (where >= 0).all(0) & (where[0] < height) & (where[1] < width)
     pixel = where[0, inside] * width + where[1, inside]
     votes = np.empty((len(probs), height, width), np.float32)
-    weight = 1.0 - probs[0, inside]
+    weight = (1.0 - probs[0, inside]) * np.exp(-away[inside] / (2.0 * reach**2))
     for index, prob in enumerate(probs):
         flat = np.bincount(pixel, weight * prob[inside], height * width)
         votes[index] = gaussian_filter(flat.reshape(shape).astype(np.float32), sigma, mode="constant")
