@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 
 from napari_mtssl.cli import app
 from napari_mtssl.cli.console import is_user_error
-from napari_mtssl.cli.evaluate import summary
 from napari_mtssl.cli.pictures import overlay
 from napari_mtssl.cli.train import parse_settings
 from napari_mtssl.images import open_image
@@ -467,13 +466,3 @@ def test_ctrl_c_stops_and_keeps_the_weights(study):
 def test_settings_are_read_as_yaml():
     read = parse_settings(["depth=16", "balanced=true", "learning-rate=1e-3", "targets=hard"])
     assert read == {"depth": 16, "balanced": True, "learning_rate": "1e-3", "targets": "hard"}
-
-
-def test_summary_leaves_out_what_is_not_known():
-    assert summary([1.0, 3.0, float("nan")]) == {
-        "mean": 2.0,
-        "sd": pytest.approx(2**0.5),
-        "runs": [1.0, 3.0, None],
-    }
-    assert summary([float("nan")]) == {"mean": None, "sd": None, "runs": [None]}
-    assert summary([2.0])["sd"] == 0.0

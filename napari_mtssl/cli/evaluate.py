@@ -34,6 +34,7 @@ def evaluate(
 ) -> None:
     """Score a run on labelled images. Detection scores take the images as fully labelled."""
     from napari_mtssl.engine.checkpoint import find, load, load_method
+    from napari_mtssl.evaluation.table import summary
     from napari_mtssl.study import Study
 
     begin = time.monotonic()
@@ -58,7 +59,7 @@ def evaluate(
     }
     print_scores(f"{chosen.name} on {split.value}", scores)
     if json_file is not None:
-        write_json(json_file, report)
+        write_report(json_file, report)
 
 
 def score_study(study: Study, method: Method, split: SplitName, radius: float) -> dict[str, float]:
@@ -114,17 +115,6 @@ def labels_used(run_dir: Path) -> int:
     return used
 
 
-def summary(values: list[float]) -> dict[str, Any]:
-    """Mean, spread and single values of one score, in the form that all of the project's JSON files share."""
-    import numpy as np
-
-    runs = [None if math.isnan(value) else float(value) for value in values]
-    known = [value for value in runs if value is not None]
-    mean = float(np.mean(known)) if known else None
-    sd = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0 if known else None
-    return {"mean": mean, "sd": sd, "runs": runs}
-
-
 def print_scores(title: str, scores: dict[str, float]) -> None:
     """Print scores as a table on standard output."""
     from rich.console import Console
@@ -136,17 +126,18 @@ def print_scores(title: str, scores: dict[str, float]) -> None:
     Console().print(table)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON.
+def write_report(path: Path, content: dict[str, Any]) -> None:
+    """Write scores as JSON.
 
     Raises
     ------
     UsageError
         If the file cannot be written.
     """
+    from napari_mtssl.evaluation.table import write_json
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(content, path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
     notes.print(f"Wrote {path}.")

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 10.0
 
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the method; may be repeated."),
+]
+
 
 class TrainingError(RuntimeError):
     """Training failed, and not by a mistake of the user's; the traceback of the cause is in the message."""
@@ -41,10 +46,7 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda or mps.")] = "auto",
     preset: Annotated[str, typer.Option(metavar="P", help="robust, or paper.")] = "robust",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the method; may be repeated."),
-    ] = None,
+    settings: Settings = None,
     run: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the run; made up if not given.")
     ] = None,
