@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_mtssl.evaluation.readers import KINDS, DataError, FieldOfView
+from napari_mtssl.evaluation.readers import DataError, FieldOfView
 from napari_mtssl.images import open_image
 
-CLASSES = ("background", "epithelial", "inflammatory")  # patches: the paper's three, on public images
-ALL_CLASSES = ("background", *KINDS)  # whole images: every nucleus must find its class
+BACKGROUND = "background"
+CLASSES = (BACKGROUND, "epithelial", "inflammatory")  # of patches; in whole images, every kind is a class
 PATCH = 41  # pixels, as in the paper
 JITTER = 8  # pixels: a classifier that only ever saw centred cells could not be run over a whole image
 RADIUS = 6.0  # pixels between a nucleus and the cell that was found for it, at most

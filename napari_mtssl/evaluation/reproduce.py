@@ -17,7 +17,7 @@ from typing import Any
 
 from napari_mtssl import __version__
 from napari_mtssl.evaluation import protocol, table
-from napari_mtssl.evaluation.readers import DataError, FieldOfView, read_crchistophenotypes
+from napari_mtssl.evaluation.readers import KINDS, DataError, FieldOfView, read_crchistophenotypes
 from napari_mtssl.study.files import checksum
 
 ROWS = ("hydramix", "no-sce", "cnn", "random-forest")
@@ -321,7 +321,7 @@ def _constants() -> dict[str, Any]:
     """Numbers of the protocol."""
     return {
         "classes": list(protocol.CLASSES),
-        "whole_image_classes": list(protocol.ALL_CLASSES),
+        "whole_image_classes": [protocol.BACKGROUND, *KINDS],
         "patch_px": protocol.PATCH,
         "jitter_px": protocol.JITTER,
         "background_px_from_nuclei": protocol.CLEAR,

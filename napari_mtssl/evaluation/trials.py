@@ -23,7 +23,7 @@ from napari_mtssl.engine.source import FixedSource
 from napari_mtssl.engine.train import train
 from napari_mtssl.evaluation import baselines, metrics, protocol
 from napari_mtssl.evaluation.protocol import Places
-from napari_mtssl.evaluation.readers import FieldOfView
+from napari_mtssl.evaluation.readers import KINDS, FieldOfView
 from napari_mtssl.images import open_image
 from napari_mtssl.methods.base import MethodError
 from napari_mtssl.methods.hydramix import HydraMix, HydraMixConfig, PatchBank
@@ -66,8 +66,9 @@ class Sets:
         return places[protocol.draw_labelled(places, budget, seed)]
 
     def clicks(self, budget: int, seed: int) -> Places:
-        """Draw clicks for whole images: on the nuclei of every class alike, and on background."""
-        places = protocol.all_places(self.train, seed, names=protocol.ALL_CLASSES, jitter=0)
+        """Draw clicks for whole images: equally many on every kind of nucleus and on background."""
+        there = [name for name in KINDS if any(len(view.centroids[name]) for view in self.train)]
+        places = protocol.all_places(self.train, seed, names=(protocol.BACKGROUND, *there), jitter=0)
         return places[protocol.draw_labelled(places, budget, seed)]
 
     def pool(self, config: HydraMixConfig) -> np.ndarray:
