@@ -247,7 +247,7 @@ def test_an_overlay_of_a_large_image_is_small(tmp_path):
 # -- mistakes ------------------------------------------------------------
 
 
-def complains(result, fragment):
+def assert_complains(result, fragment):
     """Exit code 2, one sentence on standard error that says what is wrong, no traceback."""
     assert result.exit_code == 2, result.output + repr(result.exception)
     (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
@@ -269,11 +269,11 @@ def test_new_wants_images(name, tmp_path):
     (tmp_path / "text.png").write_text("these are words")
     (tmp_path / "notes.docx").write_text("these are words")
     (tmp_path / "empty.png").touch()
-    complains(run("new", tmp_path / "b", tmp_path / name), NEW_MISTAKES[name])
+    assert_complains(run("new", tmp_path / "b", tmp_path / name), NEW_MISTAKES[name])
 
 
 def test_new_does_not_replace_a_study(study, spots):
-    complains(run("new", study, spots[0]), "already")
+    assert_complains(run("new", study, spots[0]), "already")
 
 
 TABLES = {
@@ -291,7 +291,7 @@ TABLES = {
 def test_import_wants_a_table_of_cells(kind, study, tmp_path):
     text, fragment = TABLES[kind]
     (tmp_path / "t.csv").write_text(text)
-    complains(run("import", study, tmp_path / "t.csv"), fragment)
+    assert_complains(run("import", study, tmp_path / "t.csv"), fragment)
     with Study.open(study) as opened:
         assert len(opened.cells()) == 25
 
@@ -308,12 +308,12 @@ FILES = {
 def test_import_wants_files_it_knows(name, study, tmp_path):
     text, fragment = FILES[name]
     (tmp_path / name).write_text(text)
-    complains(run("import", study, tmp_path / name), fragment)
+    assert_complains(run("import", study, tmp_path / name), fragment)
 
 
 def test_import_wants_labels_of_the_image_s_shape(study, tmp_path):
     np.save(tmp_path / "l.npy", np.ones((5, 5), int))
-    complains(run("import", study, tmp_path / "l.npy", "--class", "nucleus"), "shape")
+    assert_complains(run("import", study, tmp_path / "l.npy", "--class", "nucleus"), "shape")
 
 
 TRAINING = {
@@ -334,7 +334,7 @@ TRAINING = {
 @pytest.mark.parametrize("kind", TRAINING)
 def test_train_wants_settings_that_exist(kind, study):
     method, options, fragment = TRAINING[kind]
-    complains(run("train", *method, study, *options), fragment)
+    assert_complains(run("train", *method, study, *options), fragment)
     with Study.open(study) as opened:
         assert opened.runs() == []
 
@@ -357,37 +357,37 @@ def test_train_wants_two_classes(kind, spots, tmp_path):
             opened.add_class(name)
         for name in clicks:
             opened.add_cell(record.id, 20.0, 20.0, name)
-    complains(run("train", "hydramix", tmp_path / "b", "--steps", 1, *TINY), fragment)
+    assert_complains(run("train", "hydramix", tmp_path / "b", "--steps", 1, *TINY), fragment)
 
 
 def test_train_notices_that_an_image_is_gone(study, spots):
     spots[0].unlink()
-    complains(run("train", "hydramix", study, "--steps", 1, *TINY), "spots.png")
+    assert_complains(run("train", "hydramix", study, "--steps", 1, *TINY), "spots.png")
 
 
 def test_predict_wants_a_run(study, spots, tmp_path):
-    complains(run("predict", study, spots[0], "--out", tmp_path / "o"), "no run yet")
-    complains(run("predict", study, spots[0], "--run", "x", "--out", tmp_path / "o"), "no run 'x'")
+    assert_complains(run("predict", study, spots[0], "--out", tmp_path / "o"), "no run yet")
+    assert_complains(run("predict", study, spots[0], "--run", "x", "--out", tmp_path / "o"), "no run 'x'")
 
 
 def test_predict_wants_images_and_a_folder(trained, tmp_path):
     image = trained.parent / "spots.png"
     (tmp_path / "no.png").write_text("words")
     (tmp_path / "file").touch()
-    complains(run("predict", trained, tmp_path / "missing.png", "--out", tmp_path), "no file")
-    complains(run("predict", trained, tmp_path / "no.png", "--out", tmp_path), "no.png")
-    complains(run("predict", trained, image, image, "--out", tmp_path), "Two images")
-    complains(run("predict", trained, image, "--out", tmp_path / "file"), "cannot be made")
+    assert_complains(run("predict", trained, tmp_path / "missing.png", "--out", tmp_path), "no file")
+    assert_complains(run("predict", trained, tmp_path / "no.png", "--out", tmp_path), "no.png")
+    assert_complains(run("predict", trained, image, image, "--out", tmp_path), "Two images")
+    assert_complains(run("predict", trained, image, "--out", tmp_path / "file"), "cannot be made")
 
 
 def test_evaluate_wants_labels_in_the_split(trained):
-    complains(run("evaluate", trained, "--run", "short", "--split", "validation"), "'validation'")
+    assert_complains(run("evaluate", trained, "--run", "short", "--split", "validation"), "'validation'")
 
 
 def test_export_wants_a_target_and_one_image(trained, tmp_path):
-    complains(run("export", trained), "--geojson FILE")
-    complains(run("export", trained, "--geojson", tmp_path / "a.geojson"), "2 images")
-    complains(run("export", trained, "--geojson", tmp_path / "a.geojson", "--image", "c.png"), "c.png")
+    assert_complains(run("export", trained), "--geojson FILE")
+    assert_complains(run("export", trained, "--geojson", tmp_path / "a.geojson"), "2 images")
+    assert_complains(run("export", trained, "--geojson", tmp_path / "a.geojson", "--image", "c.png"), "c.png")
 
 
 COMMANDS_ON_STUDIES = {
@@ -402,9 +402,9 @@ COMMANDS_ON_STUDIES = {
 def test_every_command_wants_a_study(command, spots, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text("image,row,col,class\n")
-    complains(run(command, "nowhere.mtssl", *COMMANDS_ON_STUDIES[command]), "no study")
+    assert_complains(run(command, "nowhere.mtssl", *COMMANDS_ON_STUDIES[command]), "no study")
     (tmp_path / "folder").mkdir()
-    complains(run(command, "folder", *COMMANDS_ON_STUDIES[command]), "is no study")
+    assert_complains(run(command, "folder", *COMMANDS_ON_STUDIES[command]), "is no study")
 
 
 def test_a_real_process_says_one_sentence_and_exits_with_2(tmp_path):
