@@ -6,7 +6,7 @@ Dense is the whole image as in the window, in tiles with their halo, reading inc
 measured on random places in batches, cutting included, and scaled to all places: all of them would take many
 minutes. Turning outputs into cells is left out on both sides. Both use the same threads, the same network and
 the same image, a mirrored mosaic of the immunohistochemistry image that comes with scikit-image. The network
-is trained for a short while first: an untrained one may say the same class everywhere, and agree with anything.
+is trained for a short while first: an untrained one may say the same class everywhere and agree anyway.
 """
 
 from __future__ import annotations
