@@ -21,9 +21,9 @@ SCALES = (1.0, 2.0, 4.0)  # pixels
 PERCENTILES = (10, 50, 90)
 TREES = 300
 # Of the blobs that are looked at as nuclei; chosen on training images of CRCHistoPhenotypes.
-BLOB_SCALE = 3.5  # pixels
+BLOB_SCALE = 4.0  # pixels
 BLOB_GAP = 6  # pixels
-BLOB_LEAST = 0.015
+BLOB_LEAST = 0.01
 
 
 def patch_features(patches: np.ndarray) -> np.ndarray:
