@@ -68,7 +68,9 @@ def read_crchistophenotypes(folder: str | Path) -> list[FieldOfView]:
     ----------
     folder : path-like
         Holds folders ``imgN``, each with one image, ``imgN_KIND.mat`` for each of `KINDS`, and
-        ``imgN_detection.mat``; their variable ``detection`` is N x 2, ``(x, y)`` in pixels.
+        ``imgN_detection.mat``; their variable ``detection`` is N x 2, ``(x, y)`` in pixels. As published,
+        these are in a folder ``Classification``, and ``imgN_detection.mat`` is in ``Detection/imgN`` beside
+        it: either ``Classification`` or the folder above will do.
 
     Returns
     -------
@@ -83,6 +85,8 @@ def read_crchistophenotypes(folder: str | Path) -> list[FieldOfView]:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}; give the folder that holds img1, img2, ...")
+    if (folder / "Classification").is_dir():
+        folder = folder / "Classification"
     found = [path for path in folder.iterdir() if path.is_dir() and re.fullmatch(r"img\d+", path.name)]
     if not found:
         raise DataError(
@@ -103,7 +107,11 @@ def _read_field(folder: Path) -> FieldOfView:
         raise DataError(str(error)) from error
     size = (image.height, image.width)
     kinds = {kind: _read_points(folder / f"{name}_{kind}.mat", size) for kind in KINDS}
-    return FieldOfView(name, images[0], kinds, _read_points(folder / f"{name}_detection.mat", size))
+    nuclei = folder / f"{name}_detection.mat"
+    published = folder.parent.parent / "Detection" / name / nuclei.name
+    if not nuclei.is_file() and published.is_file():
+        nuclei = published
+    return FieldOfView(name, images[0], kinds, _read_points(nuclei, size))
 
 
 def _read_points(path: Path, size: tuple[int, int]) -> np.ndarray:

@@ -34,6 +34,20 @@ def test_truth_has_every_nucleus_once(folder):
     assert truth[truth["class"] == "others"][["row", "col"]].to_numpy().tolist() == [[120, 2]]
 
 
+def test_the_published_layout(folder, tmp_path):
+    expected = read_crchistophenotypes(folder)
+    root = tmp_path / "CRCHistoPhenotypes"
+    shutil.move(folder, root / "Classification")
+    for field in expected:
+        (root / "Detection" / field.name).mkdir(parents=True)
+        name = f"{field.name}/{field.name}_detection.mat"
+        shutil.move(root / "Classification" / name, root / "Detection" / name)
+    for given in (root, root / "Classification"):
+        fields = read_crchistophenotypes(given)
+        assert [field.name for field in fields] == [field.name for field in expected]
+        assert all(np.array_equal(a.nuclei, b.nuclei) for a, b in zip(fields, expected, strict=True))
+
+
 def damage(folder, how):
     mat = folder / "img1/img1_detection.mat"
     if how == "no image":
