@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= demo-output
 BENCH  ?= benchmark-output
-MTSSL_DATA ?= ../shared/data
-CRC    := $(MTSSL_DATA)/crchistophenotypes
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
@@ -56,8 +54,6 @@ bench: $(VENV)/.dev system  ## Measure every row of docs/benchmarks.md into benc
 	for script in benchmarks/*.py; do \
 	  $(XVFB) $(BIN)/python $$script --json $(BENCH)/$$(basename $$script .py).json || exit 1; \
 	done
-	$(BIN)/napari-mtssl reproduce hydramix --train $(CRC)/train --test $(CRC)/validation \
-	  --out $(BENCH)/reproduce --json $(BENCH)/reproduce.json
 
 constraints: $(VENV)/.dev  ## Pin what is installed now (after the tests passed on it).
 	@{ sed -n '/^#/p' constraints.txt; $(PIP) freeze --exclude-editable \
