@@ -134,9 +134,26 @@ def test_balanced_draws_are_balanced(bank, build):
     torch.manual_seed(0)
     draw = ClassDraw(bank, len(CLASSES), balanced=True)
     counts = torch.bincount(bank.classes[torch.cat([draw(10) for _ in range(60)])], minlength=3)
-    assert (counts - 200).abs().max() < 30
+    assert (counts - 200).abs().max() < 15
+    torch.testing.assert_close(draw.distribution, torch.full((3,), 1 / 3))
     drawn = torch.cat([draw(10) for _ in range(60)])
     assert set(drawn.tolist()) == set(range(bank.n_labelled))
+
+
+def test_background_keeps_its_third_among_many_classes(bank):
+    torch.manual_seed(0)
+    bank.classes[::4] = 4
+    draw = ClassDraw(bank, 6, balanced=True)  # class 3 and 5 do not occur
+    expected = torch.tensor([1 / 3, 2 / 9, 2 / 9, 0, 2 / 9, 0])
+    torch.testing.assert_close(draw.distribution, expected)
+    counts = torch.bincount(bank.classes[torch.cat([draw(48) for _ in range(50)])], minlength=6)
+    torch.testing.assert_close(counts / counts.sum(), expected, atol=0.01, rtol=0)
+
+
+def test_plain_draws_follow_the_labels(bank):
+    draw = ClassDraw(bank, len(CLASSES), balanced=False)
+    counts = torch.bincount(bank.classes, minlength=3)
+    torch.testing.assert_close(draw.distribution, counts / counts.sum())
 
 
 def test_the_learning_rate_warms_up_and_falls(build):

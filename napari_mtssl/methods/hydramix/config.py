@@ -71,7 +71,11 @@ class HydraMixConfig(MethodConfig):
     unlabelled_ratio: float = Field(
         1.0, gt=0, le=16, title="Unlabelled ratio", description="Unlabelled for each labelled sample."
     )
-    balanced: bool = Field(False, title="Balanced classes", description="Draw every class equally often.")
+    balanced: bool = Field(
+        False,
+        title="Balanced classes",
+        description="Draw one third background and the other classes equally often.",
+    )
     jitter: float = Field(
         4.5, ge=0, le=32, title="Jitter", description="Shift of the crop around a cell, pixels."
     )

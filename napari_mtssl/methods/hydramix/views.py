@@ -169,7 +169,7 @@ class Views:
         return move_points(centroids * self.config.window - 0.5, torch.linalg.inv(matrix))
 
     def _to_window(self, points: torch.Tensor, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Points in pixels of the source to units of the window, and 1 where they lie near its middle."""
+        """Points in pixels of the source to units of the window, and 1 where they are near its middle."""
         moved = (move_points(points, matrix) + 0.5) / self.config.window
         reach = min(0.5, self.config.centroid_reach / self.config.window)
         return moved, ((moved - 0.5).abs() < reach).all(1).to(moved.dtype)
@@ -185,7 +185,10 @@ class Views:
 
 
 class ClassDraw:
-    """Draws labelled samples on the device, all alike or every class equally often.
+    """Draws labelled samples on the device, all alike or balanced.
+
+    Balanced draws are one third background, because it is the most varied class whatever the number of others,
+    and the rest evenly of the other classes. For the paper's three classes that is one third each.
 
     Parameters
     ----------
@@ -201,16 +204,18 @@ class ClassDraw:
 
     def __init__(self, bank: PatchBank, classes: int, balanced: bool) -> None:
         self._bank = bank
-        self._count = bank.n_labelled
-        self._present: torch.Tensor | None = None
         counts = torch.bincount(bank.classes, minlength=classes)
-        share = (counts > 0) if balanced else counts
-        self.distribution = share / share.sum()
+        self._order = torch.argsort(bank.classes, stable=True)
+        self._first = torch.cumsum(counts, 0) - counts
+        self._counts = counts
+        share = counts.float()
         if balanced:
-            self._order = torch.argsort(bank.classes, stable=True)
-            self._first = torch.cumsum(counts, 0) - counts
-            self._counts = counts
-            self._present = torch.nonzero(counts)[:, 0]
+            share = (counts > 0).float()
+            others = share[1:].sum()
+            if share[0] > 0 and others > 0:
+                share[0] = others / 2
+        self.distribution = share / share.sum()
+        self._bounds = torch.cumsum(self.distribution, 0)
 
     def is_of(self, bank: PatchBank) -> bool:
         """Whether it draws from this very bank."""
@@ -219,10 +224,9 @@ class ClassDraw:
     def __call__(self, count: int) -> torch.Tensor:
         """Draw indices (count,) of labelled patches, with replacement."""
         device = self._bank.classes.device
-        if self._present is None:
-            return torch.randint(0, self._count, (count,), device=device)
-        # As evenly as the batch allows: a random start, then class after class.
-        turn = torch.arange(count, device=device) + torch.randint(0, len(self._present), (1,), device=device)
-        kind = self._present[turn % len(self._present)]
+        # Evenly spaced with one random offset: every batch has the shares that are wanted, up to rounding.
+        spot = (torch.arange(count, device=device) + torch.rand(1, device=device)) / count
+        # Rounding must not reach beyond the last class that occurs.
+        kind = torch.searchsorted(self._bounds, spot.clamp_max(1.0 - 1e-6), right=True)
         within = (torch.rand(count, device=device) * self._counts[kind]).long()
         return self._order[self._first[kind] + within]
