@@ -187,7 +187,7 @@ class Views:
 class ClassDraw:
     """Draws labelled samples on the device, all alike or balanced.
 
-    Balanced draws are one third background, because it is the most varied class whatever the number of others,
+    Balanced draws are one third background, the most varied class whatever the number of others,
     and the rest evenly of the other classes. For the paper's three classes that is one third each.
 
     Parameters
