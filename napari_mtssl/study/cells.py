@@ -22,7 +22,6 @@ from napari_mtssl.study.records import (
     Status,
     StudyError,
     check_choice,
-    frame_of,
     plural,
 )
 
@@ -195,13 +194,13 @@ class CellTable(ClassTable):
         if split is not None:
             where.append("image_id IN (SELECT id FROM images WHERE split = ?)")
             values.append(check_choice(split, SPLITS, "split"))
-        rows = self._rows(
+        return self._frame(
             "SELECT cells.id, image_id, row, col, name, source, status, confidence, annotator, time "
             "FROM cells JOIN classes ON classes.id = class_id "
             f"WHERE {' AND '.join(where)} ORDER BY cells.id",
             values,
+            _TYPES,
         )
-        return frame_of(rows, _TYPES)
 
     def counts(self) -> pd.DataFrame:
         """Count cells by class and by who proposed them.
@@ -211,13 +210,14 @@ class CellTable(ClassTable):
         DataFrame
             Index ``class`` in the order of `classes`; columns ``human, model, total``.
         """
-        rows = self._rows(
+        types = {"class": str, "human": np.int64, "model": np.int64, "total": np.int64}
+        return self._frame(
             "SELECT name, sum(source IS 'human'), sum(source IS 'model'), count(cells.id) FROM classes "
             "LEFT JOIN cells ON class_id = classes.id GROUP BY classes.id "
-            "ORDER BY background DESC, classes.id"
-        )
-        types = {"class": str, "human": np.int64, "model": np.int64, "total": np.int64}
-        return frame_of(rows, types).set_index("class")
+            "ORDER BY background DESC, classes.id",
+            (),
+            types,
+        ).set_index("class")
 
     # -- checks --------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.study import schema
-from napari_mtssl.study.database import FILE, Database
+from napari_mtssl.study.database import FILE, Database, damaged
 from napari_mtssl.study.records import frame_of
 
 _CHANGED = "SELECT " + " OR ".join(
@@ -199,10 +199,8 @@ class StudyCore:
         DataFrame
             Columns ``time, annotator, what, undone``.
         """
-        rows = self._db.rows(
-            "SELECT time, annotator, what, undone FROM edits ORDER BY id DESC LIMIT ?", (limit,)
-        )
-        return frame_of(rows, {"time": "time", "annotator": str, "what": str, "undone": np.bool_})
+        types = {"time": "time", "annotator": str, "what": str, "undone": np.bool_}
+        return self._frame(f"SELECT {', '.join(types)} FROM edits ORDER BY id DESC LIMIT ?", (limit,), types)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -216,6 +214,14 @@ class StudyCore:
 
     def _rows(self, sql: str, values: Any = ()) -> list[tuple[Any, ...]]:
         return self._db.rows(sql, values)
+
+    def _frame(self, sql: str, values: Any, types: Mapping[str, Any]) -> pd.DataFrame:
+        """Rows as a table with the columns of `types`."""
+        rows = self._db.rows(sql, values)
+        try:
+            return frame_of(rows, types)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise damaged(self._db.file, str(error)) from error
 
 
 def _travel(table: str, *, back: bool) -> tuple[str, str]:

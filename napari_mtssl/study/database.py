@@ -134,23 +134,14 @@ class Database:
         """Turn SQLite's errors into a StudyError."""
         try:
             yield
-        except sqlite3.Error as error:
-            raise _explain(error, self.file) from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from a damaged text
+            raise explain(error, self.file) from error
 
 
 def create(file: Path) -> None:
-    """Make the file of a new study.
-
-    Raises
-    ------
-    StudyError
-        If the disk is full.
-    """
-    try:
-        with closing(_connect(file, "mode=rwc")) as connection:
-            _migrate(connection, None)
-    except sqlite3.Error as error:
-        raise _explain(error, file) from error
+    """Make the file of a new study; SQLite's errors are the caller's to explain."""
+    with closing(_connect(file, "mode=rwc")) as connection:
+        _migrate(connection, None)
 
 
 def _connect(file: Path, mode: str) -> sqlite3.Connection:
@@ -237,7 +228,7 @@ def _check(file: Path) -> None:
     with file.open("rb") as stream:
         start = stream.read(len(_MAGIC))
     if start != _MAGIC:
-        raise _damaged(file, "it does not begin as a study does")
+        raise damaged(file, "it does not begin as a study does")
     try:
         connection, copy = _connect_read_only(file)
         with copy or nullcontext(), closing(connection):
@@ -252,27 +243,32 @@ def _check(file: Path) -> None:
                     "Update with: pip install --upgrade napari-mtssl"
                 )
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.DatabaseError as error:
+            if verdict == "ok" and version == len(schema.MIGRATIONS):
+                for table, query in schema.wrong_types():
+                    if connection.execute(query).fetchone():
+                        verdict = f"a value of a wrong type in the table {table}"
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
-            raise _explain(error, file) from error
-        raise _damaged(file, str(error)) from error
+            raise explain(error, file) from error
+        raise damaged(file, str(error)) from error
     if verdict != "ok":
-        raise _damaged(file, verdict.replace("\n", " "))
+        raise damaged(file, verdict.replace("\n", " "))
 
 
-def _damaged(file: Path, reason: str) -> StudyError:
+def damaged(file: Path, reason: str) -> StudyError:
+    """Say that a file is damaged, what was done about it (nothing), and what can be."""
     return StudyError(
         f"The study's file {file} is damaged ({reason}), and nothing in it was changed. "
         f"Restore it from a backup, or rescue what is readable with: sqlite3 '{file}' .recover"
     )
 
 
-def _primary_code(error: sqlite3.Error) -> int:
+def _primary_code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _explain(error: sqlite3.Error, file: Path) -> StudyError:
-    """One sentence for each way a database can refuse."""
+def explain(error: Exception, file: Path) -> StudyError:
+    """Find the sentence for a way in which a database refuses."""
     match _primary_code(error):
         case sqlite3.SQLITE_FULL:
             return StudyError(
@@ -281,7 +277,7 @@ def _explain(error: sqlite3.Error, file: Path) -> StudyError:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StudyError(f"Another program is writing to {file.parent}; wait a moment and try again.")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return _damaged(file, str(error))
+            return damaged(file, str(error))
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return StudyError(
                 f"The study {file.parent} cannot be written ({error}): this change was not kept."
@@ -290,6 +286,8 @@ def _explain(error: sqlite3.Error, file: Path) -> StudyError:
             return StudyError(
                 f"The disk of {file.parent} failed or is full ({error}): this change was not kept."
             )
+    if isinstance(error, UnicodeDecodeError) or "decode" in str(error):
+        return damaged(file, "a text in it cannot be read")
     if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
         return StudyError(f"The study {file.parent} has been closed; open it again.")
     return StudyError(f"The study {file.parent} could not be read or written: {error}.")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.study.cells import CellTable, _numbers
-from napari_mtssl.study.records import PREDICTION_COLUMNS, StudyError, frame_of
+from napari_mtssl.study.records import PREDICTION_COLUMNS, StudyError
 
 _TYPES = dict(
     zip(
@@ -73,13 +73,13 @@ class PredictionTable(CellTable):
         DataFrame
             Columns `PREDICTION_COLUMNS`, level-0 pixels; `uncertainty` NaN where unknown.
         """
-        rows = self._rows(
+        return self._frame(
             "SELECT predictions.id, image_id, run, row, col, name, confidence, uncertainty "
             "FROM predictions JOIN classes ON classes.id = class_id WHERE image_id = ? "
             "ORDER BY predictions.id",
             (int(image_id),),
+            _TYPES,
         )
-        return frame_of(rows, _TYPES)
 
     def pending_predictions(self, image_id: int, radius: float = 6.0) -> pd.DataFrame:
         """Predictions that nobody has reviewed: those with no cell within `radius` pixels.

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import tempfile
 import time
 from pathlib import Path
@@ -72,6 +73,8 @@ class Study(PredictionTable):
             aside.rename(path)
         except OSError as error:
             raise StudyError(f"No study can be made at {path}: {error.strerror}.") from error
+        except sqlite3.Error as error:
+            raise database.explain(error, path / database.FILE) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return cls(path, annotator=annotator)
@@ -131,8 +134,12 @@ class Study(PredictionTable):
             ) from error
         except OSError as error:
             raise StudyError(f"The run '{name}' cannot be made in {runs}: {error.strerror}.") from error
-        with written_whole(runs / name / _RUN_FILE) as stream:
-            json.dump({"method": method, "created": time.time()}, stream)
+        try:
+            with written_whole(runs / name / _RUN_FILE) as stream:
+                json.dump({"method": method, "created": time.time()}, stream)
+        except StudyError:
+            (runs / name).rmdir()
+            raise
         return self.run(name)
 
     def runs(self) -> list[Run]:

@@ -99,6 +99,24 @@ def test_older_schema_is_brought_up_and_kept(closed: Path, monkeypatch: pytest.M
         assert connection.execute("SELECT count(*) FROM cells").fetchone() == (500,)
 
 
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("classes", "name = x'00ff' WHERE id = 2"),
+        ("cells", "row = 'here' WHERE id = 77"),
+        ("cells", "time = 'yesterday'"),
+        ("images", "path = x'00'"),
+        ("state", "counter = 'many'"),
+        ("edits", "what = x'07'"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_damage(closed: Path, table: str, change: str) -> None:
+    with closing(sqlite3.connect(closed / FILE)) as connection:
+        connection.execute(f"UPDATE {table} SET {change}")
+        connection.commit()
+    refused(closed, f"is damaged .a value of a wrong type in the table {table}.")
+
+
 def test_a_migration_that_fails_changes_nothing(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = ("CREATE TABLE blocks (id INTEGER)", "CREATE TABLE cells (id INTEGER)")
     with monkeypatch.context() as patch:
@@ -166,15 +184,20 @@ def test_single_wrong_bytes_never_end_in_a_traceback(closed: Path) -> None:
     data = (closed / FILE).read_bytes()
     rng = random.Random(1)
     refusals = 0
-    for _ in range(60):
-        at = rng.choice([rng.randrange(len(data)), rng.randrange(4096)])
+    for _ in range(120):
         harmed = bytearray(data)
-        harmed[at] ^= rng.randrange(1, 256)
+        for _ in range(rng.choice([1, 1, 5])):
+            at = rng.choice([rng.randrange(len(data)), rng.randrange(4096)])
+            harmed[at] ^= rng.randrange(1, 256)
+        for file in content(closed):  # a new file each time, as a copy from elsewhere is
+            (closed / file).unlink()
         (closed / FILE).write_bytes(harmed)
         try:
             with Study.open(closed) as study:
                 everything(study)
                 study.edits()
+                study.counts()
+                study.undo()
         except StudyError:
             refusals += 1
     assert refusals > 0
