@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.distributions import Beta
 
 
 def mix_coefficients(count: int, alpha: float, device: torch.device | None = None) -> torch.Tensor:
@@ -28,10 +29,8 @@ def mix_coefficients(count: int, alpha: float, device: torch.device | None = Non
     """
     if alpha <= 0:
         return torch.ones(count, device=device)
-    # A Beta variate is a ratio of Gamma variates; this draws from torch's default generator.
-    shape = torch.full((2, count), alpha, device=device)
-    first, second = torch._standard_gamma(shape)
-    gamma = first / (first + second).clamp_min(torch.finfo(first.dtype).tiny)
+    concentration = torch.tensor(alpha, device=device)
+    gamma = Beta(concentration, concentration, validate_args=False).sample((count,))
     return torch.maximum(gamma, 1 - gamma)
 
 
