@@ -17,6 +17,9 @@ JITTER = 8  # pixels: a classifier that only ever saw centred cells could not be
 RADIUS = 6.0  # pixels between a nucleus and the cell that was found for it, at most
 # Pixels from a background place to the nearest nucleus, at least: farther than any jittered cell.
 CLEAR = 12.0
+# In whole images, one click in so many is on background: most of an image is, and every cell that is found
+# there in error counts.
+BACKGROUND_EVERY = 3
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,19 @@ def _background(
     return np.concatenate(where), np.concatenate(points)
 
 
-def draw_labelled(places: Places, count: int, seed: int) -> np.ndarray:
+def draw_labelled(
+    places: Places, count: int, seed: int, *, background_every: int | None = None
+) -> np.ndarray:
     """Choose `count` places, as evenly over the classes as the number allows.
+
+    Parameters
+    ----------
+    places : Places
+    count : int
+    seed : int
+    background_every : int, optional
+        Make every so-manyth place a background one, and share the others evenly among the classes of cells;
+        by default background is a class as any other.
 
     Returns
     -------
@@ -147,18 +161,25 @@ def draw_labelled(places: Places, count: int, seed: int) -> np.ndarray:
         If a class has too few places.
     """
     rng = np.random.default_rng([seed, 2])
-    order = rng.permutation(len(places.names))
+    kinds = rng.permutation(len(places.names)).tolist()
     shuffled = [rng.permutation(np.flatnonzero(places.classes == kind)) for kind in range(len(places.names))]
+    if background_every is not None:
+        kinds.remove(0)
     chosen = []
+    taken = [0] * len(places.names)
     for turn in range(count):
-        kind = int(order[turn % len(places.names)])
-        rank = turn // len(places.names)
-        if rank >= len(shuffled[kind]):
+        if background_every is not None and turn % background_every == 0:
+            kind = 0
+        else:
+            kind = kinds.pop(0)
+            kinds.append(kind)
+        if taken[kind] >= len(shuffled[kind]):
             raise DataError(
-                f"{count} labelled patches need {rank + 1} of class {places.names[kind]}, but there are "
-                f"{len(shuffled[kind])}; ask for fewer or add images."
+                f"{count} labelled places need more than the {len(shuffled[kind])} of class "
+                f"{places.names[kind]} that there are; ask for fewer or add images."
             )
-        chosen.append(int(shuffled[kind][rank]))
+        chosen.append(int(shuffled[kind][taken[kind]]))
+        taken[kind] += 1
     return np.array(chosen, dtype=np.int64)
 
 

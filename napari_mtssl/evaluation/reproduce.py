@@ -326,6 +326,7 @@ def _constants() -> dict[str, Any]:
         "jitter_px": protocol.JITTER,
         "background_px_from_nuclei": protocol.CLEAR,
         "match_radius_px": protocol.RADIUS,
+        "whole_image_background_share": round(1 / protocol.BACKGROUND_EVERY, 3),
     }
 
 

@@ -66,10 +66,11 @@ class Sets:
         return places[protocol.draw_labelled(places, budget, seed)]
 
     def clicks(self, budget: int, seed: int) -> Places:
-        """Draw clicks for whole images: equally many on every kind of nucleus and on background."""
+        """Draw clicks for whole images: a third on background, the others evenly on every kind of nucleus."""
         there = [name for name in KINDS if any(len(view.centroids[name]) for view in self.train)]
         places = protocol.all_places(self.train, seed, names=(protocol.BACKGROUND, *there), jitter=0)
-        return places[protocol.draw_labelled(places, budget, seed)]
+        every = protocol.BACKGROUND_EVERY
+        return places[protocol.draw_labelled(places, budget, seed, background_every=every)]
 
     def pool(self, config: HydraMixConfig) -> np.ndarray:
         """Unlabelled patches of the images to learn from; the same for all trials, whatever they label."""

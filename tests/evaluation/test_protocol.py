@@ -56,6 +56,13 @@ def test_labels_are_balanced_distinct_and_nested(places, count):
     assert np.array_equal(protocol.draw_labelled(places, count + 20, seed=3)[:count], chosen)
 
 
+def test_a_third_of_background(places):
+    chosen = protocol.draw_labelled(places, 40, seed=3, background_every=3)
+    assert len(np.unique(chosen)) == 40
+    assert np.bincount(places.classes[chosen], minlength=3).tolist() == [14, 13, 13]
+    assert np.array_equal(protocol.draw_labelled(places, 60, seed=3, background_every=3)[:40], chosen)
+
+
 def test_too_many_labels(places):
     with pytest.raises(DataError, match="ask for fewer"):
         protocol.draw_labelled(places, 100_000, seed=0)
