@@ -77,12 +77,14 @@ def train(
 
 
 def options_without_window() -> TrainOptions:
-    """Rhythm of a training that nobody watches: no previews, and no core kept free for a window."""
-    import torch
+    """Rhythm of a training that nobody watches.
 
+    One core stays free here too: when threads of a step wait for one that the system has put aside for another
+    program, every step takes several times as long.
+    """
     from napari_mtssl.engine.options import TrainOptions
 
-    return TrainOptions(preview_seconds=0, pseudo_seconds=0, threads=torch.get_num_threads())
+    return TrainOptions(preview_seconds=0, pseudo_seconds=0)
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
