@@ -79,8 +79,8 @@ def train(
 def options_without_window() -> TrainOptions:
     """Rhythm of a training that nobody watches.
 
-    One core stays free here too: when threads of a step wait for one that the system has put aside for another
-    program, every step takes several times as long.
+    One core stays free here too: when threads of a step wait for one that the system has put aside for
+    another program, every step takes several times as long.
     """
     from napari_mtssl.engine.options import TrainOptions
 
