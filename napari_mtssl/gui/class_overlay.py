@@ -1,13 +1,17 @@
-"""The active class, written on the canvas where the user looks."""
+"""The active class, written on the canvas where the user looks, for a moment after it changed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QTimer
+
 from napari_mtssl.gui.workspace import Workspace
 
 if TYPE_CHECKING:
     import napari
+
+SHOWN_MS = 4000  # text on the canvas costs a third of a frame where there is no graphics card
 
 
 class ClassOverlay:
@@ -23,6 +27,9 @@ class ClassOverlay:
         self._signals = (
             workspace.active_changed, workspace.study_changed, workspace.image_changed, workspace.classes_changed
         )  # fmt: skip
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._hide)
         for signal in self._signals:
             signal.connect(self._show)
 
@@ -38,9 +45,14 @@ class ClassOverlay:
         self._overlay.box = True
         self._overlay.position = "top_left"
         self._overlay.visible = True
+        self._timer.start(SHOWN_MS)
+
+    def _hide(self) -> None:
+        self._overlay.visible = False
 
     def close(self) -> None:
         """Put back what was there."""
+        self._timer.stop()
         for signal in self._signals:
             signal.disconnect(self._show)
         for name, value in self._before.items():

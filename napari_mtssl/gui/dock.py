@@ -65,6 +65,7 @@ class Dock(QWidget):
         self._watched: QWidget | None = None
         self._maps: list[tuple[tuple[int, int, int, int], np.ndarray, int]] = []
         self._pseudo: Any = None
+        self.refills = 0  # how often predictions were drawn anew, for the benchmark
         self._build()
         self._connect()
         self._adopt_existing()
@@ -120,6 +121,7 @@ class Dock(QWidget):
         self._preload_timer.start(PRELOAD_AFTER)
         self._adopt_timer = self._later(self._adopt_existing)
         self._watch_timer = self._later(self._watch_window)
+        self._draw_timer = self._later(self._draw_predictions)
 
     def _later(self, slot: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
@@ -165,7 +167,7 @@ class Dock(QWidget):
         self.bindings.bind(self.layers.points[LABELS], "labels")
         self.bindings.bind(self.layers.points[PREDICTIONS], "predictions")
         self.annotations.attach()
-        self._show_predictions()
+        self.draw_now()
 
     def _layer_removed(self, event: Any) -> None:
         if self.layers.is_busy or self._closed:
@@ -243,15 +245,30 @@ class Dock(QWidget):
 
     @guarded
     def _show_predictions(self) -> None:
-        if self.workspace.image is None:
+        """Work out what is left to review; it is drawn in a turn of its own, so that neither holds up the other."""
+        if self.workspace.image is not None:
+            self._pending = (self.workspace.image.id, self.workspace.pending())
+            self._draw_timer.start(0)
+
+    @guarded
+    def _draw_predictions(self) -> None:
+        image, (image_id, pending) = self.workspace.image, self._pending
+        if image is None or image.id != image_id:
             return
-        self.layers.fill(PREDICTIONS, self.workspace.pending())
+        self.refills += 1
+        self.layers.fill(PREDICTIONS, pending)
         maps, self._maps = self._maps, []
         for box, values, stride in maps:
             self.layers.fill_uncertainty(box, values, stride)
         if self._pseudo is not None:
             frame, self._pseudo = self._pseudo, None
-            self.layers.fill(PSEUDO, frame[frame["image_id"] == self.workspace.image.id])
+            self.layers.fill(PSEUDO, frame[frame["image_id"] == image.id])
+
+    def draw_now(self) -> None:
+        """Show the predictions at once instead of soon."""
+        self._refill.stop()
+        self._show_predictions()
+        self._draw_predictions()
 
     def _focused(self, row: float, col: float) -> None:
         self.layers.look_at(row, col)
@@ -391,6 +408,7 @@ class Dock(QWidget):
         self._preload_timer.stop()
         self._adopt_timer.stop()
         self._watch_timer.stop()
+        self._draw_timer.stop()
         self._refill.stop()
         self.review_panel.reload.stop()
         was_training = self.runner.busy

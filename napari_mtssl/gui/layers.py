@@ -7,7 +7,7 @@ All functions here run on the main thread.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ STYLES: dict[str, dict[str, Any]] = {
     PREDICTIONS: {"size": 15, "symbol": "disc", "border_width": 0.14, "opacity": 1.0},
     PSEUDO: {"size": 6, "symbol": "square", "border_width": 0, "opacity": 0.6, "visible": False},
 }
+MANY = 2000  # points whose soft edges cost more than they show: a third of the time of a frame
 RINGS = (PREDICTIONS,)  # the cell stays visible inside
 FEATURES: dict[str, list[str]] = {
     LABELS: ["class", "source"],
@@ -80,6 +81,7 @@ class StudyLayers:
             if record is None:
                 return
             self.image = found if found is not None else self._add_image()
+            calm(self.image)
             for kind in (PSEUDO, PREDICTIONS, LABELS):
                 self.make(kind)
             for layer in self.points.values():
@@ -107,6 +109,8 @@ class StudyLayers:
                 layer.border_color_mode = "cycle"
             else:
                 layer.face_color_mode = "cycle"
+            calm(layer)
+            quiet(layer)
         self.points[kind] = layer
         return layer
 
@@ -164,8 +168,10 @@ class StudyLayers:
         layer = self.points.get(kind)
         if layer is None:
             return
+        features = _features(frame[FEATURES[kind]], self._cycle)
         with self.busy():
-            put(layer, frame[["row", "col"]].to_numpy(float), _features(frame[FEATURES[kind]], self._cycle))
+            layer.antialiasing = 1 if len(frame) < MANY else 0
+            put(layer, frame[["row", "col"]].to_numpy(float), features)
 
     def recolour(self) -> None:
         """Take over added, renamed or recoloured classes."""
@@ -207,6 +213,7 @@ class StudyLayers:
                 units=self._units,
                 metadata={"mtssl": UNCERTAINTY, "stride": stride},
             )
+            calm(self.uncertainty)
             self.viewer.layers.move(self.viewer.layers.index(self.uncertainty), 1)
             self.viewer.layers.selection.active = active
 
@@ -224,7 +231,8 @@ class StudyLayers:
         layer = self.points.get(PREDICTIONS)
         if layer is not None and len(layer.data):
             nearest = int(np.hypot(*(layer.data - (row, col)).T).argmin())
-            layer.selected_data = {nearest}
+            with heard(layer):
+                layer.selected_data = {nearest}
 
     def viewport(self) -> tuple[int, int, int, int] | None:
         """The visible part of the image as ``(row0, col0, row1, col1)`` in level-0 pixels."""
@@ -275,14 +283,59 @@ def scale_of(record: Any) -> tuple[tuple[float, float], tuple[str, str]]:
     return ((size, size), ("um", "um")) if size else ((1.0, 1.0), ("pixel", "pixel"))
 
 
+def calm(layer: Layer) -> None:
+    """Do not have the layer list painted in every frame of a zoom.
+
+    The list listens to every event of every layer; this one only serves text on points, of which we have none.
+    """
+    if not layer.events.scale_factor.blocked():
+        layer.events.scale_factor.block()
+
+
+def quiet(layer: Points) -> None:
+    """Mark points under the cursor only while the user selects points.
+
+    napari works out the marks anew for every points layer in every frame of a zoom, which without a graphics card
+    costs more than the frame.
+    """
+    layer.events.highlight.block()
+    layer.events.mode.connect(_on_mode)
+
+
+def _on_mode(event: Any) -> None:
+    highlight = event.source.events.highlight
+    while highlight.blocked():
+        highlight.unblock()
+    if event.source.mode != "select":
+        highlight.block()
+
+
+@contextmanager
+def heard(layer: Points) -> Iterator[None]:
+    """Show a change of the selection although the layer is quiet."""
+    blocked = layer.events.highlight.blocked()
+    if blocked:
+        layer.events.highlight.unblock()
+    try:
+        yield
+    finally:
+        if blocked:
+            layer.events.highlight.block()
+
+
 def put(layer: Points, coordinates: np.ndarray, features: pd.DataFrame) -> None:
     """Set data and features together, without telling listeners (who would take it for the user's edit)."""
-    with layer.events.data.blocker(), layer.events.features.blocker():
-        if layer.selected_data:
+    if layer.selected_data:
+        with heard(layer):
             layer.selected_data = set()
+    with ExitStack() as blocked:
+        # Data, face and border would each be sent to the graphics card anew: once, by the refresh, is enough.
+        for name in ("data", "features", "properties", "thumbnail", "set_data", "face_color", "border_color"):
+            blocked.enter_context(layer.events[name].blocker())
         # A copy of our own: a drag writes into it, and pandas hands out read-only arrays.
         layer.data = np.array(coordinates, dtype=float)
         layer.features = features
+    layer.refresh(thumbnail=False)
 
 
 def _features(frame: pd.DataFrame, cycle: Mapping[str, str]) -> pd.DataFrame:

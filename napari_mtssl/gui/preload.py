@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import importlib.util
 import os
@@ -25,15 +26,24 @@ MODULES = (
 def preload() -> Iterator[str]:
     """Import `MODULES` one by one, in a thread that is not the window's."""
     yield "libraries"
-    map_libraries()
-    for name in MODULES:
-        importlib.import_module(name)
-        yield name
-    from napari_mtssl.methods import get_method, method_names
+    # The collector walks all objects there are, a quarter of a second at a time with a library this large, and the
+    # window waits for it. What was loaded stays for good: it need not be looked at ever again.
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        map_libraries()
+        for name in MODULES:
+            importlib.import_module(name)
+            yield name
+        from napari_mtssl.methods import get_method, method_names
 
-    for name in method_names():
-        get_method(name)
-        yield name
+        for name in method_names():
+            get_method(name)
+            yield name
+        gc.freeze()
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def map_libraries() -> None:

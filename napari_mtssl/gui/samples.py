@@ -78,7 +78,11 @@ def make_field_study(folder: Path, size: int, seed: int = 0) -> Study:
     for name, colour in COLOURS.items():
         study.add_class(name, colour=colour)
     rng = np.random.default_rng(seed)
-    clicks = made.cells.groupby("class").sample(FIELD_CLICKS, random_state=seed)[["row", "col", "class"]]
+    clicks = (
+        made.cells.sample(frac=1, random_state=seed)
+        .groupby("class")
+        .head(FIELD_CLICKS)[["row", "col", "class"]]
+    )
     places = rng.uniform(0, size - 1, (4000, 2))
     clear = cKDTree(made.cells[["row", "col"]]).query(places)[0] > FIELD_CLEAR
     empty = places[clear][:FIELD_CLICKS]

@@ -10,6 +10,9 @@ Rules for what runs in such a thread (everything handed to `start`):
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +22,9 @@ from napari.qt.threading import GeneratorWorker, create_worker
 from qtpy.QtCore import QThreadPool
 
 from napari_mtssl.gui.notify import in_words
+
+
+NICENESS = 10
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,21 @@ def start(
 
 def _reporting(work: Callable[[], Iterable[Any]]) -> Iterator[Any]:
     """Yield what `work` yields; an exception becomes a last event, so that none leaves the thread."""
+    give_way()
     try:
         yield from work()
     except Exception as error:  # noqa: BLE001 (said in words on the main thread, and whole in the log)
         words = in_words(error) or f"Something went wrong that should not: {type(error).__name__}: {error}"
         yield Broken(words, traceback.format_exc())
+
+
+def give_way() -> None:
+    """Let the window go first: on Linux a thread has a priority of its own.
+
+    What this thread starts (torch's own threads) inherits it.
+    """
+    if sys.platform.startswith("linux"):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def wait_for_all(milliseconds: int = 3000) -> bool:

@@ -127,7 +127,7 @@ def predicted():
         dock.workspace.study.set_predictions(dock.workspace.image.id, "a-run", frame)
         dock.workspace.show_predictions((0, 0, SIZE, SIZE), frame)
         dock.review_panel.reload.now()
-        dock._refill.now()
+        dock.draw_now()
         return frame
 
     return put

@@ -58,7 +58,7 @@ def test_verdicts_by_key_on_the_layer(dock, review, key, status, name):
     assert (cell["row"], cell["col"]) == (84, 84)
     assert review.model.rowCount() == 3
     assert review.current() == (48.0, 84.0)  # the next one is in focus
-    dock._refill.now()
+    dock.draw_now()
     assert len(layer.data) == 3
 
 

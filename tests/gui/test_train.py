@@ -43,7 +43,7 @@ def test_update_once_trains_predicts_and_ends(quick_training, wait, heard, told)
     study = dock.workspace.study
     image = dock.workspace.image.id
     assert len(dock.workspace.predictions) == len(study.predictions(image))
-    dock._refill.now()
+    dock.draw_now()
     assert len(dock.layers.points[PREDICTIONS].data) == len(dock.workspace.pending())
     assert UNCERTAINTY in dock.viewer.layers
     assert panel.losses.data["total"][0][-1] == 4

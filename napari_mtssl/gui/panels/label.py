@@ -310,8 +310,7 @@ class LabelPanel(QWidget):
 
     def _told(self, report) -> None:
         self._workspace.classes_edited()
-        new = f" New classes: {', '.join(report.classes_created)}." if report.classes_created else ""
-        show_info(f"{report.added} labels added, {report.unchanged} were there already.{new}")
+        show_info(str(report))
 
     def _study(self):
         if self._workspace.study is None:

@@ -1,0 +1,198 @@
+"""Step 1 in a real window: new, open, recent, images, groups, splits, and what is wrong with them."""
+
+import shutil
+
+import imageio.v3
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+from napari_mtssl.gui.layers import LABELS
+from napari_mtssl.study import Study
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    """Answer the next file dialogs with a path."""
+
+    def answer(path):
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(path), ""))
+        monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a, **k: (str(path), ""))
+        monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *a, **k: ([str(path)], ""))
+        monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a, **k: str(path))
+
+    return answer
+
+
+def test_from_nothing_to_the_first_label(make_dock, tmp_path, choose, told):
+    dock = make_dock()
+    panel = dock.study_panel
+    assert "No study is open" in panel.name.text()
+    assert not panel.add_button.isEnabled()
+    choose(tmp_path / "mine")
+    panel.new()
+    assert dock.workspace.study.path.name == "mine.mtssl"
+    imageio.v3.imwrite(tmp_path / "slide.png", np.full((64, 80, 3), 200, np.uint8))
+    choose(tmp_path / "slide.png")
+    panel.add_button.click()
+    assert panel.table.item(0, 0).text() == "slide.png"
+    assert "80 × 64" in panel.table.item(0, 0).toolTip()
+    dock.workspace.study.add_class("cell")
+    dock.workspace.classes_edited()
+    dock.layers.points[LABELS].add([10, 20])
+    assert len(dock.workspace.cells()) == 1
+    assert not [m for severity, m in told if severity == "error"]
+
+
+def test_open_and_recent(make_dock, study_path, choose):
+    dock = make_dock()
+    choose(study_path)
+    dock.study_panel.open()
+    assert dock.workspace.study.path == study_path
+    dock.study_panel._fill_recent()
+    assert any("small.mtssl" in action.text() for action in dock.study_panel.recent.menu().actions())
+
+
+def test_a_folder_that_is_no_study_is_refused_in_words(make_dock, tmp_path, choose, told):
+    dock = make_dock()
+    choose(tmp_path)
+    dock.study_panel.open()
+    assert dock.workspace.study is None
+    assert told
+    assert all(severity == "warning" for severity, _ in told)
+
+
+def test_a_file_that_is_no_image_is_refused_in_words(dock, tmp_path, choose, told):
+    (tmp_path / "notes.png").write_text("no image")
+    choose(tmp_path / "notes.png")
+    dock.study_panel.add_files()
+    assert len(dock.workspace.study.images()) == 2
+    assert any("notes.png" in message for _, message in told)
+
+
+def test_the_viewers_image_is_added_by_its_file(dock, tmp_path, told):
+    imageio.v3.imwrite(tmp_path / "third.png", np.full((50, 60, 3), 99, np.uint8))
+    dock.viewer.open(str(tmp_path / "third.png"), plugin="napari")
+    dock.viewer.layers.selection.active = dock.viewer.layers["third"]
+    dock.study_panel.add_layer()
+    assert dock.workspace.image.path.name == "third.png"
+    dock.viewer.add_image(np.zeros((8, 8)), name="made up")
+    dock.viewer.layers.selection.active = dock.viewer.layers["made up"]
+    dock.study_panel.add_layer()
+    assert any("comes from no file" in message for _, message in told)
+
+
+def test_groups_and_splits_are_edited_in_the_list(dock):
+    table = dock.study_panel.table
+    table.item(1, 1).setText("patient 7")
+    box = table.cellWidget(1, 2)
+    box.setCurrentIndex(1)
+    box.activated.emit(1)
+    second = dock.workspace.study.images()[1]
+    assert (second.group, second.split) == ("patient 7", "validation")
+
+
+def test_a_click_on_a_row_shows_the_image(dock):
+    dock.study_panel.table.cellClicked.emit(1, 0)
+    assert dock.workspace.image.path.name == "second.png"
+    assert dock.study_panel.table.item(1, 0).font().bold()
+
+
+def test_a_removed_image_comes_back_with_its_labels(dock):
+    before = len(dock.workspace.cells())
+    dock.study_panel.table.selectRow(0)
+    dock.study_panel.remove()
+    assert [i.path.name for i in dock.workspace.study.images()] == ["second.png"]
+    assert "first.png" not in dock.viewer.layers
+    dock.label_panel.undo()
+    assert dock.study_panel.table.rowCount() == 2
+    dock.study_panel.table.cellClicked.emit(0, 0)
+    assert len(dock.layers.points[LABELS].data) == before
+
+
+def test_an_image_that_moved_is_found_again(dock, tmp_path, choose, told):
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    shutil.move(tmp_path / "second.png", moved / "second.png")
+    dock.study_panel.refresh()
+    assert dock.study_panel.problems.count() == 1
+    dock.study_panel.table.cellClicked.emit(1, 0)
+    assert dock.workspace.image.path.name == "first.png"
+    assert any("second.png" in message for _, message in told)
+    choose(moved / "second.png")
+    dock.study_panel.problems.itemAt(0).widget().findChildren(type(dock.study_panel.add_button))[0].click()
+    assert dock.workspace.image.path == moved / "second.png"
+    assert dock.study_panel.problems.count() == 0
+
+
+def test_a_changed_image_is_taken_only_after_a_question(dock, tmp_path, monkeypatch):
+    imageio.v3.imwrite(tmp_path / "second.png", np.full((96, 96, 3), 10, np.uint8))
+    dock.study_panel.refresh()
+    accept = dock.study_panel.problems.itemAt(0).widget().findChildren(type(dock.study_panel.add_button))[0]
+    monkeypatch.setattr(QMessageBox, "question", lambda *a, **k: QMessageBox.StandardButton.No)
+    accept.click()
+    assert len(dock.workspace.study.problems()) == 1
+    monkeypatch.setattr(QMessageBox, "question", lambda *a, **k: QMessageBox.StandardButton.Yes)
+    accept.click()
+    assert not dock.workspace.study.problems()
+
+
+def test_labels_come_in_from_csv_and_geojson_once(dock, tmp_path, choose, told):
+    table = tmp_path / "labels.csv"
+    table.write_text("image,row,col,class\nfirst.png,80,80,blue\nfirst.png,80,50,green\n")
+    choose(table)
+    before = len(dock.workspace.cells())
+    for _ in range(2):
+        dock.label_panel.import_csv()
+        assert len(dock.workspace.cells()) == before + 2
+    assert any("2 cells added" in message for _, message in told)
+    from napari_mtssl.study.exchange import export_geojson
+
+    export_geojson(dock.workspace.study, dock.workspace.image.id, tmp_path / "out.geojson")
+    choose(tmp_path / "out.geojson")
+    dock.label_panel.import_geojson()
+    assert len(dock.workspace.cells()) == before + 2
+    table.write_text("image,row,col\nfirst.png,1,1\n")
+    choose(table)
+    dock.label_panel.import_csv()
+    assert any("class is missing" in message for _, message in told)
+
+
+def test_a_layer_that_names_its_study_opens_it(make_dock, study_path, qtbot):
+    """What File > Open Sample and a study dropped onto napari do."""
+    from napari_mtssl.gui.samples import image_layers
+
+    dock = make_dock()
+    with Study.open(study_path) as study:
+        (data, settings, _), *_ = image_layers(study)
+    dock.viewer.add_image(data, **settings)
+    qtbot.waitUntil(lambda: dock.workspace.study is not None, timeout=5000)
+    assert [layer.name for layer in dock.viewer.layers].count("first.png") == 1
+    assert dock.tabs.currentIndex() == 1
+
+
+def test_the_reader_takes_studies_only(study_path, tmp_path):
+    from napari_mtssl.gui.reader import get_reader
+
+    assert get_reader(str(tmp_path)) is None
+    assert get_reader([str(study_path), str(study_path)]) is None
+    read = get_reader(str(study_path))
+    assert callable(read)
+
+
+@pytest.mark.slow
+def test_samples_are_ready_studies(monkeypatch, tmp_path):
+    from napari_mtssl.gui import samples
+
+    monkeypatch.setattr(samples, "samples_folder", lambda: tmp_path)
+    monkeypatch.setattr(samples, "open_dock", lambda: None)
+    for make, classes in ((lambda: samples.field(size=256), 3), (samples.ihc, 3)):
+        for _ in range(2):  # the second time it is opened again
+            (data, settings, kind), *_ = make()
+            assert kind == "image"
+            assert data.shape[-1] == 3
+        with Study.open(settings["metadata"]["mtssl_image"][0]) as study:
+            assert len(study.classes()) >= classes
+            assert (study.counts()["total"] > 0).sum() >= classes
