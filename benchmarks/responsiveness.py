@@ -1,8 +1,9 @@
 """How long the window's event loop is held up while training streams 5,000 cells and the camera moves.
 
-Opens napari with the dock on a synthetic field of about 5,000 cells, presses Train, and from the first step on feeds
-the true cells of one tile after the other to the dock, as tiles of a trained network come (the network's own tiles
-come as well), while the camera zooms and pans. A timer of 10 ms notes how late it is. Then Stop is pressed.
+Opens napari with the dock on a synthetic field of about 5,000 cells, presses Train, and from the first step
+on feeds the true cells of one tile after the other to the dock, as tiles of a trained network come (the
+network's own tiles come as well), while the camera zooms and pans. A timer of 10 ms notes how late it is.
+Then Stop is pressed.
 
     python benchmarks/responsiveness.py --json responsiveness.json
 """
@@ -114,10 +115,12 @@ class Heart:
         self._timer.timeout.connect(self._beat)
 
     def start(self) -> None:
+        """Begin to listen."""
         self.late, self._last = [], time.perf_counter()
         self._timer.start()
 
     def stop(self):
+        """End, and return how late each beat was, in milliseconds."""
         import numpy as np
 
         self._timer.stop()
@@ -147,6 +150,7 @@ class Feeder:
         self._timer.start(FEED_MS)
 
     def stop(self) -> None:
+        """End."""
         self._timer.stop()
 
     def _feed(self) -> None:
@@ -180,6 +184,7 @@ class Mover:
         self._timer.start(CAMERA_MS)
 
     def stop(self) -> None:
+        """End."""
         self._timer.stop()
 
     def _move(self) -> None:

@@ -1,7 +1,7 @@
 """Drive the real window through the story of the README and take its pictures.
 
-Opens the immunohistochemistry sample, labels, trains, waits for predictions and reviews some. Only the image that
-ships with scikit-image is shown. Run under Xvfb by ``make screenshots``, or on a desktop.
+Opens the immunohistochemistry sample, labels, trains, waits for predictions and reviews some. Only the
+image that ships with scikit-image is shown. Run under Xvfb by ``make screenshots``, or on a desktop.
 
     python docs/make_screenshots.py [--out docs/images] [--steps 300]
 """
@@ -14,12 +14,15 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SIZE = (1400, 860)
 
 
 def main() -> None:
+    """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
     parser.add_argument("--steps", type=int, default=300, help="training steps before the review")
@@ -37,6 +40,7 @@ def main() -> None:
 
 
 def take(out: Path, steps: int) -> None:
+    """Tell the story."""
     import napari
     from napari.settings import get_settings
     from qtpy.QtWidgets import QApplication
@@ -47,7 +51,7 @@ def take(out: Path, steps: int) -> None:
     viewer.open_sample("napari-mtssl", "ihc")
     _, dock = viewer.window.add_plugin_dock_widget("napari-mtssl", "Cells")
 
-    def wait(seconds: float, until=lambda: False) -> None:
+    def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         end = time.perf_counter() + seconds
         while time.perf_counter() < end and not until():
             QApplication.processEvents()
@@ -97,7 +101,7 @@ def take(out: Path, steps: int) -> None:
     viewer.close()
 
 
-def look(viewer, dock, row: float, col: float, zoom: float) -> None:
+def look(viewer: Any, dock: Any, row: float, col: float, zoom: float) -> None:
     """Bring a place to the centre."""
     dock.layers.look_at(row, col)
     viewer.scene.camera.zoom = zoom

@@ -1,4 +1,4 @@
-"""The annotation layer and the study say the same: each click, move and deletion goes straight to the study."""
+"""The annotation layer and the study say the same: every click, move and deletion is saved at once."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SAME_CELL = 4.0  # a click this close (level-0 pixels) to a label means that lab
 class Annotations:
     """Two-way bond between the annotation layer and the study.
 
-    The study is the truth: whenever the two disagree, or saving fails, the layer is filled from the study again.
-    `ids` runs parallel to the layer's rows, because rows can only be appended, moved or removed.
+    The study is the truth: whenever the two disagree, or saving fails, the layer is filled from the study
+    again. `ids` runs parallel to the layer's rows, because rows can only be appended, moved or removed.
     """
 
     def __init__(self, layers: StudyLayers, workspace: Workspace) -> None:

@@ -25,7 +25,10 @@ class ClassOverlay:
             for name in ("text", "visible", "color", "font_size", "box", "position")
         }
         self._signals = (
-            workspace.active_changed, workspace.study_changed, workspace.image_changed, workspace.classes_changed
+            workspace.active_changed,
+            workspace.study_changed,
+            workspace.image_changed,
+            workspace.classes_changed,
         )  # fmt: skip
         self._timer = QTimer()
         self._timer.setSingleShot(True)

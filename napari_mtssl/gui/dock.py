@@ -1,4 +1,4 @@
-"""The dock: four steps, one workspace, the plugin's layers. Composes the parts and connects them, nothing else."""
+"""The dock: four steps, one workspace, the plugin's layers. Composes and connects, nothing else."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ class Dock(QWidget):
                 labels.name = "Labels of a study that is gone"
         self.workspace.close()
         show_warning(
-            f"The study's folder {name} is gone: it was moved or deleted. Put it back and open it again; the labels "
+            f"The folder {name} is gone: it was moved or deleted. Put it back and open it again; the labels "
             "of this image stay in the viewer and can be saved with File > Save Selected Layers."
         )
 
@@ -245,7 +245,7 @@ class Dock(QWidget):
 
     @guarded
     def _show_predictions(self) -> None:
-        """Work out what is left to review; it is drawn in a turn of its own, so that neither holds up the other."""
+        """Work out what is left to review; it is drawn in a turn of its own, so that each turn is short."""
         if self.workspace.image is not None:
             self._pending = (self.workspace.image.id, self.workspace.pending())
             self._draw_timer.start(0)
@@ -426,4 +426,4 @@ class Dock(QWidget):
 
 
 def _nothing() -> None:
-    """Loading a library cannot be interrupted; it takes seconds."""
+    """Do nothing: loading a library cannot be interrupted, and takes seconds."""

@@ -44,7 +44,7 @@ class ConfigForm(QWidget):
             _set(self.fields[name], getattr(config, name))
 
     def overrides(self) -> dict[str, Any]:
-        """Settings that differ from the shown configuration, unchecked: pydantic judges them."""
+        """Return settings that differ from the shown configuration, unchecked: pydantic judges them."""
         changed = {}
         for name, widget in self.fields.items():
             value = _get(widget)

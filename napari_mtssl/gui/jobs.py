@@ -1,7 +1,8 @@
 """What runs in the threads: training, rounds of live training, and prediction of whole images. Knows no Qt.
 
-Every job is an object whose `events` is iterated in its thread and whose `control` asks it to pause or end. New
-predictions are written to the study here, through a connection of this thread, so that the window never waits.
+Every job is an object whose `events` is iterated in its thread and whose `control` asks it to pause or end.
+New predictions are written to the study here, through a connection of this thread, so that the window never
+waits.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ class PredictJob:
 
 
 def predict(study: Study, target: Target, control: Control, step: int) -> Iterator[Event]:
-    """Predict an image tile by tile, until `control` is stopped; every tile is in the study before it is yielded."""
+    """Predict an image tile by tile until stopped; a tile is in the study before it is yielded."""
     from napari_mtssl.engine.checkpoint import load_method
     from napari_mtssl.engine.dense import predict_image
     from napari_mtssl.engine.devices import training_threads
@@ -179,14 +180,15 @@ def predict(study: Study, target: Target, control: Control, step: int) -> Iterat
 def keep(study: Study, run: str, event: Preview) -> None:
     """Write a predicted tile to the study.
 
-    The box is shifted by half a pixel: pixel r covers [r - 0.5, r + 0.5), and a cell belongs to the tile of its pixel.
+    The box is shifted by half a pixel: pixel r covers [r - 0.5, r + 0.5), and a cell belongs to the tile of
+    its pixel.
     """
     box = tuple(edge - 0.5 for edge in event.box)
     study.set_predictions(event.image_id, run, event.frame, box=box)
 
 
 def done_steps(study: Study, run: str) -> int:
-    """Steps that a run has done."""
+    """Count the steps that a run has done."""
     from napari_mtssl.engine import checkpoint
 
     return checkpoint.load(checkpoint.find(study.run(run).path, "last")).step

@@ -1,7 +1,7 @@
 """The plugin's layers in the viewer: one of each kind, made when needed, never more.
 
-The annotation layer belongs to the user and shows the study; the others belong to the program and are replaced.
-All functions here run on the main thread.
+The annotation layer belongs to the user and shows the study; the others belong to the program and are
+replaced. All functions here run on the main thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LABELS, PREDICTIONS, PSEUDO, UNCERTAINTY = "Labels", "Predictions", "Pseudo-labels", "Uncertainty"
 STYLES: dict[str, dict[str, Any]] = {
     LABELS: {"size": 9, "symbol": "disc", "border_color": "white", "border_width": 0.15, "opacity": 0.9},
-    PREDICTIONS: {"size": 15, "symbol": "disc", "border_width": 0.14, "opacity": 1.0},
+    PREDICTIONS: {"size": 15, "symbol": "disc", "border_width": 0.2, "opacity": 1.0},
     PSEUDO: {"size": 6, "symbol": "square", "border_width": 0, "opacity": 0.6, "visible": False},
 }
 MANY = 2000  # points whose soft edges cost more than they show: a third of the time of a frame
@@ -140,7 +140,7 @@ class StudyLayers:
             self.viewer.layers.remove(layer)
 
     def _find_image(self) -> Image | None:
-        """An image layer that already shows the workspace's image (a sample, a dropped study)."""
+        """Find an image layer that already shows the workspace's image (a sample, a dropped study)."""
         for layer in self.viewer.layers:
             if layer.metadata.get("mtssl_image") == self._image_key:
                 return layer
@@ -183,7 +183,7 @@ class StudyLayers:
                 layer.refresh_colors()
 
     def fill_uncertainty(self, box: tuple[int, int, int, int], values: np.ndarray, stride: int) -> None:
-        """Write one tile of the uncertainty map, values in [0, 1], one every `stride` pixels from the box's corner."""
+        """Write one tile of the uncertainty map: values in [0, 1], one every `stride` pixels."""
         record = self.workspace.image
         if record is None or self.image is None:
             return
@@ -235,7 +235,7 @@ class StudyLayers:
                 layer.selected_data = {nearest}
 
     def viewport(self) -> tuple[int, int, int, int] | None:
-        """The visible part of the image as ``(row0, col0, row1, col1)`` in level-0 pixels."""
+        """Return the visible part of the image as ``(row0, col0, row1, col1)`` in level-0 pixels."""
         record = self.workspace.image
         if self.image is None or record is None:
             return None
@@ -273,7 +273,7 @@ def _coloured(kind: str, cycle: Mapping[str, str]) -> dict[str, Any]:
 
 
 def image_key(study_path: Any, image_id: int) -> tuple[str, int]:
-    """What an image layer carries in its metadata so that the dock knows whose it is."""
+    """Return what an image layer carries in its metadata so that the dock knows whose it is."""
     return (str(study_path), image_id)
 
 
@@ -286,7 +286,8 @@ def scale_of(record: Any) -> tuple[tuple[float, float], tuple[str, str]]:
 def calm(layer: Layer) -> None:
     """Do not have the layer list painted in every frame of a zoom.
 
-    The list listens to every event of every layer; this one only serves text on points, of which we have none.
+    The list listens to every event of every layer; this one only serves text on points, of which we have
+    none.
     """
     if not layer.events.scale_factor.blocked():
         layer.events.scale_factor.block()
@@ -295,8 +296,8 @@ def calm(layer: Layer) -> None:
 def quiet(layer: Points) -> None:
     """Mark points under the cursor only while the user selects points.
 
-    napari works out the marks anew for every points layer in every frame of a zoom, which without a graphics card
-    costs more than the frame.
+    napari works out the marks anew for every points layer in every frame of a zoom, which without a
+    graphics card costs more than the frame.
     """
     layer.events.highlight.block()
     layer.events.mode.connect(_on_mode)

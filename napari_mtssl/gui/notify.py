@@ -53,7 +53,7 @@ def told() -> Iterator[None]:
 
 
 def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a slot in `told`; extra arguments that Qt passes (``checked``) and it does not take are dropped."""
+    """Wrap a slot in `told`; arguments that Qt passes (``checked``) and it does not take are dropped."""
     parameters = inspect.signature(method).parameters.values()
     takes = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) - 1
 

@@ -1,4 +1,4 @@
-"""Live curves of losses and held-out scores. pyqtgraph is imported when the first curve is shown, not before."""
+"""Live curves of losses and held-out scores; pyqtgraph is imported when the first curve is shown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 COLOURS = ("#4ea1d3", "#f2a154", "#7fc97f", "#e57399", "#b39ddb", "#d4c95a", "#8dd3c7", "#c0c0c0")
+
+
+HEIGHT = 190  # room for the legend where the curves have gone down
 
 
 class Curves(QWidget):
@@ -75,7 +78,7 @@ class Curves(QWidget):
 
         colour = self.palette().text().color()
         self._plot = pyqtgraph.PlotWidget(background=None)
-        self._plot.setFixedHeight(150)
+        self._plot.setFixedHeight(HEIGHT)
         self._plot.setMenuEnabled(False)
         self._plot.hideButtons()
         self._plot.setMouseEnabled(x=False, y=False)
@@ -84,6 +87,8 @@ class Curves(QWidget):
             axis = self._plot.getAxis(side)
             axis.setPen(colour)
             axis.setTextPen(colour)
-        self._legend = self._plot.addLegend(offset=(-5, 5), labelTextColor=colour, labelTextSize="8pt")
+        self._legend = self._plot.addLegend(
+            offset=(-5, 1), verSpacing=-6, labelTextColor=colour, labelTextSize="7pt"
+        )
         self._placeholder.hide()
         self.layout().addWidget(self._plot)

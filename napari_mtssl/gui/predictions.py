@@ -1,4 +1,4 @@
-"""The program's cells of the image on screen: tiles replace what they cover; what a person settled is not pending."""
+"""The program's cells of the image on screen: a tile replaces what it covers; what is settled is done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load the network library some time after the dock opened, so that Train starts at once and nothing stalls."""
+"""Load the network library some time after the dock opened, so that Train starts at once."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MODULES = (
 def preload() -> Iterator[str]:
     """Import `MODULES` one by one, in a thread that is not the window's."""
     yield "libraries"
-    # The collector walks all objects there are, a quarter of a second at a time with a library this large, and the
-    # window waits for it. What was loaded stays for good: it need not be looked at ever again.
+    # The collector walks all objects there are, a quarter of a second at a time with a library this large,
+    # and the window waits for it. What was loaded stays for good: it need not be looked at ever again.
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -49,9 +49,9 @@ def preload() -> Iterator[str]:
 def map_libraries() -> None:
     """Map torch's shared libraries without holding the interpreter lock.
 
-    ``import torch`` maps some 400 MB while it holds the lock: a stall of the window of 0.3 s and more. A foreign
-    function called through ctypes lets go of the lock; what is mapped already costs the import nothing. Where this
-    finds nothing to map, the import does it as always.
+    ``import torch`` maps some 400 MB while it holds the lock: a stall of the window of 0.3 s and more. A
+    foreign function called through ctypes lets go of the lock; what is mapped already costs the import
+    nothing. Where this finds nothing to map, the import does it as always.
     """
     spec = importlib.util.find_spec("torch")
     if os.name != "posix" or spec is None or spec.origin is None:

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 
 def button(text: str, slot: Callable[..., Any], tip: str = "") -> QPushButton:
-    """A push button; its tool tip says more than its text."""
+    """Make a push button; its tool tip says more than its text."""
     made = QPushButton(text)
     made.clicked.connect(slot)
     made.setToolTip(tip)
@@ -33,21 +33,21 @@ def row(*widgets: QWidget | str | None) -> QWidget:
 
 
 def heading(text: str) -> QLabel:
-    """A bold line above a group."""
+    """Make a bold line above a group."""
     label = QLabel(f"<b>{text}</b>")
     label.setContentsMargins(0, 6, 0, 0)
     return label
 
 
 def note(text: str = "") -> QLabel:
-    """A line of explanation that wraps."""
+    """Make a line of explanation that wraps."""
     label = QLabel(text)
     label.setWordWrap(True)
     return label
 
 
 def swatch(colour: str, size: int = 14) -> QIcon:
-    """A square of one colour."""
+    """Make a square of one colour."""
     pixmap = QPixmap(QSize(size, size))
     pixmap.fill(QColor(colour))
     return QIcon(pixmap)
@@ -56,7 +56,8 @@ def swatch(colour: str, size: int = 14) -> QIcon:
 class Calmly(QObject):
     """Call a function soon, and at most every `interval` milliseconds, however often it is asked for.
 
-    A function that itself takes long is called less often, so that it never uses more than a fifth of the time.
+    A function that itself takes long is called less often, so that it never uses more than a fifth of the
+    time.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ def samples_folder() -> Path:
 
 
 def ihc() -> list[tuple[Any, dict[str, Any], str]]:
-    """The immunohistochemistry image of scikit-image with our clicks."""
+    """Open the immunohistochemistry image of scikit-image with our clicks."""
     from napari_mtssl.cli.demo import make_study
 
     folder = samples_folder() / "ihc"
@@ -31,7 +31,7 @@ def ihc() -> list[tuple[Any, dict[str, Any], str]]:
 
 
 def field(size: int = 1024) -> list[tuple[Any, dict[str, Any], str]]:
-    """A made-up tissue, some of its cells labelled; the truth of all is in ``truth.csv`` beside the study.
+    """Open a made-up tissue, some cells labelled; the truth is in ``truth.csv`` beside the study.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def _layers(study: Study) -> list[tuple[Any, dict[str, Any], str]]:
 
 
 def image_layers(study: Study) -> list[tuple[Any, dict[str, Any], str]]:
-    """The first image of a study as napari's layer data."""
+    """Return the first image of a study as napari's layer data."""
     from napari_mtssl.images import ImagePool
 
     images = study.images()

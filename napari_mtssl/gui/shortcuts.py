@@ -104,7 +104,7 @@ class Bindings:
 
 
 def help_table() -> str:
-    """The table of keys as rich text for the help dialog."""
+    """Write the table of keys as rich text for the help dialog."""
     rows = []
     for spec in SHORTCUTS:
         if spec.action == "no_paste" or (spec.action == "digit" and spec.argument != "1"):
@@ -119,5 +119,5 @@ def help_table() -> str:
     return (
         "<p>Keys work while one of the plugin's layers is selected in the layer list.</p>"
         f"<table cellpadding='3'>{''.join(rows)}</table>"
-        "<p>Drag a label in select mode to move it. Click a label with another active class to change its class.</p>"
+        "<p>Drag a label in select mode to move it. A click on a label gives it the active class.</p>"
     )

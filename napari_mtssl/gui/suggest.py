@@ -1,4 +1,4 @@
-"""Where to label next: the place the network is least sure of, or, before there is a network, a typical place."""
+"""Where to label next: where the network is least sure, or, while labels are few, a typical place."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def _most_uncertain(pending: pd.DataFrame, avoid: np.ndarray) -> Suggestion | No
 
 
 def _most_typical(image: Image, avoid: np.ndarray) -> Suggestion | None:
-    """Group sampled patches by colour and texture; in the largest group without a label take the densest place.
+    """Group sampled patches by look; take the densest place of the largest group without a label.
 
-    The idea of TypiClust (Hacohen et al. 2022) with the plainest features: with few labels, typical places teach
-    more than uncertain ones.
+    The idea of TypiClust (Hacohen et al. 2022) with the plainest features: with few labels, typical places
+    teach more than uncertain ones.
     """
     from scipy.cluster.vq import kmeans2
 

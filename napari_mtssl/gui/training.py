@@ -1,4 +1,4 @@
-"""The window's side of long work: starts jobs, hears their events on the main thread, knows what is going on."""
+"""The window's side of long work: starts jobs, hears their events, knows what is going on."""
 
 from __future__ import annotations
 

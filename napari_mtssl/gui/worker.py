@@ -4,8 +4,8 @@ Rules for what runs in such a thread (everything handed to `start`):
 
 * it touches no viewer, layer, widget or the window's study connection; it yields, and the main thread acts;
 * it opens its own study connection, in the thread, and closes it there;
-* it ends soon after `quit`: the worker is never abandoned between two yields, because a generator that is thrown
-  away would run its ``finally`` in the main thread, where SQLite refuses.
+* it ends soon after `quit`: the worker is never abandoned between two yields, because a generator that is
+  thrown away would run its ``finally`` in the main thread, where SQLite refuses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from napari.qt.threading import GeneratorWorker, create_worker
 from qtpy.QtCore import QThreadPool
 
 from napari_mtssl.gui.notify import in_words
-
 
 NICENESS = 10
 
@@ -60,7 +59,8 @@ def start(
     work : callable
         Makes the iterable, in the thread; what it yields reaches `on_event` on the main thread, in order.
     on_event : callable
-        Bound methods of QObjects only, so that Qt calls them on the main thread and drops them with their owner.
+        Bound methods of QObjects only, so that Qt calls them on the main thread and drops them with their
+        owner.
     on_end : callable
         Called on the main thread after the last event.
     ask_to_end : callable

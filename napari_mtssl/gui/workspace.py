@@ -1,4 +1,4 @@
-"""What is open: one study, one image, one class to label with. Panels and layers listen to it, not to each other."""
+"""What is open: one study, one image, one class. Panels and layers listen to it, not to each other."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def test_a_removed_image_layer_comes_back(dock, told):
     dock.viewer.layers.remove("first.png")
     assert any("still part of the study" in message for _, message in told)
     dock.label_panel.show_layers.emit()
-    assert [layer.name for layer in dock.viewer.layers][0] == "first.png"
+    assert dock.viewer.layers[0].name == "first.png"
 
 
 def test_a_deleted_study_folder_ends_in_a_message_and_the_labels_stay_in_the_viewer(dock, told):

@@ -100,5 +100,5 @@ def test_without_a_study_every_action_says_what_to_do(study_path):
         lambda: empty.step_image(1),
         lambda: empty.add_images([]),
     ):
-        with pytest.raises(WorkspaceError, match="step|1 Study"):
+        with pytest.raises(WorkspaceError, match=r"step|1 Study"):
             action()

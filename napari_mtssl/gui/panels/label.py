@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
@@ -24,6 +25,10 @@ from qtpy.QtWidgets import (
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.rows import button, heading, note, row, swatch
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+
+if TYPE_CHECKING:
+    from napari_mtssl.study import Study
+    from napari_mtssl.study.exchange import ImportReport
 
 COLOUR, NAME, KEY, BY_HAND, FROM_MODEL = range(5)
 NO_KEY = "–"
@@ -82,7 +87,7 @@ class LabelPanel(QWidget):
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setMinimumHeight(140)
         self.table.setToolTip(
-            "Click a class to label with it; double-click its name or key to change them, its colour to choose another"
+            "Click a class to label with it; double-click its name, key or colour to change it"
         )
         self.table.cellClicked.connect(self._clicked)
         self.table.cellDoubleClicked.connect(self._double_clicked)
@@ -211,7 +216,8 @@ class LabelPanel(QWidget):
             )
         else:
             self.hint.setText(
-                f"Click cells of <b>{image.path.name}</b>: each click is <b>{self._workspace.active}</b> and is saved at once."
+                f"Click cells of <b>{image.path.name}</b>: "
+                f"each is <b>{self._workspace.active}</b>, and is saved at once."
             )
 
     # -- classes -------------------------------------------------------------------------------------------
@@ -308,11 +314,11 @@ class LabelPanel(QWidget):
 
             self._told(import_geojson(study, Path(path), self._workspace.image.id))
 
-    def _told(self, report) -> None:
+    def _told(self, report: ImportReport) -> None:
         self._workspace.classes_edited()
         show_info(str(report))
 
-    def _study(self):
+    def _study(self) -> Study:
         if self._workspace.study is None:
             raise WorkspaceError("Open a study first (step 1).")
         return self._workspace.study

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import QItemSelectionModel, Qt, Signal
+import pandas as pd
+from qtpy.QtCore import QItemSelectionModel, QModelIndex, Qt, Signal
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -225,7 +227,7 @@ class ReviewPanel(QWidget):
         selection.blockSignals(False)
         self.table.viewport().update()
 
-    def _focus(self, current, previous) -> None:
+    def _focus(self, current: QModelIndex, previous: QModelIndex) -> None:
         if current.isValid() and current.row() < self.model.rowCount():
             place = self.model.rows([current.row()])[["row", "col"]].iloc[0]
             self.focused.emit(float(place["row"]), float(place["col"]))
@@ -256,7 +258,7 @@ class ReviewPanel(QWidget):
         same = chosen["class"].to_numpy() == name
         self._settle("accepted" if same.all() else "corrected", name)
 
-    def _chosen(self):
+    def _chosen(self) -> pd.DataFrame:
         self.reload.now()
         rows = sorted({index.row() for index in self.table.selectionModel().selectedRows()})
         rows = [at for at in rows if at < self.model.rowCount()]
@@ -288,7 +290,7 @@ class ReviewPanel(QWidget):
         self.reload.now()
         show_info(f"{len(shown):,} predictions accepted; one Undo takes all back.")
 
-    def _key(self, event) -> None:
+    def _key(self, event: QKeyEvent) -> None:
         key, name = event.key(), event.text()
         if key == Qt.Key.Key_Y:
             self.accept()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 
 from napari_mtssl.gui.predictions import empty
 from napari_mtssl.gui.rows import swatch
@@ -18,7 +19,7 @@ FIELDS = ("class", "confidence", "uncertainty", "row", "col")
 class PredictionModel(QAbstractTableModel):
     """Pending predictions, filtered and sorted."""
 
-    def __init__(self, parent=None) -> None:
+    def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._all = empty()
         self._order = np.zeros(0, dtype=int)
@@ -53,7 +54,7 @@ class PredictionModel(QAbstractTableModel):
         self._order = rows[order[::-1] if direction == Qt.SortOrder.DescendingOrder else order]
         self.endResetModel()
 
-    def rows(self, positions) -> pd.DataFrame:
+    def rows(self, positions: Iterable[int]) -> pd.DataFrame:
         """Return the predictions at these positions of the list."""
         return self._all.iloc[self._order[list(positions)]]
 
@@ -85,13 +86,15 @@ class PredictionModel(QAbstractTableModel):
         """Return the number of columns."""
         return len(HEADERS)
 
-    def headerData(self, section: int, orientation, role: int = Qt.ItemDataRole.DisplayRole):
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> str | None:
         """Return a column's name."""
         if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
             return HEADERS[section]
         return None
 
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole):
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return one cell of the list."""
         field = FIELDS[index.column()]
         if role == Qt.ItemDataRole.DisplayRole:
@@ -106,7 +109,7 @@ class PredictionModel(QAbstractTableModel):
             return self._icons[name]
         return None
 
-    def sort(self, column: int, order=Qt.SortOrder.AscendingOrder) -> None:
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         """Sort by a column."""
         self._sorted = (column, order)
         self.rearrange()

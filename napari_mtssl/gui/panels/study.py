@@ -27,9 +27,11 @@ from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 if TYPE_CHECKING:
     import napari
 
+    from napari_mtssl.study import ImageRecord
+
 SPLITS = {"train": "train", "validation": "validate", "test": "test"}
 SPLIT_TIP = (
-    "Train: the network learns from its labels. Validate: its labels are held out to choose the best weights. "
+    "Train: the network learns from its labels. Validate: they are held out to choose the best weights. "
     "Test: never looked at while training. All images of a group need the same."
 )
 SUFFIX = ".mtssl"
@@ -189,7 +191,8 @@ class StudyPanel(QWidget):
             )
         if layer.source.path is None:
             raise WorkspaceError(
-                f"The layer '{layer.name}' comes from no file: save it (File > Save Selected Layers), then add the file."
+                f"The layer '{layer.name}' comes from no file: save it with File > Save Selected Layers, "
+                "then add that file."
             )
         before = {image.id for image in self._workspace.study.images()}
         record = self._workspace.add_images([Path(layer.source.path)])[0]
@@ -231,7 +234,7 @@ class StudyPanel(QWidget):
         self._mark_current()
         self._show_problems(study.problems() if study is not None else [])
 
-    def _fill_row(self, at: int, image) -> None:
+    def _fill_row(self, at: int, image: ImageRecord) -> None:
         name = QTableWidgetItem(image.path.name)
         size = f", {image.pixel_size_um:g} µm per pixel" if image.pixel_size_um else ", pixel size unknown"
         name.setToolTip(f"{image.path}\n{image.width} × {image.height} pixels{size}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -36,6 +37,9 @@ from napari_mtssl.gui.plots import Curves
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
 from napari_mtssl.gui.training import Runner, State, duration
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+
+if TYPE_CHECKING:
+    from napari_mtssl.study import Study
 
 METHOD = "hydramix"
 PRESETS = {"robust": "Robust (ours)", "paper": "Paper (as published)"}
@@ -89,7 +93,7 @@ class TrainPanel(QWidget):
         self.device = _choice(DEVICES, "Where the network is trained")
         self.mode = _choice(
             {True: "Live: go on with every new label", False: "Update once, then predict the image"},
-            "Live takes in new and corrected labels while it trains and whenever there are some, until you press Stop.",
+            "Live takes in new and corrected labels while it trains and afterwards, until you press Stop.",
         )
         self.network = _choice({NEW: NEW}, "Begin anew, or go on with a network trained before")
         for label, widget in (
@@ -127,7 +131,7 @@ class TrainPanel(QWidget):
         self.losses = Curves("Loss", "The curve of the loss appears here while training.")
         self.scores = Curves(
             "Held-out scores",
-            "Scores on images used to validate appear here: put an image with labels into 'Validate' (step 1).",
+            "Held-out scores appear here: let an image with labels be used to validate (step 1).",
         )
         self.weights = note()
         layout.addWidget(self.losses)
@@ -267,7 +271,8 @@ class TrainPanel(QWidget):
     def _started(self, event: Started) -> None:
         self.progress.setRange(0, event.total_steps)
         self.say(
-            f"Training on {event.device}: {event.n_labelled:,} labelled and {event.n_unlabelled:,} unlabelled places."
+            f"Training on {event.device}: {event.n_labelled:,} labelled "
+            f"and {event.n_unlabelled:,} unlabelled places."
         )
 
     def _stepped(self, event: Stepped) -> None:
@@ -294,7 +299,8 @@ class TrainPanel(QWidget):
         self._draw()
 
     def _labels_changed(self, event: LabelsChanged) -> None:
-        text = f"Labels taken in: {event.added} new, {event.changed} changed, {event.removed} removed; {event.n_labelled:,} in all."
+        counts = f"{event.added} new, {event.changed} changed, {event.removed} removed"
+        text = f"Labels taken in: {counts}; {event.n_labelled:,} in all."
         self.say(text)
         show_info(text)
 
@@ -316,7 +322,7 @@ class TrainPanel(QWidget):
 
     def _finished(self, event: Finished) -> None:
         self.say(
-            f"{'Stopped' if event.stopped else 'Finished'} at step {event.step:,}; weights are in {event.run_dir.name}."
+            f"{'Stopped' if event.stopped else 'Finished'} at step {event.step:,}: {event.run_dir.name}."
         )
 
     def _failed(self, event: Failed) -> None:
@@ -348,7 +354,7 @@ class TrainPanel(QWidget):
             widget.setEnabled(not busy)
         self.state.setText(state.value + (" (live)" if self._runner.live and state is State.TRAINING else ""))
 
-    def showEvent(self, event) -> None:
+    def showEvent(self, event: QShowEvent) -> None:
         """Draw what came while the panel was hidden."""
         super().showEvent(event)
         self._draw()
@@ -361,7 +367,7 @@ class TrainPanel(QWidget):
         """Add to the log."""
         self.log.appendPlainText(f"{time.strftime('%H:%M:%S')}  {text}")
 
-    def _need_study(self):
+    def _need_study(self) -> Study:
         if self._workspace.study is None:
             raise WorkspaceError("Open a study first (step 1).")
         return self._workspace.study
