@@ -63,10 +63,14 @@ def main() -> None:
         sites = [_timed(_patchwise, method, image, options.sites, seed) for seed in range(options.repeats)]
         patchwise = statistics.median(sites) / options.sites * n_sites
         same = agreement(method, image, n=2000)
+        said = dense_maps(method, image, (0, 0, 512, 512))["logits"].argmax(axis=0)
+        shares = np.bincount(said.ravel(), minlength=len(method.classes)) / said.size
     figures = {
         "speedup": round(patchwise / dense, 2),
         "agreement": round(same.agreement, 4),
         "max_abs_logit_difference": float(f"{same.max_abs_logit_difference:.3g}"),
+        # Nearly 1 for one class would make the agreement worthless.
+        "share_of_commonest_class": round(float(shares.max()), 3),
         "dense_s": round(dense, 4),
         "patchwise_s": round(patchwise, 2),
         "patchwise_measured_on": options.sites,
