@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import napari
 
 PRELOAD_AFTER = 1500  # ms: the window is drawn and the user reads it
+REVIEW = 3  # the tab
 LOOK_EVERY = 500  # ms: where the user looks, and whether the study is still there
 REMOVED = {
     LABELS: "Your labels are safe in the study.",
@@ -257,6 +258,9 @@ class Dock(QWidget):
             return
         self.refills += 1
         self.layers.fill(PREDICTIONS, pending)
+        focus = self.review_panel.current()
+        if focus is not None and self.tabs.currentIndex() == REVIEW:
+            self.layers.highlight(*focus)
         maps, self._maps = self._maps, []
         for box, values, stride in maps:
             self.layers.fill_uncertainty(box, values, stride)

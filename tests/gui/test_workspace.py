@@ -54,7 +54,9 @@ def test_a_verdict_turns_predictions_into_cells_in_one_edit(workspace, verdict, 
     import pandas as pd
 
     frame = pd.DataFrame({"row": [30.0, 60.0], "col": [80.0, 80.0], "class": ["red", "blue"]})
-    workspace.show_predictions((0, 0, 96, 96), frame.assign(confidence=[0.9, 0.4], uncertainty=0.5))
+    frame = frame.assign(confidence=[0.9, 0.4], uncertainty=0.5)
+    workspace.study.set_predictions(workspace.image.id, "a-run", frame)
+    workspace.show_predictions((0, 0, 96, 96), frame)
     before = len(workspace.cells())
     assert len(workspace.pending()) == 2
     workspace.settle(workspace.pending(), verdict, name)

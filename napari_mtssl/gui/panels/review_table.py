@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 
-from napari_mtssl.gui.predictions import empty
+from napari_mtssl.gui.predictions import SETTLED_RADIUS, empty
 from napari_mtssl.gui.rows import swatch
 
 HEADERS = ("Class", "Confidence", "Uncertainty", "Row", "Col")
@@ -68,13 +68,13 @@ class PredictionModel(QAbstractTableModel):
         self.rearrange()
 
     def position_near(self, row: float, col: float) -> int | None:
-        """Return the position in the list of the prediction at a place."""
+        """Return the position in the list of the prediction at a place, also after it was refined."""
         if not len(self._order):
             return None
         places = self._all[["row", "col"]].to_numpy(float)[self._order]
         distance = np.hypot(places[:, 0] - row, places[:, 1] - col)
         nearest = int(distance.argmin())
-        return nearest if distance[nearest] < 1.0 else None
+        return nearest if distance[nearest] <= SETTLED_RADIUS else None
 
     # -- Qt ------------------------------------------------------------------------------------------------
 

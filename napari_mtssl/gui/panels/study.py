@@ -38,6 +38,12 @@ SUFFIX = ".mtssl"
 RECENT = 8
 
 
+def at_home(path: Path) -> str:
+    """Write a path shorter, with ~ for the user's folder."""
+    home = Path.home()
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
+
+
 class StudyPanel(QWidget):
     """New, open, recent; the images with group and split; what is wrong with them."""
 
@@ -133,7 +139,7 @@ class StudyPanel(QWidget):
         menu = self.recent.menu()
         menu.clear()
         for path in self._recent_paths():
-            menu.addAction(f"{path.name}   ({path.parent})", lambda p=path: self._open_recent(p))
+            menu.addAction(f"{path.name}   ({at_home(path.parent)})", lambda p=path: self._open_recent(p))
         if menu.isEmpty():
             menu.addAction("No study yet").setEnabled(False)
 
@@ -222,7 +228,7 @@ class StudyPanel(QWidget):
             )
         else:
             lock = " (read-only)" if study.read_only else ""
-            self.name.setText(f"Study <b>{study.name}</b>{lock}<br><small>{study.path}</small>")
+            self.name.setText(f"Study <b>{study.name}</b>{lock}<br><small>{at_home(study.path)}</small>")
         images = study.images() if study is not None else []
         self.table.blockSignals(True)
         self.table.setRowCount(len(images))

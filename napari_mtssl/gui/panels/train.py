@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -160,6 +160,9 @@ class TrainPanel(QWidget):
         """Make the form of advanced settings; called when the network library is loaded."""
         self.advanced_note.hide()
         self._preset_chosen()
+        # One after the other, so that none of it is felt.
+        QTimer.singleShot(100, self.losses.prepare)
+        QTimer.singleShot(300, self.scores.prepare)
 
     def _preset_chosen(self) -> None:
         if not self.advanced_note.isHidden():
