@@ -25,6 +25,8 @@ STYLES: dict[str, dict[str, Any]] = {
     PREDICTIONS: {"size": 15, "symbol": "disc", "border_width": 0.2, "opacity": 1.0},
     PSEUDO: {"size": 6, "symbol": "square", "border_width": 0, "opacity": 0.6, "visible": False},
 }
+USUAL_STRIDE = 4
+LARGE = 20_000**2  # pixels of an image whose map of uncertainty is made only when there is one
 MANY = 2000  # points whose soft edges cost more than they show: a third of the time of a frame
 RINGS = (PREDICTIONS,)  # the cell stays visible inside
 FEATURES: dict[str, list[str]] = {
@@ -82,6 +84,9 @@ class StudyLayers:
                 return
             self.image = found if found is not None else self._add_image()
             calm(self.image)
+            if record.height * record.width < LARGE:
+                # Before training, not in the midst of it: a new layer takes a tenth of a second.
+                self._make_uncertainty(USUAL_STRIDE)
             for kind in (PSEUDO, PREDICTIONS, LABELS):
                 self.make(kind)
             for layer in self.points.values():
@@ -188,7 +193,7 @@ class StudyLayers:
         if record is None or self.image is None:
             return
         if self.uncertainty is None or self.uncertainty.metadata["stride"] != stride:
-            self._make_uncertainty(stride, (-(-record.height // stride), -(-record.width // stride)))
+            self._make_uncertainty(stride)
         whole = self.uncertainty.data
         row, col = box[0] // stride, box[1] // stride
         part = values[: whole.shape[0] - row, : whole.shape[1] - col]
@@ -196,7 +201,9 @@ class StudyLayers:
         if self.uncertainty.visible:
             self.uncertainty.refresh(extent=False)
 
-    def _make_uncertainty(self, stride: int, shape: tuple[int, int]) -> None:
+    def _make_uncertainty(self, stride: int) -> None:
+        record = self.workspace.image
+        shape = (-(-record.height // stride), -(-record.width // stride))
         with self.busy():
             self._remove(self.uncertainty)
             active = self.viewer.layers.selection.active

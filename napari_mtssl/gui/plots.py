@@ -85,9 +85,8 @@ class Curves(QWidget):
         import pyqtgraph
 
         colour = self.palette().text().color()
-        self._plot = pyqtgraph.PlotWidget(background=None)
+        self._plot = pyqtgraph.PlotWidget(background=None, enableMenu=False)
         self._plot.setFixedHeight(HEIGHT)
-        self._plot.setMenuEnabled(False)
         self._plot.hideButtons()
         self._plot.setMouseEnabled(x=False, y=False)
         self._plot.setTitle(self.title, color=colour, size="9pt")

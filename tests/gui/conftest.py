@@ -138,6 +138,7 @@ def quick_training(dock):
     """Settings that make a training run take seconds."""
     panel = dock.train_panel
     panel.library_ready()
+    panel.advanced.expand(animate=False)
     for name, value in {"pool": 40, "batch_size": 6, "depth": 10, "widen": 1}.items():
         panel.form.fields[name].setValue(value)
     panel.steps.setValue(4)

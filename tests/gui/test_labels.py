@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO
+from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, UNCERTAINTY
 from napari_mtssl.gui.shortcuts import SHORTCUTS, Bindings, help_table
 from napari_mtssl.study import Study
 
@@ -36,7 +36,7 @@ def same(dock):
 
 def test_opening_a_study_shows_one_layer_of_each_kind(dock):
     names = [layer.name for layer in dock.viewer.layers]
-    assert names == ["first.png", PSEUDO, PREDICTIONS, LABELS]
+    assert names == ["first.png", UNCERTAINTY, PSEUDO, PREDICTIONS, LABELS]
     assert dock.layers.points[LABELS].face_color_mode == "cycle"
     assert same(dock)
 
@@ -171,7 +171,13 @@ def test_switching_the_image_shows_its_own_labels(dock):
     assert stored(dock)["image_id"].tolist() == [dock.workspace.image.id]
     press(dock.layers.points[LABELS], "PageUp")
     assert same(dock)
-    assert [layer.name for layer in dock.viewer.layers] == ["first.png", PSEUDO, PREDICTIONS, LABELS]
+    assert [layer.name for layer in dock.viewer.layers] == [
+        "first.png",
+        UNCERTAINTY,
+        PSEUDO,
+        PREDICTIONS,
+        LABELS,
+    ]
 
 
 @pytest.mark.parametrize("kind", [LABELS, PREDICTIONS, PSEUDO])

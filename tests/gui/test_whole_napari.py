@@ -44,7 +44,7 @@ viewer.close()
 """,
         tmp_path,
     )
-    assert "STUDY field ['field.png', 'Pseudo-labels', 'Predictions', 'Labels']" in out
+    assert "STUDY field ['field.png', 'Uncertainty', 'Pseudo-labels', 'Predictions', 'Labels']" in out
 
 
 def test_a_study_dropped_onto_napari_opens_in_the_dock(tmp_path, study_path):

@@ -39,6 +39,8 @@ from napari_mtssl.gui.training import Runner, State, duration
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from napari_mtssl.study import Study
 
 METHOD = "hydramix"
@@ -70,6 +72,7 @@ class TrainPanel(QWidget):
         self._runner = runner
         self.viewport: Any = lambda: None  # set by the dock: what the user sees
         self._clock = 0.0
+        self._config: BaseModel | None = None
         self.timings: dict[str, float] = {}  # seconds from the press of Train, for the benchmark
         self._build()
         self._draw = Calmly(self._draw_curves, 500, self)
@@ -109,6 +112,7 @@ class TrainPanel(QWidget):
         self.advanced = QCollapsible("Advanced settings")
         self.advanced_note = note("The settings appear as soon as the network library is loaded.")
         self.form = ConfigForm(hidden=("preset", "steps"))
+        self.advanced.toggled.connect(self._show_form)
         self.advanced.addWidget(self.advanced_note)
         self.advanced.addWidget(self.form)
         layout.addWidget(self.advanced)
@@ -157,7 +161,7 @@ class TrainPanel(QWidget):
     # -- settings ------------------------------------------------------------------------------------------
 
     def library_ready(self) -> None:
-        """Make the form of advanced settings; called when the network library is loaded."""
+        """Read the presets; called when the network library is loaded."""
         self.advanced_note.hide()
         self._preset_chosen()
         # One after the other, so that none of it is felt.
@@ -169,9 +173,15 @@ class TrainPanel(QWidget):
             return
         from napari_mtssl.methods import get_method
 
-        config = get_method(METHOD).configure(self.preset.currentData())
-        self.form.show_config(config)
-        self.steps.setValue(config.steps)
+        self._config = get_method(METHOD).configure(self.preset.currentData())
+        self.steps.setValue(self._config.steps)
+        if self.advanced.isExpanded() or self.form.fields:
+            self._show_form()
+
+    def _show_form(self) -> None:
+        """Make the form when it is first looked at: fifty fields would be felt at any other time."""
+        if self._config is not None:
+            self.form.show_config(self._config)
 
     def refresh(self) -> None:
         """Show the study's runs and what can be pressed."""
