@@ -276,6 +276,9 @@ class Dock(QWidget):
 
     def _focused(self, row: float, col: float) -> None:
         self.layers.look_at(row, col)
+        if PREDICTIONS in self.layers.points:
+            # The layer whose keys settle predictions; napari marks points of the active layer only.
+            self.viewer.layers.selection.active = self.layers.points[PREDICTIONS]
         self.layers.highlight(row, col)
 
     # -- keys and modes ------------------------------------------------------------------------------------
