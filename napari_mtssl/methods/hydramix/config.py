@@ -227,6 +227,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "vote_reach": 3.0,
         "vote_sigma": 2.5,
         "cell_radius": 5.0,
-        "min_votes": 2.8,
+        "min_votes": 3.1,
     },
 }
