@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(ROWS))
     parser.add_argument("--whole-images", default="300", help="budgets for which whole images are scored too")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, help="all by default")
+    parser.add_argument("--threads", type=int, help="one less than there are cores by default")
     options = parser.parse_args()
     data = Path(os.environ.get("MTSSL_DATA", "../shared/data")) / "crchistophenotypes"
     if not data.is_dir():

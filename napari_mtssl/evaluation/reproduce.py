@@ -114,7 +114,7 @@ def reproduce_hydramix(
         Single settings of HydraMix-Net, such as ``{"steps": 300}``.
     device : str
     threads : int, optional
-        CPU threads; all by default.
+        CPU threads; by default one less than there are cores.
     progress : callable, optional
 
     Returns
@@ -233,7 +233,7 @@ class _Runner:
         self.folder = folder
         self.preset = preset
         self.overrides = dict(overrides)
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = threads or max(1, (os.cpu_count() or 2) - 1)
 
     def all(
         self, trials: Sequence[Trial], progress: Callable[[Progress], None]

@@ -13,7 +13,8 @@ TINY = {"steps": 2, "depth": 10, "widen": 1, "pool": 60, "batch_size": 8}
 
 
 def run(crc, **options):
-    options = {"labels": (9,), "seeds": 1, "overrides": TINY, "device": "cpu", "whole_images": ()} | options
+    fixed = {"labels": (9,), "seeds": 1, "overrides": TINY, "device": "cpu", "whole_images": (), "threads": 1}
+    options = fixed | options
     return reproduce_hydramix(crc / "train", crc / "test", **options)
 
 
