@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from napari_mtssl.evaluation.reproduce import ROWS, Progress, reproduce_hydramix
+from napari_mtssl.evaluation.reproduce import ROWS, reproduce_hydramix
+from napari_mtssl.evaluation.series import Progress
 from napari_mtssl.evaluation.table import markdown, write_json
 
 

@@ -66,7 +66,7 @@ app.command("export")(studies.export)
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
-app.command("reproduce")(reproduce.reproduce)
+app.add_typer(reproduce.app, name="reproduce")
 
 
 def main() -> None:

@@ -6,72 +6,20 @@ CRCHistoPhenotypes; whole images are scored on all four kinds of nuclei.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari_mtssl import __version__
-from napari_mtssl.evaluation import protocol, table
+from napari_mtssl.evaluation import protocol
 from napari_mtssl.evaluation.readers import KINDS, DataError, FieldOfView, read_crchistophenotypes
+from napari_mtssl.evaluation.series import Progress, Tell, Trial, run_trials, summed_up, write
 from napari_mtssl.study.files import checksum
 
 ROWS = ("hydramix", "no-sce", "cnn", "random-forest")
 PATCHES, WHOLE = "patches", "whole images"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One cell of the table for one draw of the labels.
-
-    Attributes
-    ----------
-    row : str
-        One of `ROWS`.
-    budget : int
-        Labelled places.
-    seed : int
-    task : str
-        ``"patches"`` or ``"whole images"``.
-    """
-
-    row: str
-    budget: int
-    seed: int
-    task: str
-
-    @property
-    def name(self) -> str:
-        """A file name."""
-        return f"{self.row}-{self.budget}-{self.seed}-{self.task.split()[0]}"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a reproduction is.
-
-    Attributes
-    ----------
-    trial : Trial
-        The one at work.
-    done, total : int
-        Trials.
-    step, steps : int
-        Of the trial's training; 0 of 0 where there are no steps.
-    scores : mapping of str to float, optional
-        Of the trial, once it is done.
-    """
-
-    trial: Trial
-    done: int
-    total: int
-    step: int = 0
-    steps: int = 0
-    scores: Mapping[str, float] | None = None
 
 
 def reproduce_hydramix(
@@ -144,22 +92,11 @@ def reproduce_hydramix(
         runner = _Runner(
             train, test, sums, Path(out) if out else Path(scratch), preset, overrides or {}, device, threads
         )
-        scores = runner.all(trials, progress or (lambda _: None))
-        result = {
-            "results": _collect(trials, scores),
-            "settings": runner.settings(budgets, seeds, methods, whole_images),
-            "seconds": round(sum(entry["trial_seconds"] for entry in scores.values()), 2),
-        }
+        entries = run_trials(trials, runner.one, runner.key, runner.folder, progress)
+        result = summed_up(entries, runner.settings(budgets, seeds, methods, whole_images))
     if out is not None:
         write(result, Path(out))
     return result
-
-
-def write(result: Mapping[str, Any], folder: Path) -> None:
-    """Write a reproduction as ``table.json``, ``table.md`` and ``table.png``."""
-    table.write_json(result, folder / "table.json")
-    (folder / "table.md").write_text(table.markdown(result["results"]), encoding="utf-8")
-    table.picture(result["results"], folder / "table.png")
 
 
 def check_no_leak(train: Sequence[FieldOfView], test: Sequence[FieldOfView]) -> dict[str, str]:
@@ -197,19 +134,6 @@ def _check(labels: Sequence[int], seeds: int, methods: Sequence[str]) -> list[in
     return sorted(set(labels))
 
 
-def _collect(trials: Sequence[Trial], scores: Mapping[Trial, Mapping[str, Any]]) -> dict[str, Any]:
-    """Sum trials up over seeds."""
-    results: dict[str, Any] = {}
-    for trial in trials:
-        cell = results.setdefault(trial.row, {}).setdefault(str(trial.budget), {})
-        for metric, value in scores[trial]["scores"].items():
-            cell.setdefault(metric, []).append(float("nan") if value is None else value)
-    return {
-        row: {budget: {m: table.summary(v) for m, v in cell.items()} for budget, cell in cells.items()}
-        for row, cells in results.items()
-    }
-
-
 class _Runner:
     """Runs trials and keeps their scores."""
 
@@ -235,44 +159,16 @@ class _Runner:
         self.overrides = dict(overrides)
         self.threads = threads or max(1, (os.cpu_count() or 2) - 1)
 
-    def all(
-        self, trials: Sequence[Trial], progress: Callable[[Progress], None]
-    ) -> dict[Trial, dict[str, Any]]:
-        """Scores of every trial, run now or kept from before."""
-        # Settings are checked before the first hour of training, not after it.
-        keys = {trial: self.key(trial) for trial in trials}
-        scores: dict[Trial, dict[str, Any]] = {}
-        for done, trial in enumerate(trials):
-            path = self.folder / "trials" / f"{trial.name}.json"
-            entry = _kept(path, keys[trial])
-            if entry is None:
-
-                def tell(step: int, steps: int, trial: Trial = trial, done: int = done) -> None:
-                    progress(Progress(trial, done, len(trials), step, steps))
-
-                entry = self.one(trial, tell)
-                entry["key"] = keys[trial]
-                table.write_json(entry, path)
-            scores[trial] = entry
-            progress(Progress(trial, done + 1, len(trials), scores=entry["scores"]))
-        return scores
-
-    def one(self, trial: Trial, tell: Callable[[int, int], None]) -> dict[str, Any]:
+    def one(self, trial: Trial, tell: Tell) -> Mapping[str, float]:
         """Run one trial."""
         from napari_mtssl.evaluation import trials as run
 
-        tell(0, 0)
-        begin = time.monotonic()
         if trial.row == "random-forest":
             forest = run.forest_patches if trial.task == PATCHES else run.forest_detection
-            scores = forest(self.sets, trial.budget, trial.seed)
-        else:
-            hydra = run.hydra_patches if trial.task == PATCHES else run.hydra_detection
-            run_dir = self.folder / "runs" / trial.name
-            scores = hydra(self.sets, self.config(trial), trial.budget, run_dir, self.threads, tell)
-        # JSON knows no nan: a score that does not exist is null.
-        clean = {name: value if value == value else None for name, value in scores.items()}
-        return {"scores": clean, "trial_seconds": round(time.monotonic() - begin, 2)}
+            return forest(self.sets, trial.budget, trial.seed)
+        hydra = run.hydra_patches if trial.task == PATCHES else run.hydra_detection
+        run_dir = self.folder / "runs" / trial.name
+        return hydra(self.sets, self.config(trial), trial.budget, run_dir, self.threads, tell)
 
     def config(self, trial: Trial) -> Any:
         """HydraMix-Net's settings for a trial."""
@@ -328,14 +224,3 @@ def _constants() -> dict[str, Any]:
         "match_radius_px": protocol.RADIUS,
         "whole_image_background_share": round(1 / protocol.BACKGROUND_EVERY, 3),
     }
-
-
-def _kept(path: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Scores of a trial done before with the same settings."""
-    if not path.is_file():
-        return None
-    try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is damaged ({error}); delete it, and its trial is run again.") from error
-    return entry if entry.get("key") == key else None

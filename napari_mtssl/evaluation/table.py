@@ -7,29 +7,61 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Names for people; what is not here is shown as it is.
-ROW_TITLES = {
-    "hydramix": "HydraMix-Net",
-    "no-sce": "without SCE",
-    "cnn": "simple CNN",
-    "random-forest": "random forest",
-}
-METRIC_TITLES = {
-    "accuracy": "Accuracy of patches",
-    "macro_f1": "Macro-F1 of patches",
-    "centroid_px": "Centroid error (px)",
-    "ece": "Calibration error",
-    "detection_f1": "Detection F1",
-    "detection_precision": "Detection precision",
-    "detection_recall": "Detection recall",
-    "weighted_f1": "Class-weighted F1",
-    "seconds": "Seconds to train",
-    "detection_seconds": "Seconds to train for whole images",
-}
-COLOURS = {"hydramix": "#c1272d", "no-sce": "#f2a900", "cnn": "#0072b2", "random-forest": "#5a5a5a"}
+
+@dataclass(frozen=True)
+class Captions:
+    """Names for people, of one method's table; what is not named is shown as it is.
+
+    Attributes
+    ----------
+    budget : str
+        What budgets count, such as "labels".
+    rows, metrics : mapping of str to str
+        Titles; metrics are shown in this order.
+    colours : mapping of str to str
+        Of the rows, in the picture.
+    panels : tuple of str
+        Metrics that the picture shows.
+    x_label : str
+        Below the picture's panels; by default `budget`.
+    """
+
+    budget: str
+    rows: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    colours: Mapping[str, str] = field(default_factory=dict)
+    panels: tuple[str, ...] = ()
+    x_label: str = ""
+
+
+CELLS = Captions(
+    budget="labels",
+    rows={
+        "hydramix": "HydraMix-Net",
+        "no-sce": "without SCE",
+        "cnn": "simple CNN",
+        "random-forest": "random forest",
+    },
+    metrics={
+        "accuracy": "Accuracy of patches",
+        "macro_f1": "Macro-F1 of patches",
+        "centroid_px": "Centroid error (px)",
+        "ece": "Calibration error",
+        "detection_f1": "Detection F1",
+        "detection_precision": "Detection precision",
+        "detection_recall": "Detection recall",
+        "weighted_f1": "Class-weighted F1",
+        "seconds": "Seconds to train",
+        "detection_seconds": "Seconds to train for whole images",
+    },
+    colours={"hydramix": "#c1272d", "no-sce": "#f2a900", "cnn": "#0072b2", "random-forest": "#5a5a5a"},
+    panels=("accuracy", "macro_f1", "centroid_px"),
+    x_label="labelled patches",
+)
 
 Results = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 
@@ -70,13 +102,14 @@ def write_json(table: Mapping[str, Any], path: Path) -> None:
         raise
 
 
-def markdown(results: Results) -> str:
+def markdown(results: Results, captions: Captions = CELLS) -> str:
     """One table for each metric: a line for each method, a column for each budget.
 
     Parameters
     ----------
     results : mapping
         ``{ROW: {BUDGET: {METRIC: {"mean", "sd", "runs"}}}}``.
+    captions : Captions
 
     Returns
     -------
@@ -84,14 +117,15 @@ def markdown(results: Results) -> str:
     """
     budgets = _budgets(results)
     parts = []
-    for metric in _metrics(results):
+    for metric in _metrics(results, captions):
         digits = 0 if metric.endswith("seconds") else 2 if metric.endswith("px") else 3
-        lines = [f"### {METRIC_TITLES.get(metric, metric)}", "", "| labels | " + " | ".join(budgets) + " |"]
+        title = captions.metrics.get(metric, metric)
+        lines = [f"### {title}", "", f"| {captions.budget} | " + " | ".join(budgets) + " |"]
         lines.append("|---|" + "---|" * len(budgets))
         for row, cells in results.items():
             shown = [_cell(cells.get(budget, {}).get(metric), digits) for budget in budgets]
             if any(shown):
-                lines.append(f"| {ROW_TITLES.get(row, row)} | " + " | ".join(shown) + " |")
+                lines.append(f"| {captions.rows.get(row, row)} | " + " | ".join(shown) + " |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -109,16 +143,16 @@ def _budgets(results: Results) -> list[str]:
     return sorted({budget for cells in results.values() for budget in cells}, key=int)
 
 
-def _metrics(results: Results) -> list[str]:
+def _metrics(results: Results, captions: Captions) -> list[str]:
     """All metrics that occur, known ones first and in their order."""
     found = {metric for cells in results.values() for metrics in cells.values() for metric in metrics}
-    return [*(m for m in METRIC_TITLES if m in found), *sorted(found - set(METRIC_TITLES))]
+    return [*(m for m in captions.metrics if m in found), *sorted(found - set(captions.metrics))]
 
 
 def picture(
-    results: Results, path: Path, metrics: Sequence[str] = ("accuracy", "macro_f1", "centroid_px")
+    results: Results, path: Path, metrics: Sequence[str] | None = None, captions: Captions = CELLS
 ) -> None:
-    """Draw curves over the number of labels, with every run as a point and the spread over runs as a band.
+    """Draw curves over the budgets, with every run as a point and the spread over runs as a band.
 
     Parameters
     ----------
@@ -126,13 +160,15 @@ def picture(
         As for `markdown`.
     path : Path
         Such as ``table.png``; the suffix says the format.
-    metrics : sequence of str
-        One panel each; left out if no method has it.
+    metrics : sequence of str, optional
+        One panel each; left out if no method has it. By default those that `captions` names.
+    captions : Captions
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [metric for metric in metrics if metric in _metrics(results)]
+    known = _metrics(results, captions)
+    shown = [metric for metric in (captions.panels if metrics is None else metrics) if metric in known]
     budgets = [int(budget) for budget in _budgets(results)]
     figure = Figure(figsize=(4.2 * max(len(shown), 1), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -142,10 +178,10 @@ def picture(
             have = [b for b in budgets if cells.get(str(b), {}).get(metric, {}).get("mean") is not None]
             if not have:
                 continue
-            colour = COLOURS.get(row)
+            colour = captions.colours.get(row)
             points = [cells[str(b)][metric] for b in have]
             mean = [point["mean"] for point in points]
-            (line,) = axes.plot(have, mean, marker="o", color=colour, label=ROW_TITLES.get(row, row))
+            (line,) = axes.plot(have, mean, marker="o", color=colour, label=captions.rows.get(row, row))
             low = [point["mean"] - point["sd"] for point in points]
             high = [point["mean"] + point["sd"] for point in points]
             axes.fill_between(have, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
@@ -155,8 +191,8 @@ def picture(
         axes.set_xscale("log")
         axes.set_xticks(budgets, [str(budget) for budget in budgets])
         axes.minorticks_off()
-        axes.set_xlabel("labelled patches")
-        axes.set_title(METRIC_TITLES.get(metric, metric), fontsize=10)
+        axes.set_xlabel(captions.x_label or captions.budget)
+        axes.set_title(captions.metrics.get(metric, metric), fontsize=10)
         axes.grid(alpha=0.3)
         if panel == 1:
             axes.legend(fontsize=8)

@@ -6,7 +6,8 @@ import pytest
 from napari_mtssl.evaluation import reproduce as module
 from napari_mtssl.evaluation import trials
 from napari_mtssl.evaluation.readers import DataError
-from napari_mtssl.evaluation.reproduce import ROWS, Trial, reproduce_hydramix
+from napari_mtssl.evaluation.reproduce import ROWS, reproduce_hydramix
+from napari_mtssl.evaluation.series import SeriesError, Trial
 from napari_mtssl.methods.base import MethodError
 
 TINY = {"steps": 2, "depth": 10, "widen": 1, "pool": 60, "batch_size": 8}
@@ -97,7 +98,7 @@ def test_a_killed_reproduction_goes_on(crc, tmp_path, monkeypatch):
 def test_a_damaged_trial_is_named(crc, tmp_path):
     run(crc, out=tmp_path, methods=("random-forest",))
     (tmp_path / "trials" / "random-forest-9-0-patches.json").write_text("{")
-    with pytest.raises(DataError, match=r"random-forest-9-0-patches\.json is damaged"):
+    with pytest.raises(SeriesError, match=r"random-forest-9-0-patches\.json is damaged"):
         run(crc, out=tmp_path, methods=("random-forest",))
 
 

@@ -1,0 +1,13 @@
+"""``napari-mtssl reproduce METHOD``: the tables of the papers, measured anew; one file for each method."""
+
+from __future__ import annotations
+
+import typer
+
+from napari_mtssl.cli.reproduce import hydramix
+
+app = typer.Typer(
+    help="Measure a paper's table on a folder of images: every method with its baselines.",
+    no_args_is_help=True,
+)
+app.command("hydramix")(hydramix.hydramix)
