@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Patches are cut from blocks of this side, so that neighbours share one read of the file.
 BLOCK = 1024
+# A level larger than this is reduced band by band before it is resized, pixels.
+AT_ONCE = 2**24
 
 
 class ImageError(ValueError):
@@ -149,6 +151,34 @@ class Image:
             region = np.broadcast_to(region[..., None], (*region.shape, 3))
         return np.array(region)  # a copy: what the caller does must not reach the pixels we hold
 
+    def resized(self, height: int, width: int) -> np.ndarray:
+        """Read the whole image at another size, without aliasing, whatever its shape becomes.
+
+        Parameters
+        ----------
+        height, width : int
+            Size of the result; the outer edges of both fall together, so that pixel ``i`` of the result is
+            centred at ``(i + 0.5) * self.height / height - 0.5`` of level 0.
+
+        Returns
+        -------
+        ndarray of float32, shape (height, width) for grey or (height, width, 3), values in [0, 1]
+
+        Raises
+        ------
+        ImageError
+            If the file cannot be decoded, or the size is empty.
+
+        Notes
+        -----
+        It is made from the coarsest level that is no smaller than the result.
+        """
+        if height < 1 or width < 1:
+            raise ImageError(f"An image of {height} x {width} pixels is empty; ask for at least 1 x 1.")
+        fine = [s for s in self.sources if s.shape[0] >= height and s.shape[1] >= width]
+        pixels, rows, cols = _reduced(fine[-1] if fine else self.sources[0], height, width)
+        return _resample(pixels, rows, cols, height, width)
+
     def patches(self, centres: np.ndarray, size: int) -> np.ndarray:
         """Cut square patches around centres.
 
@@ -188,6 +218,35 @@ class Image:
                 row, col = corners[index] - low
                 patches[index] = region[row : row + size, col : col + size]
         return patches
+
+
+def _reduced(source: Source, height: int, width: int) -> tuple[np.ndarray, float, float]:
+    """Pixels of a level in [0, 1], averaged over whole blocks if it is large, and its size in such blocks."""
+    rows, cols = source.shape[:2]
+    factor = max(min(rows // height, cols // width) // 2, 1) if rows * cols > AT_ONCE else 1
+    if factor == 1:
+        return to_float(np.asarray(source[slice(0, rows), slice(0, cols)])), rows, cols
+    band = max(BLOCK // factor, 1) * factor
+    parts = []
+    for top in range(0, rows, band):
+        pixels = to_float(np.asarray(source[slice(top, min(top + band, rows)), slice(0, cols)]))
+        over = [(0, -pixels.shape[0] % factor), (0, -cols % factor)] + [(0, 0)] * (pixels.ndim - 2)
+        pixels = np.pad(pixels, over, mode="edge")
+        shape = (pixels.shape[0] // factor, factor, pixels.shape[1] // factor, factor, *pixels.shape[2:])
+        parts.append(pixels.reshape(shape).mean(axis=(1, 3), dtype=np.float32))
+    return np.concatenate(parts), rows / factor, cols / factor
+
+
+def _resample(pixels: np.ndarray, rows: float, cols: float, height: int, width: int) -> np.ndarray:
+    """Resample the first `rows` and `cols` of float pixels with a filter as wide as the reduction."""
+    import PIL.Image
+
+    if pixels.ndim == 3:
+        planes = [_resample(pixels[..., c], rows, cols, height, width) for c in range(pixels.shape[2])]
+        return np.stack(planes, axis=-1)
+    plane = PIL.Image.fromarray(np.ascontiguousarray(pixels))
+    resampled = plane.resize((width, height), PIL.Image.Resampling.BILINEAR, box=(0, 0, cols, rows))
+    return np.asarray(resampled, dtype=np.float32)
 
 
 def reflect_index(start: int, length: int, size: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from napari_mtssl.images.dicom import open_dicom
 from napari_mtssl.images.image import Image, ImageError
 from napari_mtssl.images.ome_zarr import open_ome_zarr
 from napari_mtssl.images.plain import open_plain
@@ -33,6 +34,7 @@ def register(suffixes: Iterable[str], opener: Opener) -> None:
 
 register([".png", ".jpg", ".jpeg", ".bmp"], open_plain)
 register([".tif", ".tiff", ".ome.tif", ".ome.tiff"], open_tiff)
+register([".dcm", ".dicom"], open_dicom)
 register([".zarr", ".ome.zarr"], open_ome_zarr)
 
 
@@ -47,7 +49,7 @@ def open_image(path: str | Path, *, pixel_size_um: float | None = None) -> Image
     Parameters
     ----------
     path : path-like
-        A PNG, JPEG, BMP, TIFF or OME-TIFF file, or the folder of an OME-Zarr image.
+        A PNG, JPEG, BMP, TIFF, OME-TIFF or DICOM file, or the folder of an OME-Zarr image.
     pixel_size_um : float, optional
         Side of a pixel in micrometres, where the file does not tell or is wrong.
 

@@ -22,7 +22,9 @@ COARSEST = 40.0
 TOLERANCE = 0.02
 
 
-def square_pixel_um(height: float | None, width: float | None, unit: str | None) -> float | None:
+def square_pixel_um(
+    height: float | None, width: float | None, unit: str | None, coarsest: float = COARSEST
+) -> float | None:
     """Side of a pixel in micrometres from what a file says of it.
 
     Parameters
@@ -31,6 +33,8 @@ def square_pixel_um(height: float | None, width: float | None, unit: str | None)
         Extent of a pixel along rows and columns.
     unit : str or None
         Name or symbol of the unit.
+    coarsest : float
+        A larger pixel is taken as one meant for printing, micrometres.
 
     Returns
     -------
@@ -44,6 +48,6 @@ def square_pixel_um(height: float | None, width: float | None, unit: str | None)
     rows, cols = height * factor, width * factor
     if not (math.isfinite(rows) and math.isfinite(cols)) or min(rows, cols) <= 0:
         return None
-    if max(rows, cols) > COARSEST or abs(rows - cols) > TOLERANCE * max(rows, cols):
+    if max(rows, cols) > coarsest or abs(rows - cols) > TOLERANCE * max(rows, cols):
         return None
     return (rows + cols) / 2

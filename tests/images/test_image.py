@@ -97,3 +97,46 @@ def test_to_float_by_dtype():
     assert to_float(np.array([65535], np.uint16))[0] == 1
     with pytest.raises(ImageError, match="float64"):
         to_float(np.zeros(3))
+
+
+def test_resized_averages_what_a_pixel_covers():
+    pixels = np.zeros((40, 60), np.uint8)
+    pixels[:, ::2] = 255  # what every second column would turn black or white, if it were sampled
+    small = image_of(pixels).resized(10, 15)
+    assert small.shape == (10, 15) and small.dtype == np.float32
+    assert np.abs(small[:, 1:-1] - 0.5).max() < 0.1
+
+
+def test_resized_keeps_places(rng):
+    pixels = np.zeros((100, 200, 3), np.uint8)
+    pixels[40:60, 120:160] = [255, 0, 51]
+    for height, width in ((50, 100), (25, 100), (200, 400)):
+        small = image_of(pixels).resized(height, width)
+        assert small.shape == (height, width, 3)
+        row, col = (np.arange(n) + 0.5 for n in (height, width))
+        weight = small[..., 0] / small[..., 0].sum()
+        assert (weight.sum(1) * row).sum() * 100 / height == pytest.approx(50, abs=0.2)
+        assert (weight.sum(0) * col).sum() * 200 / width == pytest.approx(140, abs=0.2)
+        assert small[..., 2].sum() == pytest.approx(small[..., 0].sum() / 5, rel=0.01)
+
+
+def test_resized_in_bands_and_from_the_coarser_level(rng, monkeypatch):
+    smooth = (rng.random((13, 9)) * 255).astype(np.uint8).repeat(31, 0).repeat(47, 1)
+    whole = image_of(smooth).resized(12, 10)
+    monkeypatch.setattr("napari_mtssl.images.image.AT_ONCE", 1000)
+    monkeypatch.setattr("napari_mtssl.images.image.BLOCK", 64)
+    assert np.abs(image_of(smooth).resized(12, 10) - whole).max() < 0.06  # of blocks from 0 to 1
+    from pathlib import Path
+
+    read = []
+    half = smooth[::2, ::2]
+    levels = [
+        Decoded(p.shape, p.dtype, lambda p=p: read.append(p.shape) or p) for p in (smooth, half, half[:8, :8])
+    ]
+    Image(Path("a.tif"), levels).resized(20, 20)
+    assert read == [half.shape]
+
+
+def test_resized_to_nothing_is_refused(rgb):
+    with pytest.raises(ImageError, match="at least 1 x 1"):
+        image_of(rgb).resized(0, 5)

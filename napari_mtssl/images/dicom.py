@@ -1,0 +1,173 @@
+"""DICOM: one grey or colour frame, as its window shows it. Who the patient is is never read."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_mtssl.images.image import Image, ImageError
+from napari_mtssl.images.sources import Decoded, without_alpha
+from napari_mtssl.images.units import square_pixel_um
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# All that is read of a file. Names, ids and dates are not in it, so that they cannot get any further.
+TAGS = [
+    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames",
+    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence",
+    "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence",
+    "PixelSpacing", "ImagerPixelSpacing", "PixelPaddingValue",
+    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
+]  # fmt: skip
+GREY = ("MONOCHROME1", "MONOCHROME2")
+COARSEST = 5000.0  # micrometres; a detector's or a scanner's pixel, never a printer's
+TOP = 65535
+
+# Compressions that pydicom needs another package for, and who decodes them here.
+CODECS = {
+    "1.2.840.10008.1.2.4.50": "jpeg_decode",
+    "1.2.840.10008.1.2.4.51": "jpeg_decode",
+    "1.2.840.10008.1.2.4.57": "ljpeg_decode",
+    "1.2.840.10008.1.2.4.70": "ljpeg_decode",
+    "1.2.840.10008.1.2.4.80": "jpegls_decode",
+    "1.2.840.10008.1.2.4.81": "jpegls_decode",
+    "1.2.840.10008.1.2.4.90": "jpeg2k_decode",
+    "1.2.840.10008.1.2.4.91": "jpeg2k_decode",
+}
+
+
+def open_dicom(path: Path) -> Image:
+    """Open a DICOM file of one frame: the header now, the pixels on first use.
+
+    Grey becomes 16 bit: the stored values through the rescaling and the first window (or table) that the file
+    gives, or from the least to the greatest without one; bright is what the screen shows bright, also where
+    the file stores the negative (MONOCHROME1).
+
+    Raises
+    ------
+    ImageError
+        If it is no DICOM image, or one of several frames.
+    """
+    header = _read(path, pixels=False)
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise ImageError(f"{path.name} holds {frames} frames; export the one to label as a file of its own.")
+    rows, cols, kind = header.get("Rows"), header.get("Columns"), header.get("PhotometricInterpretation")
+    if not rows or not cols or not kind:
+        raise ImageError(f"{path.name} is a DICOM file without an image; choose one that holds pixels.")
+    grey = str(kind) in GREY
+    shape = (int(rows), int(cols)) if grey else (int(rows), int(cols), 3)
+    deep = grey or int(header.get("BitsAllocated") or 8) > 8 or str(kind) == "PALETTE COLOR"
+    dtype = np.dtype(np.uint16 if deep else np.uint8)
+    return Image(path, [Decoded(shape, dtype, lambda: _decode(path, shape, dtype))], _pixel_size(header))
+
+
+def _read(path: Path, *, pixels: bool) -> Dataset:
+    """Read what `TAGS` names of the file."""
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    tags: list[Any] = [tag for tag in TAGS if pixels or tag != "PixelData"]
+    try:
+        return pydicom.dcmread(path, specific_tags=tags, stop_before_pixels=not pixels)
+    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"{path.name} is not a DICOM file that can be read, or is cut short.") from error
+
+
+def _pixel_size(header: Dataset) -> float | None:
+    """Side of a pixel in micrometres: in the patient if calibrated, else on the detector."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        spacing = header.get(name)
+        if spacing is not None and len(spacing) == 2:
+            return square_pixel_um(float(spacing[0]), float(spacing[1]), "mm", COARSEST)
+    return None
+
+
+def _decode(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """All pixels as the screen shows them, (H, W) or (H, W, 3)."""
+    from pydicom.pixels import apply_color_lut
+
+    file = _read(path, pixels=True)
+    stored = _stored(path, file)
+    try:
+        if len(shape) == 2:
+            return _displayed(file, stored.reshape(shape))
+        if str(file.PhotometricInterpretation) == "PALETTE COLOR":
+            stored = apply_color_lut(stored, file)
+            if stored.dtype == np.uint8:
+                stored = stored.astype(np.uint16) * 257
+        return without_alpha(stored.reshape(*shape[:2], -1)).astype(dtype, copy=False).reshape(shape)
+    except (ValueError, AttributeError, KeyError, NotImplementedError) as error:
+        raise ImageError(f"{path.name} cannot be decoded; it may be damaged.") from error
+
+
+def _stored(path: Path, file: Dataset) -> np.ndarray:
+    """Pixels as they are stored."""
+    try:
+        return np.asarray(file.pixel_array)
+    except (RuntimeError, NotImplementedError, ImportError):
+        pass  # pydicom has no decoder for this compression; ours may
+    except (ValueError, AttributeError, KeyError, OSError) as error:
+        raise ImageError(f"{path.name} cannot be decoded; it may be cut short or damaged.") from error
+    from pydicom.encaps import generate_frames
+
+    syntax = file.file_meta.TransferSyntaxUID
+    try:
+        import imagecodecs
+
+        frame = next(generate_frames(file.PixelData, number_of_frames=1))
+        return np.asarray(getattr(imagecodecs, CODECS[str(syntax)])(frame))
+    except (KeyError, ImportError, RuntimeError, ValueError, StopIteration) as error:
+        raise ImageError(
+            f"{path.name} is compressed ({syntax.name}) and no codec for it is installed; "
+            "install pylibjpeg with its plugins, or save the image uncompressed."
+        ) from error
+
+
+def _displayed(file: Dataset, stored: np.ndarray) -> np.ndarray:
+    """Grey as 16 bit, through the rescaling and the window of the file."""
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+    values = apply_modality_lut(stored, file)
+    if file.get("VOILUTSequence"):
+        values = apply_voi_lut(values, file, index=0, prefer_lut=True).astype(np.float64)
+        table = file.VOILUTSequence[0].LUTDescriptor
+        low, high = 0.0, float(2 ** int(table[2]) - 1)
+    else:
+        values = values.astype(np.float64)
+        low, high = _window(file, values)
+    if _is_sigmoid(file):
+        unit = 1 / (1 + np.exp(-4 * (values - (low + high) / 2) / (high - low)))
+    else:
+        unit = np.clip((values - low) / (high - low), 0, 1)
+    if file.PhotometricInterpretation == "MONOCHROME1":
+        unit = 1 - unit
+    return np.rint(unit * TOP).astype(np.uint16)
+
+
+def _is_sigmoid(file: Dataset) -> bool:
+    """Whether the window is to be applied as a smooth curve."""
+    return file.get("VOILUTFunction") == "SIGMOID" and not file.get("VOILUTSequence")
+
+
+def _window(file: Dataset, values: np.ndarray) -> tuple[float, float]:
+    """Values shown black and white (PS3.3 C.11.2.1.2), by the first window, or all that occur."""
+    centres, widths = (np.atleast_1d(file.get(name) or []) for name in ("WindowCenter", "WindowWidth"))
+    if len(centres) and len(widths):
+        centre, width = float(centres[0]), float(widths[0])
+        if file.get("VOILUTFunction") in ("LINEAR_EXACT", "SIGMOID") and width > 0:
+            return centre - width / 2, centre + width / 2
+        if width > 1 and math.isfinite(centre):
+            return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+    padding = file.get("PixelPaddingValue")
+    there = values if padding is None else values[values != float(padding)]
+    there = there if there.size else values
+    low, high = float(there.min()), float(there.max())
+    return low, high if high > low else low + 1.0

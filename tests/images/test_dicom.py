@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLosslessSV1, generate_uid
+
+from napari_mtssl.images import ImageError, is_image, open_image
+
+SECRET = "Doe^Jane"
+
+
+def write(path, pixels, photometric="MONOCHROME2", syntax=ExplicitVRLittleEndian, encoded=None, **tags):
+    file = Dataset()
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = syntax
+    file.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
+    file.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    file.PatientName, file.PatientID, file.PatientBirthDate = SECRET, "4711", "19700101"
+    file.Rows, file.Columns = pixels.shape[:2]
+    file.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
+    if pixels.ndim == 3:
+        file.PlanarConfiguration = 0
+    file.PhotometricInterpretation = photometric
+    file.BitsAllocated = file.BitsStored = pixels.dtype.itemsize * 8
+    file.HighBit = file.BitsStored - 1
+    file.PixelRepresentation = int(pixels.dtype.kind == "i")
+    for name, value in tags.items():
+        setattr(file, name, value)
+    file.PixelData = pixels.tobytes() if encoded is None else encapsulate([encoded])
+    file["PixelData"].VR = "OB" if encoded is not None or pixels.dtype.itemsize == 1 else "OW"
+    file.save_as(path, enforce_file_format=True)
+    return path
+
+
+def grey_of(path):
+    image = open_image(path)
+    assert image.dtype == np.uint16 and image.channels == 1
+    return image.read(0, 0, image.height, image.width)[..., 0]
+
+
+@pytest.fixture
+def ramp():
+    return np.arange(1000, 1000 + 20 * 30, dtype=np.uint16).reshape(20, 30)
+
+
+def test_least_to_greatest_without_a_window(tmp_path, ramp):
+    path = write(tmp_path / "a.dcm", ramp)
+    assert is_image(path) and open_image(path).pixel_size_um is None
+    grey = grey_of(path)
+    assert grey[0, 0] == 0 and grey[-1, -1] == 65535
+    assert (np.diff(grey.ravel().astype(int)) > 0).all()
+
+
+def test_monochrome1_is_shown_bright_where_it_is_dense(tmp_path, ramp):
+    plain, negative = (
+        grey_of(write(tmp_path / f"{kind}.dcm", ramp, kind)) for kind in ("MONOCHROME2", "MONOCHROME1")
+    )
+    assert np.array_equal(negative, 65535 - plain)
+
+
+def test_rescale_and_window(tmp_path):
+    stored = np.array([[0, 100, 200, 300]], np.int16)
+    path = write(
+        tmp_path / "a.dcm", stored, RescaleSlope=2, RescaleIntercept=-100, WindowCenter=[100.5, 7],
+        WindowWidth=[201, 9],
+    )  # fmt: skip
+    # values -100, 100, 300, 500; the window shows 0 black and 200 white
+    assert grey_of(path)[0].tolist() == [0, 32768, 65535, 65535]
+    exact = write(
+        tmp_path / "b.dcm", stored, WindowCenter=150, WindowWidth=300, VOILUTFunction="LINEAR_EXACT"
+    )
+    assert grey_of(exact)[0].tolist() == [0, 21845, 43690, 65535]
+    smooth = write(tmp_path / "c.dcm", stored, WindowCenter=100, WindowWidth=200, VOILUTFunction="SIGMOID")
+    assert grey_of(smooth)[0, 1] == 32768 and 0 < grey_of(smooth)[0, 0] < 10000
+
+
+def test_spacing_in_the_patient_before_that_on_the_detector(tmp_path, ramp):
+    both = write(
+        tmp_path / "a.dcm", ramp, PixelSpacing=["0.143", "0.143"], ImagerPixelSpacing=["0.16", "0.16"]
+    )
+    assert open_image(both).pixel_size_um == pytest.approx(143)
+    detector = write(tmp_path / "b.dcm", ramp, ImagerPixelSpacing=["0.16", "0.16"])
+    assert open_image(detector).pixel_size_um == pytest.approx(160)
+    oblong = write(tmp_path / "c.dcm", ramp, PixelSpacing=["0.1", "0.2"])
+    assert open_image(oblong).pixel_size_um is None
+
+
+def test_colour(tmp_path, rgb):
+    image = open_image(write(tmp_path / "a.dcm", rgb, "RGB"))
+    assert (image.channels, image.dtype) == (3, np.uint8)
+    assert np.array_equal(image.read(0, 0, 70, 90), rgb)
+
+
+def test_nothing_of_the_patient_is_read(tmp_path, ramp, monkeypatch):
+    path = write(tmp_path / "a.dcm", ramp)
+    assert SECRET in str(dcmread(path).PatientName)
+    import pydicom
+
+    read = []
+    original = pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda *a, **k: read.append(original(*a, **k)) or read[-1])
+    grey_of(path)
+    assert len(read) == 2
+    assert all("Patient" not in element.keyword for file in read for element in file)
+
+
+def test_lossless_jpeg_is_decoded(tmp_path, ramp):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    encoded = imagecodecs.ljpeg_encode(ramp)
+    path = write(tmp_path / "a.dcm", ramp, syntax=JPEGLosslessSV1, encoded=encoded)
+    assert np.array_equal(grey_of(path), grey_of(write(tmp_path / "b.dcm", ramp)))
+
+
+def test_compressed_without_a_codec_is_a_clear_message(tmp_path, ramp, monkeypatch):
+    monkeypatch.setattr("napari_mtssl.images.dicom.CODECS", {})
+    path = write(tmp_path / "a.dcm", ramp, syntax=JPEGLosslessSV1, encoded=b"\xff\xd8\xff\xd9")
+    image = open_image(path)
+    with pytest.raises(ImageError, match=r"JPEG Lossless.*install pylibjpeg") as caught:
+        image.read(0, 0, 2, 2)
+    assert SECRET not in str(caught.value)
+
+
+def test_what_cannot_be_opened(tmp_path, ramp):
+    (tmp_path / "no.dcm").write_bytes(b"nothing of the kind")
+    with pytest.raises(ImageError, match="not a DICOM file"):
+        open_image(tmp_path / "no.dcm")
+    several = write(tmp_path / "film.dcm", ramp, NumberOfFrames=3)
+    with pytest.raises(ImageError, match="3 frames"):
+        open_image(several)
+    short = write(tmp_path / "short.dcm", ramp)
+    short.write_bytes(short.read_bytes()[:-200])
+    with pytest.raises(ImageError, match="cut short"):
+        open_image(short).read(0, 0, 2, 2)
