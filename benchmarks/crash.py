@@ -99,7 +99,7 @@ def _train(path, resume, tell) -> None:
             elif isinstance(event, CheckpointWritten):
                 tell("checkpoint", session.run_dir.name)
             elif isinstance(event, Preview):
-                study.set_predictions(event.image_id, session.run_dir.name, event.frame, event.box)
+                study.set_predictions(event.image_id, session.run_dir.name, event.prediction.cells, event.box)
             elif isinstance(event, Failed):
                 tell("failed", f"{event.reason}\n{event.detail}")
 

@@ -26,7 +26,7 @@ import torch
 from skimage import data
 
 from napari_mtssl.engine.control import Control
-from napari_mtssl.engine.dense import agreement, dense_maps, predict_image, round_up, tiles
+from napari_mtssl.engine.dense import agreement, boxes, dense_maps, predict_image
 from napari_mtssl.engine.devices import pick_device, seeded
 from napari_mtssl.engine.events import Failed
 from napari_mtssl.engine.options import TrainOptions
@@ -100,7 +100,7 @@ def _trained(folder: Path, preset: str, steps: int, device: torch.device) -> Hyd
         study.add_cells(clicks[["row", "col", "class"]].assign(image_id=record.id))
         config = HydraMix.configure(preset, steps=steps)
         with seeded(config.seed, device):
-            method = HydraMix(config, [c.name for c in study.classes()], device)
+            method = HydraMix(config, HydraMix.vocabulary_of(study), device)
         samples = method.samples(study, ImagePool(), "train")
     run = folder / "run"
     run.mkdir()
@@ -131,7 +131,7 @@ def _timed(function, *arguments) -> float:
 
 
 def _dense(method: HydraMix, image: Image) -> None:
-    for box in tiles(image.height, image.width, round_up(TILE, method.geometry.stride)):
+    for box in boxes(method, image, TILE):
         dense_maps(method, image, box)
 
 

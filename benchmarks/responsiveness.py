@@ -157,6 +157,7 @@ class Feeder:
         import numpy as np
 
         from napari_mtssl.engine.events import Preview
+        from napari_mtssl.methods.prediction import Prediction
 
         box = self._boxes[self._turn % len(self._boxes)]
         self._turn += 1
@@ -166,9 +167,9 @@ class Feeder:
         values = np.random.default_rng(self._turn).random(
             ((box[2] - box[0]) // stride, (box[3] - box[1]) // stride)
         )
-        maps = {"uncertainty": values.astype(np.float32)}
-        frame = self._truth[inside].drop(columns="image")
-        self._dock.runner.event.emit(Preview(0, self._image, box, frame, maps, stride))
+        pictures = {"uncertainty": values.astype(np.float32)}
+        prediction = Prediction(self._truth[inside].drop(columns="image"), pictures=pictures)
+        self._dock.runner.event.emit(Preview(0, self._image, box, prediction, (stride, stride)))
 
 
 class Mover:

@@ -120,7 +120,7 @@ def run_headless(study_path: Path, out: Path, steps: int) -> None:
         colours = {c.name: c.colour for c in study.classes() if not c.background}
         labels = study.cells()["class"].value_counts().to_dict()
     with as_file(files("napari_mtssl.sample_data") / "ihc_heldout.csv") as heldout:
-        places = score_places(pd.read_csv(heldout), cells, method.classes)
+        places = score_places(pd.read_csv(heldout), cells, method.vocabulary["cell"])
     write_results(image, cells, colours, out)
     save_curves(finished.run_dir / "metrics.csv", out / "losses.png")
     seconds = {"training": trained - begin, "prediction": predicted - trained}

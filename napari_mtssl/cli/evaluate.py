@@ -80,7 +80,7 @@ def score_study(study: Study, method: Method, split: SplitName, radius: float) -
     from napari_mtssl.images import ImagePool
 
     images = ImagePool()
-    background, *classes = method.classes
+    background, *classes = method.vocabulary["cell"]
     detections, places = [], []
     for record in study.images(split):
         labels = study.cells(record.id)
@@ -89,7 +89,7 @@ def score_study(study: Study, method: Method, split: SplitName, radius: float) -
         cells = predict_cells(method, images(record))
         truth = labels[labels["class"] != background]
         detections.append(count_detections(truth, cells, classes, radius))
-        places.append(score_places(labels, cells, method.classes, radius))
+        places.append(score_places(labels, cells, method.vocabulary["cell"], radius))
     if not places:
         raise UsageError(
             f"The study {study.name} has no labelled image in the split '{split}': "

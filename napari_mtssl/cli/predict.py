@@ -47,7 +47,7 @@ def predict(
         raise UsageError(f"Two images are called {min(twice)}: predict them into different folders.")
     with Study.open(study) as source:
         method = load_method(choose_run(source, run).path, device=device)
-        colours = {c.name: c.colour for c in source.classes() if c.name in method.classes[1:]}
+        colours = {c.name: c.colour for c in source.classes() if c.name in method.vocabulary["cell"][1:]}
     make_folder(out)
     for image in opened:
         cells = predict_cells(method, image)
@@ -92,7 +92,7 @@ def predict_cells(method: Method, image: Image) -> pd.DataFrame:
     with Progress(console=notes, transient=True) as progress:
         task = progress.add_task(image.path.name, total=None)
         for result in predict_image(method, image):
-            frames.append(result.frame)
+            frames.append(result.prediction.cells)
             progress.update(task, total=result.total, completed=result.done)
     return pd.concat(frames, ignore_index=True)
 

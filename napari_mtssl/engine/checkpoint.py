@@ -102,7 +102,7 @@ def save(
         "method": method.name,
         "preset": method.config.preset,
         "config": method.config.model_dump(mode="json"),
-        "classes": list(method.classes),
+        "vocabulary": {kind: list(names) for kind, names in method.vocabulary.items()},
         "optimiser": optimiser_name,
         **(notes or {}),
         **(progress or {}),
@@ -178,9 +178,15 @@ def build_method(checkpoint: Checkpoint, device: torch.device, **overrides: Any)
     meta = checkpoint.meta
     cls = get_method(meta["method"])
     settings = {k: v for k, v in meta["config"].items() if k != "preset"} | overrides
-    method = cls(cls.configure(meta["preset"], **settings), meta["classes"], device)
+    method = cls(cls.configure(meta["preset"], **settings), vocabulary(meta), device)
     method.load_state(checkpoint.state)
     return method
+
+
+def vocabulary(meta: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Class names by kind that a checkpoint's metadata tell; version 1 knew only cells."""
+    found = meta["vocabulary"] if "vocabulary" in meta else {"cell": meta["classes"]}
+    return {kind: tuple(names) for kind, names in found.items()}
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import pandas as pd
 import torch
 
 from napari_mtssl.images import Image, to_float
 from napari_mtssl.methods.base import Geometry, Method, MethodError
+from napari_mtssl.methods.prediction import Prediction
 
 Box = tuple[int, int, int, int]
 
@@ -28,24 +28,20 @@ class TileResult:
     ----------
     box : tuple of int
         ``(row0, col0, row1, col1)``, half open, level-0 pixels.
-    frame : DataFrame
-        Cells whose centre lies in the box: ``row, col, class, confidence, uncertainty``.
-    pictures : dict of str to ndarray (h, w)
-        Such as ``uncertainty``; element ``(i, j)`` is centred at ``box[:2] + (stride - 1) / 2 + (i, j) *
-        stride``.
+    prediction : Prediction
+        Of its cells those whose centre lies in the box.
     maps : dict of str to ndarray (K, h, w)
-        The network's outputs on the same grid.
-    stride : int
-        Level-0 pixels per element.
+        The network's outputs on the same grid; empty if the method predicts whole images.
+    scale : tuple of float
+        Level-0 pixels per element of the grids, along rows and columns.
     done, total : int
         Tiles done, this one included, and tiles in all.
     """
 
     box: Box
-    frame: pd.DataFrame
-    pictures: dict[str, np.ndarray]
+    prediction: Prediction
     maps: dict[str, np.ndarray]
-    stride: int
+    scale: tuple[float, float]
     done: int
     total: int
 
@@ -110,7 +106,7 @@ def predict_image(
     tile: int = 512,
     cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[TileResult]:
-    """Predict an image tile by tile.
+    """Predict an image tile by tile, or at once if that is the method's way.
 
     Parameters
     ----------
@@ -120,7 +116,7 @@ def predict_image(
     view : tuple of int, optional
         What the user sees, predicted first.
     tile : int
-        Side of a tile in pixels, rounded up to the method's stride.
+        Side of a tile in pixels, rounded up to what the method's geometry needs.
     cancelled : callable, optional
         Asked before each tile; once it returns True no more tiles come.
 
@@ -133,46 +129,68 @@ def predict_image(
     ImageError
         If pixels cannot be read.
     """
-    boxes = tiles(image.height, image.width, round_up(tile, method.geometry.stride), view)
-    for done, box in enumerate(boxes, start=1):
+    parts = boxes(method, image, tile, view)
+    for done, box in enumerate(parts, start=1):
         if cancelled is not None and cancelled():
             return
-        frame, pictures, maps = predict_box(method, image, box)
-        yield TileResult(box, frame, pictures, maps, method.geometry.stride, done, len(boxes))
+        prediction, maps = predict_box(method, image, box)
+        yield TileResult(box, prediction, maps, scale_of(method, image, prediction), done, len(parts))
 
 
-def predict_box(
-    method: Method, image: Image, box: Box
-) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Predict one box of an image, its corner on the method's grid.
+def boxes(method: Method, image: Image, tile: int, view: Box | None = None) -> list[Box]:
+    """Cut an image into what the method predicts at a time, what is seen first.
+
+    Parameters
+    ----------
+    method : Method
+    image : Image
+    tile : int
+        Side of a tile in pixels, rounded up to what the method's geometry needs.
+    view : tuple of int, optional
+        What the user sees.
+    """
+    if method.whole_image:
+        return [(0, 0, image.height, image.width)]
+    return tiles(image.height, image.width, round_up(tile, method.geometry.unit), view)
+
+
+def predict_box(method: Method, image: Image, box: Box) -> tuple[Prediction, dict[str, np.ndarray]]:
+    """Predict one of the `boxes` of an image.
 
     Returns
     -------
-    frame : DataFrame
-        Cells with their centre in the box.
-    pictures : dict of str to ndarray (h, w)
+    prediction : Prediction
+        Of its cells those with their centre in the box.
     maps : dict of str to ndarray (K, h, w)
     """
+    if method.whole_image:
+        return method.predict_image(image), {}
     stride = method.geometry.stride
     outer = _with_margin(box, method.geometry, image.height, image.width)
     maps = dense_maps(method, image, outer)
-    frame, pictures = method.decode(maps, outer)
+    prediction = method.decode(maps, outer)
     # pixel centres are at integers, so pixel r covers [r - 0.5, r + 0.5)
-    row, col = frame["row"].to_numpy() + 0.5, frame["col"].to_numpy() + 0.5
+    row, col = (prediction.cells[name].to_numpy() + 0.5 for name in ("row", "col"))
     inside = (row >= box[0]) & (row < box[2]) & (col >= box[1]) & (col < box[3])
     rows = slice((box[0] - outer[0]) // stride, (round_up(box[2], stride) - outer[0]) // stride)
     cols = slice((box[1] - outer[1]) // stride, (round_up(box[3], stride) - outer[1]) // stride)
-    # copies: a view would keep the margin alive, and the listener lives in another thread
-    return (
-        frame[inside].reset_index(drop=True),
-        {name: picture[rows, cols].copy() for name, picture in pictures.items()},
-        {name: values[:, rows, cols].copy() for name, values in maps.items()},
-    )
+    kept = {name: values[:, rows, cols].copy() for name, values in maps.items()}
+    return prediction.cropped(rows, cols, inside), kept
+
+
+def scale_of(method: Method, image: Image, prediction: Prediction) -> tuple[float, float]:
+    """Level-0 pixels per element of a prediction's grids, along rows and columns."""
+    if not method.whole_image:
+        return (float(method.geometry.stride),) * 2
+    grids = [*prediction.pictures.values(), *([] if prediction.mask is None else prediction.mask)]
+    if not grids:
+        return 1.0, 1.0
+    return image.height / grids[0].shape[0], image.width / grids[0].shape[1]
 
 
 @torch.no_grad()
 def dense_maps(method: Method, image: Image, box: Box) -> dict[str, np.ndarray]:
-    """Predict a box whose sides are multiples of the stride.
+    """Predict a box whose corners and sides are multiples of the geometry's unit.
 
     Returns
     -------
@@ -211,17 +229,17 @@ def agreement(method: Method, image: Image, n: int = 500, seed: int = 0) -> Agre
         raise MethodError(
             f"The method '{method.name}' does not classify patches; there is nothing to compare."
         )
-    stride, window = method.geometry.stride, method.geometry.window
+    stride, window, unit = method.geometry.stride, method.geometry.window, method.geometry.unit
     if min(image.height, image.width) < window:
         raise MethodError(f"The image is smaller than {window} pixels; choose a larger one to compare on.")
     rng = np.random.default_rng(seed)
-    boxes = tiles(image.height, image.width, round_up(512, stride))
-    chosen = rng.permutation(len(boxes))[:4]
+    parts = boxes(method, image, 512)
+    chosen = rng.permutation(len(parts))[:4]
     dense, patchwise = [], []
     for number, index in enumerate(chosen):
-        box = boxes[index]
+        box = parts[index]
         count = n // len(chosen) + (number < n % len(chosen))
-        maps = dense_maps(method, image, (box[0], box[1], round_up(box[2], stride), round_up(box[3], stride)))
+        maps = dense_maps(method, image, (box[0], box[1], round_up(box[2], unit), round_up(box[3], unit)))
         rows, cols = (rng.integers(0, size, count) for size in maps["logits"].shape[1:])
         dense.append(maps["logits"][:, rows, cols].T)
         corners = [(box[a] + i * stride + (stride - window) // 2) for a, i in ((0, rows), (1, cols))]
@@ -254,11 +272,11 @@ def round_up(value: int, step: int) -> int:
 
 def _with_margin(box: Box, geometry: Geometry, height: int, width: int) -> Box:
     """Grow a box by what decoding it needs, on the grid and not beyond the image."""
-    stride = geometry.stride
-    margin = round_up(geometry.margin, stride)
+    unit = geometry.unit
+    margin = round_up(geometry.margin, unit)
     return (
         max(0, box[0] - margin),
         max(0, box[1] - margin),
-        min(round_up(height, stride), round_up(box[2], stride) + margin),
-        min(round_up(width, stride), round_up(box[3], stride) + margin),
+        min(round_up(height, unit), round_up(box[2], unit) + margin),
+        min(round_up(width, unit), round_up(box[3], unit) + margin),
     )

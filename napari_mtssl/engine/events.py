@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+
+from napari_mtssl.methods.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,10 @@ class Preview(Event):
     image_id : int
     box : tuple of int
         ``(row0, col0, row1, col1)``, half open, level-0 pixels: what this tile replaces on screen.
-    frame : pandas.DataFrame
-        Cells inside the box: ``row, col, class, confidence, uncertainty``.
-    maps : mapping of str to ndarray
-        Named maps, e.g. ``uncertainty`` of shape (h, w), one value every `stride` pixels from ``(row0,
-        col0)``.
-    stride : int
-        Level-0 pixels per map element.
+    prediction : Prediction
+        Of the box; of its cells those inside.
+    scale : tuple of float
+        Level-0 pixels per element of the prediction's grids, along rows and columns.
     done, total : int
         Tiles done and tiles in all for this sweep over the image.
     """
@@ -80,9 +79,8 @@ class Preview(Event):
     kind: ClassVar[str] = "preview"
     image_id: int
     box: tuple[int, int, int, int]
-    frame: pd.DataFrame
-    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
-    stride: int = 1
+    prediction: Prediction
+    scale: tuple[float, float] = (1.0, 1.0)
     done: int = 0
     total: int = 0
 
@@ -181,14 +179,22 @@ class Failed(Event):
 
 def to_json(event: Event) -> dict[str, Any]:
     """Flatten an event to JSON types; frames and arrays become their sizes."""
-    out: dict[str, Any] = {"kind": event.kind}
-    for name, value in vars(event).items():
-        if isinstance(value, pd.DataFrame):
-            out[name] = {"rows": len(value)}
-        elif isinstance(value, Path):
-            out[name] = str(value)
-        elif isinstance(value, Mapping):
-            out[name] = {k: list(v.shape) if isinstance(v, np.ndarray) else v for k, v in value.items()}
-        else:
-            out[name] = value
-    return out
+    return {"kind": event.kind, **_fields(event)}
+
+
+def _fields(record: Event | Prediction) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in vars(record).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.DataFrame):
+        return {"rows": len(value)}
+    if isinstance(value, np.ndarray):
+        return list(value.shape)
+    if isinstance(value, Prediction):
+        return _fields(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

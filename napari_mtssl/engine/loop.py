@@ -120,18 +120,19 @@ class Loop:
             ) from error
 
     def _check_classes(self, saved: ckpt.Checkpoint) -> None:
-        if saved.meta["method"] != self.method.name or tuple(saved.meta["classes"]) != self.method.classes:
+        theirs = ckpt.vocabulary(saved.meta)
+        if saved.meta["method"] != self.method.name or theirs != self.method.vocabulary:
             raise MethodError(
                 f"The weights of '{saved.path.parent.name}' were trained as {saved.meta['method']} for "
-                f"{', '.join(saved.meta['classes'])}, not as {self.method.name} for "
-                f"{', '.join(self.method.classes)}; start a new run."
+                f"{_listed(theirs)}, not as {self.method.name} for {_listed(self.method.vocabulary)}; "
+                "start a new run."
             )
 
     def _write_config(self) -> None:
         text = yaml.safe_dump(
             {
                 "method": self.method.name,
-                "classes": list(self.method.classes),
+                "classes": {kind: list(names) for kind, names in self.method.vocabulary.items()},
                 "device": str(self.method.device),
                 "torch": str(torch.__version__),
                 **self.notes,
@@ -365,6 +366,11 @@ class Loop:
             self._save("last")
         except OSError as error:
             logger.warning("the last weights could not be saved: %s", error)
+
+
+def _listed(vocabulary: Mapping[str, tuple[str, ...]]) -> str:
+    """All class names, in words."""
+    return ", ".join(name for names in vocabulary.values() for name in names)
 
 
 class _StoppedError(Exception):

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from napari_mtssl.engine.dense import Box, predict_box, round_up, tiles
+from napari_mtssl.engine.dense import Box, boxes, predict_box, scale_of
 from napari_mtssl.engine.devices import free_memory, is_out_of_memory
 from napari_mtssl.engine.events import OutOfMemory, Preview
 from napari_mtssl.images import Image
@@ -101,7 +101,7 @@ class Previewer:
         if not elsewhere and (now < self._due or ((self._visible or self._owed) and not moved)):
             return
         image = self._images(image_id)
-        order = tiles(image.height, image.width, round_up(self._tile, self._method.geometry.stride), view)
+        order = boxes(self._method, image, self._tile, view)
         if not self._sweep or elsewhere:
             self._sweep = dict.fromkeys(order)
             self._total = len(order)
@@ -122,7 +122,8 @@ class Previewer:
             self._owed = max(0, self._owed - 1)
         self._sweep.pop(box, None)
         try:
-            frame, pictures, _ = predict_box(self._method, self._images(image_id), box)
+            image = self._images(image_id)
+            prediction, _ = predict_box(self._method, image, box)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or self._tile // 2 < SMALLEST_TILE:
                 raise
@@ -132,9 +133,8 @@ class Previewer:
                 step,
                 image_id,
                 box,
-                frame,
-                pictures,
-                self._method.geometry.stride,
+                prediction,
+                scale_of(self._method, image, prediction),
                 done=done,
                 total=self._total,
             )

@@ -157,7 +157,7 @@ class TrainingSession:
         cls = get_method(self.method_name)
         config = cls.configure(self.preset, **self.overrides)
         with seeded(config.seed, device):  # the first weights
-            return cls(config, [c.name for c in study.classes()], device)
+            return cls(config, cls.vocabulary_of(study), device)
 
     def _resumed_method(self, study: Study, name: str) -> Method:
         from napari_mtssl.engine import checkpoint as ckpt

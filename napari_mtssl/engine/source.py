@@ -102,8 +102,8 @@ class StudySource:
         return self._method.samples(self._study, self._images, "train")
 
     def validation(self) -> Samples | None:
-        """Read the samples of split ``validation``; None if no cell there is labelled."""
-        if self._study.cells(split="validation").empty:
+        """Read the samples of split ``validation``; None if nothing there is labelled."""
+        if not self._method.labels_of(self._study, "validation"):
             return None
         return self._method.samples(self._study, self._images, "validation")
 
@@ -146,14 +146,15 @@ def check_groups(study: Study) -> None:
 
 
 def check_classes(study: Study, method: Method) -> None:
-    """Refuse cells of a class that the network has no output for.
+    """Refuse labels of a class that the network has no output for.
 
     Raises
     ------
     MethodError
         Naming the class.
     """
-    new = sorted(set(study.cells(split="train")["class"]) - set(method.classes))
+    labels = method.labels_of(study, "train")
+    new = [name for kind in labels for name in sorted(labels[kind] - set(method.vocabulary.get(kind, ())))]
     if new:
         raise MethodError(
             f"The class '{new[0]}' is new or was renamed after training started; start a new run to use it."

@@ -151,7 +151,8 @@ def hydra_detection(
     method = _fit(sets, config, places, run_dir, threads, tell)
     seconds = time.monotonic() - begin
     scores = sets.score_detections(
-        lambda image: pd.concat([tile.frame for tile in predict_image(method, image)]), places.names[1:]
+        lambda image: pd.concat([tile.prediction.cells for tile in predict_image(method, image)]),
+        places.names[1:],
     )
     return scores | {"detection_seconds": seconds}
 
@@ -176,7 +177,7 @@ def _fit(
         device=device,
     )
     with seeded(config.seed, device):
-        method = HydraMix(config, places.names, device)
+        method = HydraMix(config, {"cell": places.names}, device)
     run_dir.mkdir(parents=True, exist_ok=True)
     never = config.steps + 1
     options = TrainOptions(never, never, report_seconds=1.0, pseudo_seconds=0, preview_seconds=0)

@@ -234,9 +234,10 @@ class Dock(QWidget):
         if isinstance(event, Started):
             self._pseudo = None
         elif isinstance(event, Preview) and event.image_id == image.id:
-            if "uncertainty" in event.maps:
-                self._maps.append((event.box, event.maps["uncertainty"], event.stride))
-            self.workspace.show_predictions(event.box, event.frame)
+            pictures = event.prediction.pictures
+            if "uncertainty" in pictures:
+                self._maps.append((event.box, pictures["uncertainty"], round(event.scale[0])))
+            self.workspace.show_predictions(event.box, event.prediction.cells)
         elif isinstance(event, PseudoLabels):
             self._pseudo = event.frame
             self._refill()

@@ -171,8 +171,8 @@ def predict(study: Study, target: Target, control: Control, step: int) -> Iterat
         tile = 512 if method.device.type == "cuda" else 256
         tiles = predict_image(method, image, view=target.view, tile=tile, cancelled=lambda: control.stopped)
         for tile in tiles:
-            where, told = (target.image_id, tile.box), (tile.stride, tile.done, tile.total)
-            event = Preview(step, *where, tile.frame, tile.pictures, *told)
+            told = (tile.scale, tile.done, tile.total)
+            event = Preview(step, target.image_id, tile.box, tile.prediction, *told)
             keep(study, target.run, event)
             yield event
 
@@ -184,7 +184,7 @@ def keep(study: Study, run: str, event: Preview) -> None:
     its pixel.
     """
     box = tuple(edge - 0.5 for edge in event.box)
-    study.set_predictions(event.image_id, run, event.frame, box=box)
+    study.set_predictions(event.image_id, run, event.prediction.cells, box=box)
 
 
 def done_steps(study: Study, run: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +13,12 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from napari_mtssl.methods.prediction import Prediction
+
 if TYPE_CHECKING:
-    from napari_mtssl.images import ImagePool
+    from napari_mtssl.images import Image, ImagePool
     from napari_mtssl.study import Study
+    from napari_mtssl.study.records import Split
 
 
 class MethodError(ValueError):
@@ -57,12 +61,21 @@ class Geometry:
         Side of the square of pixels that one output element classifies.
     margin : int
         Pixels beyond a box that `Method.decode` must see to find what is inside as if the box had no border.
+    align : int
+        Corners of tiles are multiples of this, so that a network that pools meets the same grid in every
+        tile; `halo` must be a multiple of it too.
     """
 
     stride: int
     halo: int
     window: int
     margin: int
+    align: int = 1
+
+    @property
+    def unit(self) -> int:
+        """Pixels that corners and sides of a predicted box are multiples of."""
+        return math.lcm(self.stride, self.align)
 
 
 @dataclass
@@ -76,8 +89,8 @@ class StepOutput:
     weights : dict of str to float
         Weight of each loss in the total.
     pseudo : dict of str to Tensor
-        Detached targets guessed for the unlabelled part of the batch: ``index`` (into the unlabelled
-        samples), ``probs`` (M, C), ``centroid`` (M, 2); empty when the step used no unlabelled samples.
+        Detached targets guessed for the unlabelled part of the batch, in the method's own words for its
+        `Method.describe`; empty when the step used no unlabelled samples or has none to tell.
     """
 
     losses: dict[str, torch.Tensor]
@@ -103,20 +116,33 @@ class Method(ABC):
     ----------
     config : MethodConfig
         Of the type `config_class`.
-    classes : sequence of str
-        Class names; index 0 is the background.
+    vocabulary : mapping of str to sequence of str
+        Class names by kind, as `vocabulary_of` finds them in a study; where a kind has a background, it comes
+        first.
     device : torch.device
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        Kinds of labels it learns from: ``cell``, ``block``, ``mask``; ``image`` stands for every kind of
+        class that a whole image has.
+    whole_image : bool
+        Whether it predicts an image at once (`predict_image`) instead of tile by tile (`geometry`, `predict`,
+        `decode`).
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     config_class: ClassVar[type[MethodConfig]]
-    supervision: ClassVar[frozenset[str]]
+    kinds: ClassVar[tuple[str, ...]]
+    whole_image: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
-    def __init__(self, config: MethodConfig, classes: Sequence[str], device: torch.device) -> None:
+    def __init__(
+        self, config: MethodConfig, vocabulary: Mapping[str, Sequence[str]], device: torch.device
+    ) -> None:
         self.config = config
-        self.classes = tuple(classes)
+        self.vocabulary = {kind: tuple(names) for kind, names in vocabulary.items()}
         self.device = device
 
     @classmethod
@@ -134,6 +160,18 @@ class Method(ABC):
             return cls.config_class(**{"preset": preset, **cls.presets[preset], **overrides})
         except ValueError as error:
             raise MethodError(_validation_sentence(error)) from error
+
+    # -- labels --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def vocabulary_of(cls, study: Study) -> dict[str, tuple[str, ...]]:
+        """Class names of a study by kind, of the kinds this method learns."""
+        return vocabulary_of(study, cls.kinds)
+
+    @classmethod
+    def labels_of(cls, study: Study, split: Split) -> dict[str, set[str]]:
+        """Names of the classes that labels of a split have, by kind; kinds without a label are missing."""
+        return labels_of(study, cls.kinds, split)
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -197,29 +235,36 @@ class Method(ABC):
     # -- prediction ----------------------------------------------------------------------------------------
 
     @property
-    @abstractmethod
     def geometry(self) -> Geometry:
         """How `predict`'s outputs lie on the pixels."""
+        raise NotImplementedError(f"{self.name} predicts whole images")
 
-    @abstractmethod
+    def predict_image(self, image: Image) -> Prediction:
+        """Prediction of a whole image; its grids cover the image at a resolution of the method's choice.
+
+        Raises
+        ------
+        ImageError
+            If pixels cannot be read.
+        """
+        raise NotImplementedError(f"{self.name} predicts tile by tile")
+
     def predict(self, tile: torch.Tensor) -> dict[str, torch.Tensor]:
         """Named dense outputs of the teacher for a tile.
 
         Parameters
         ----------
         tile : Tensor, shape (1, 3, H, W), values in [0, 1]
-            With the halo of `geometry` around it; ``H - 2 * halo`` is a multiple of the stride.
+            With the halo of `geometry` around it; ``H - 2 * halo`` is a multiple of the geometry's unit.
 
         Returns
         -------
         dict of str to Tensor, each (1, K, (H - 2 * halo) / stride, (W - 2 * halo) / stride)
         """
+        raise NotImplementedError(f"{self.name} predicts whole images")
 
-    @abstractmethod
-    def decode(
-        self, maps: Mapping[str, np.ndarray], box: tuple[int, int, int, int]
-    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-        """Turn stitched maps into objects and pictures.
+    def decode(self, maps: Mapping[str, np.ndarray], box: tuple[int, int, int, int]) -> Prediction:
+        """Turn stitched maps into cells, masks and pictures.
 
         Parameters
         ----------
@@ -231,11 +276,10 @@ class Method(ABC):
 
         Returns
         -------
-        frame : DataFrame
-            ``row, col, class, confidence, uncertainty`` in level-0 pixels.
-        pictures : dict of str to ndarray (h, w)
-            Such as ``uncertainty``, one element per stride.
+        Prediction
+            Its grids have one element per stride.
         """
+        raise NotImplementedError(f"{self.name} predicts whole images")
 
     # -- checkpoint ----------------------------------------------------------------------------------------
 
@@ -252,6 +296,17 @@ class Method(ABC):
             part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             if part:
                 module.load_state_dict(part)
+
+
+def vocabulary_of(study: Study, kinds: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Class names of a study by kind."""
+    return {"cell": tuple(item.name for item in study.classes())} if "cell" in kinds else {}
+
+
+def labels_of(study: Study, kinds: Sequence[str], split: Split) -> dict[str, set[str]]:
+    """Names of the classes that labels of a split have, by kind; kinds without a label are missing."""
+    found = {"cell": set(study.cells(split=split)["class"])} if "cell" in kinds else {}
+    return {kind: names for kind, names in found.items() if names}
 
 
 def draw_labels(cells: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:

@@ -47,7 +47,7 @@ def test_weights_and_optimiser_come_back_as_they_were(tiny, tmp_path, make):
     path = ckpt.save(tmp_path, "last", method, optimiser, 3, notes={"pixel_size_um": 0.5})
     saved = ckpt.load(path)
     assert saved.step == 3
-    assert saved.meta["classes"] == list(tiny.CLASSES) and saved.meta["pixel_size_um"] == 0.5
+    assert saved.meta["vocabulary"] == {"cell": list(tiny.CLASSES)} and saved.meta["pixel_size_um"] == 0.5
     assert equal(saved.state, method.state())
     assert equal(saved.optimiser_state(), optimiser.state_dict())
 
@@ -92,7 +92,7 @@ def test_a_method_comes_back_to_predict(tiny, tmp_path, registered):
     train_a_little(method, method.optimiser(), tiny.make_samples())
     ckpt.save(tmp_path, "last", method, method.optimiser(), 3)
     again = ckpt.load_method(tmp_path, device="cpu")
-    assert again.config == method.config and again.classes == method.classes
+    assert again.config == method.config and again.vocabulary == method.vocabulary
     patches = tiny.make_samples().patches
     assert torch.equal(again.classify(patches), method.classify(patches))
 

@@ -52,14 +52,17 @@ def test_stitched_tiles_equal_the_whole_image(trained, tile):
     (whole,) = predict_image(method, image, tile=1000)
     parts = list(predict_image(method, image, tile=tile, view=(50, 60, 90, 100)))
     for name, expected in whole.maps.items():
-        joined = stitch({p.box: p.maps[name] for p in parts}, image.height, image.width, whole.stride)
+        joined = stitch({p.box: p.maps[name] for p in parts}, image.height, image.width, int(whole.scale[0]))
         np.testing.assert_allclose(joined, expected, atol=1e-5)
     joined = stitch(
-        {p.box: p.pictures["uncertainty"] for p in parts}, image.height, image.width, whole.stride
+        {p.box: p.prediction.pictures["uncertainty"] for p in parts},
+        image.height,
+        image.width,
+        int(whole.scale[0]),
     )
-    np.testing.assert_allclose(joined, whole.pictures["uncertainty"], atol=1e-5)
-    cells = pd.concat([p.frame for p in parts]).sort_values(["row", "col"], ignore_index=True)
-    expected = whole.frame.sort_values(["row", "col"], ignore_index=True)
+    np.testing.assert_allclose(joined, whole.prediction.pictures["uncertainty"], atol=1e-5)
+    cells = pd.concat([p.prediction.cells for p in parts]).sort_values(["row", "col"], ignore_index=True)
+    expected = whole.prediction.cells.sort_values(["row", "col"], ignore_index=True)
     pd.testing.assert_frame_equal(cells, expected, atol=1e-5)
     assert len(expected) > 30
 
@@ -70,9 +73,12 @@ def test_cells_lie_in_their_own_tile(trained):
     assert [p.done for p in parts] == list(range(1, parts[0].total + 1))
     for part in parts:
         row0, col0, row1, col1 = part.box
-        assert part.frame["row"].between(row0 - 0.5, row1 - 0.5, inclusive="left").all()
-        assert part.frame["col"].between(col0 - 0.5, col1 - 0.5, inclusive="left").all()
-        assert part.pictures["uncertainty"].shape == (-(-(row1 - row0) // 4), -(-(col1 - col0) // 4))
+        assert part.prediction.cells["row"].between(row0 - 0.5, row1 - 0.5, inclusive="left").all()
+        assert part.prediction.cells["col"].between(col0 - 0.5, col1 - 0.5, inclusive="left").all()
+        assert part.prediction.pictures["uncertainty"].shape == (
+            -(-(row1 - row0) // 4),
+            -(-(col1 - col0) // 4),
+        )
 
 
 def test_predictions_lie_on_the_cells(trained):
@@ -86,9 +92,14 @@ def test_predictions_lie_on_the_cells(trained):
     ]
     found = 0
     for cell in alone.itertuples():
-        distance = np.hypot(whole.frame["row"] - cell.row, whole.frame["col"] - cell.col)
+        distance = np.hypot(
+            whole.prediction.cells["row"] - cell.row, whole.prediction.cells["col"] - cell.col
+        )
         nearest = distance.idxmin()
-        found += distance[nearest] < 5 and whole.frame.loc[nearest, "class"] == truth.loc[cell.Index, "class"]
+        found += (
+            distance[nearest] < 5
+            and whole.prediction.cells.loc[nearest, "class"] == truth.loc[cell.Index, "class"]
+        )
     assert len(alone) >= 8 and found >= 0.8 * len(alone)
 
 

@@ -6,13 +6,15 @@ import pandas as pd
 import pytest
 
 from napari_mtssl.engine import events as said
+from napari_mtssl.methods.prediction import Prediction
 
 FRAME = pd.DataFrame({"row": [1.0, 2.0], "col": [1.0, 2.0]})
+PREDICTION = Prediction(FRAME, pictures={"uncertainty": np.zeros((2, 2))})
 EVENTS = [
     said.Started(0, 10, "cpu", 5, 6),
     said.Stepped(1, 10, {"a": 1.0}, {"a": 0.5}, 0.5, 3.0, 3.0),
     said.PseudoLabels(1, FRAME),
-    said.Preview(1, 2, (0, 0, 8, 8), FRAME, {"uncertainty": np.zeros((2, 2))}, 4, 1, 9),
+    said.Preview(1, 2, (0, 0, 8, 8), PREDICTION, (4, 4), 1, 9),
     said.Validated(2, {"accuracy": 0.5}, True),
     said.CheckpointWritten(2, Path("last.safetensors"), "last"),
     said.LabelsChanged(3, 7, 2, 1, 0),
@@ -34,7 +36,8 @@ def test_every_event_becomes_json(event):
 
 def test_frames_and_arrays_become_their_sizes():
     out = said.to_json(EVENTS[3])
-    assert out["frame"] == {"rows": 2} and out["maps"] == {"uncertainty": [2, 2]}
+    assert out["prediction"]["cells"] == {"rows": 2}
+    assert out["prediction"]["pictures"] == {"uncertainty": [2, 2]}
 
 
 def test_all_events_are_listed_here_and_have_a_kind_of_their_own():

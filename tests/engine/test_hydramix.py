@@ -109,10 +109,10 @@ def test_stitched_tiles_equal_the_whole_image(predicted, sigma):
     (whole,) = predict_image(method, image, tile=1000)
     parts = list(predict_image(method, image, tile=48, view=(50, 60, 90, 100)))
     for name, expected in whole.maps.items():
-        joined = stitch({p.box: p.maps[name] for p in parts}, image.height, image.width, whole.stride)
+        joined = stitch({p.box: p.maps[name] for p in parts}, image.height, image.width, int(whole.scale[0]))
         np.testing.assert_allclose(joined, expected, atol=1e-5)
-    cells = pd.concat([p.frame for p in parts]).sort_values(["row", "col"], ignore_index=True)
-    expected = whole.frame.sort_values(["row", "col"], ignore_index=True)
+    cells = pd.concat([p.prediction.cells for p in parts]).sort_values(["row", "col"], ignore_index=True)
+    expected = whole.prediction.cells.sort_values(["row", "col"], ignore_index=True)
     assert len(expected) > 5
     pd.testing.assert_frame_equal(cells, expected, atol=1e-4)
 

@@ -101,9 +101,9 @@ def test_previews_are_the_dense_prediction(made, tiny):
     previewer, clock = made
     _, event = run(previewer, clock, 12)[0]
     image = previewer._images(1)
-    frame, pictures, _ = predict_box(previewer._method, image, event.box)
-    assert event.frame.equals(frame)
-    np.testing.assert_array_equal(event.maps["uncertainty"], pictures["uncertainty"])
+    expected, _ = predict_box(previewer._method, image, event.box)
+    assert event.prediction.cells.equals(expected.cells)
+    np.testing.assert_array_equal(event.prediction.pictures["uncertainty"], expected.pictures["uncertainty"])
 
 
 def test_a_preview_too_large_for_the_memory_becomes_smaller(tiny, tmp_path, monkeypatch):

@@ -39,9 +39,10 @@ def test_a_session_trains_and_leaves_a_run(session, study_path):
     assert run.method == "tiny" and run.path == made.run_dir
     assert events[0].n_labelled == labelled
     config = yaml.safe_load((run.path / "config.yaml").read_text())
-    assert config["config"]["steps"] == 30 and config["classes"] == ["background", "red", "blue"]
+    assert config["config"]["steps"] == 30
+    assert config["classes"] == {"cell": ["background", "red", "blue"]}
     assert load(run.path / "last.safetensors").meta["images"] == checksums
-    assert load_method(run.path, device="cpu").classes == ("background", "red", "blue")
+    assert load_method(run.path, device="cpu").vocabulary == {"cell": ("background", "red", "blue")}
 
 
 def test_two_sessions_with_one_seed_have_the_same_weights(session):
@@ -186,7 +187,7 @@ def test_previews_come_for_what_the_user_sees(session):
             seen.append(event)
             made.control.stop()
     assert seen[0].image_id == 2 and seen[0].box == (0, 0, 150, 170)
-    assert seen[0].maps["uncertainty"].shape == (38, 43)
+    assert seen[0].prediction.pictures["uncertainty"].shape == (38, 43)
     assert json.loads((made.run_dir / "events.jsonl").read_text().splitlines()[-1])["kind"] == "finished"
 
 

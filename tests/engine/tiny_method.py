@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from napari_mtssl.images import to_float
 from napari_mtssl.methods.base import Geometry, Method, MethodConfig, MethodError, Samples, StepOutput
+from napari_mtssl.methods.prediction import Prediction
 
 CLASSES = ("background", "red", "blue")
 WINDOW, STRIDE = 16, 4
@@ -64,12 +65,13 @@ class Tiny(Method):
     name = "tiny"
     title = "Discs"
     config_class = MethodConfig
-    supervision = frozenset({"cells"})
+    kinds = ("cell",)
     presets = {"robust": {"steps": 40, "batch_size": 16, "learning_rate": 1e-2}}
     geometry = Geometry(stride=STRIDE, halo=(WINDOW - STRIDE) // 2, window=WINDOW, margin=2 * STRIDE)
 
-    def __init__(self, config, classes, device):
-        super().__init__(config, classes, device)
+    def __init__(self, config, vocabulary, device):
+        super().__init__(config, vocabulary, device)
+        self.classes = self.vocabulary["cell"]
         self.net = Net(len(self.classes)).to(device)
         self.net.register_buffer("mean", torch.full((1, 3, 1, 1), torch.nan, device=device))
         self.net.register_buffer("count", torch.zeros((), dtype=torch.int64, device=device))
@@ -176,14 +178,14 @@ class Tiny(Method):
                 "uncertainty": uncertainty[i, j],
             }
         )
-        return frame, {"uncertainty": uncertainty}
+        return Prediction(cells=frame, pictures={"uncertainty": uncertainty})
 
 
 def make_method(seed=0, **settings):
     """A fresh method whose first weights follow from `seed`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Tiny(Tiny.configure(seed=seed, **settings), CLASSES, torch.device("cpu"))
+        return Tiny(Tiny.configure(seed=seed, **settings), {"cell": CLASSES}, torch.device("cpu"))
 
 
 def draw_discs(height, width, n, seed=0):

@@ -83,6 +83,6 @@ def build():
 
     def build(preset: str = "robust", **settings) -> HydraMix:
         wanted = {"patch": 48, **SMALL, **settings}
-        return HydraMix(HydraMix.configure(preset, **wanted), CLASSES, torch.device("cpu"))
+        return HydraMix(HydraMix.configure(preset, **wanted), {"cell": CLASSES}, torch.device("cpu"))
 
     return build

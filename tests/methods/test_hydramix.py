@@ -214,7 +214,9 @@ def test_maps_lie_where_the_geometry_says(build, preset):
 
 def test_methods_without_cell_classes_or_with_a_wrong_window_are_refused(bank):
     with pytest.raises(MethodError, match="only the background"):
-        HydraMix(HydraMix.configure("robust"), ["background"], torch.device("cpu"))
-    method = HydraMix(HydraMix.configure("robust", patch=64, window=52), CLASSES, torch.device("cpu"))
+        HydraMix(HydraMix.configure("robust"), {"cell": ["background"]}, torch.device("cpu"))
+    method = HydraMix(
+        HydraMix.configure("robust", patch=64, window=52), {"cell": CLASSES}, torch.device("cpu")
+    )
     with pytest.raises(MethodError, match="smaller than the window of 52"):
         method.prepare(bank)

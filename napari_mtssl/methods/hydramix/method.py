@@ -33,6 +33,7 @@ from napari_mtssl.methods.hydramix.samples import PatchBank, SampleReader, to_un
 from napari_mtssl.methods.hydramix.scores import patch_scores
 from napari_mtssl.methods.hydramix.views import ClassDraw, Targets, Views
 from napari_mtssl.methods.hydramix.votes import class_probabilities, entropy, peaks, vote_maps
+from napari_mtssl.methods.prediction import Prediction
 from napari_mtssl.nets import HydraNet, WideResNet, frozen_statistics
 
 if TYPE_CHECKING:
@@ -48,12 +49,15 @@ class HydraMix(Method):
     name: ClassVar[str] = "hydramix"
     title: ClassVar[str] = "Cells (HydraMix-Net)"
     config_class = HydraMixConfig
-    supervision: ClassVar[frozenset[str]] = frozenset({"cells"})
+    kinds: ClassVar[tuple[str, ...]] = ("cell",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: HydraMixConfig
 
-    def __init__(self, config: HydraMixConfig, classes: Sequence[str], device: torch.device) -> None:
-        super().__init__(config, classes, device)
+    def __init__(
+        self, config: HydraMixConfig, vocabulary: Mapping[str, Sequence[str]], device: torch.device
+    ) -> None:
+        super().__init__(config, vocabulary, device)
+        self.classes = classes = self.vocabulary["cell"]
         if len(classes) < 2:
             raise MethodError("The study has only the background class; add a class of cells first.")
         torch.manual_seed(config.seed)
@@ -309,9 +313,7 @@ class HydraMix(Method):
         self._teacher.eval()
         return self._teacher(patches)[0].flatten(1)
 
-    def decode(
-        self, maps: Mapping[str, np.ndarray], box: tuple[int, int, int, int]
-    ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    def decode(self, maps: Mapping[str, np.ndarray], box: tuple[int, int, int, int]) -> Prediction:
         """Cells by votes, and the pictures ``uncertainty`` and ``foreground``."""
         config, stride = self.config, self._network.stride
         probs = class_probabilities(maps["logits"])
@@ -322,7 +324,8 @@ class HydraMix(Method):
         frame = peaks(votes, self.classes, config.cell_radius, config.min_votes)
         frame["row"] += box[0]
         frame["col"] += box[1]
-        return frame, {"uncertainty": entropy(probs), "foreground": 1.0 - probs[0]}
+        pictures = {"uncertainty": entropy(probs), "foreground": 1.0 - probs[0]}
+        return Prediction(cells=frame, pictures=pictures)
 
     # -- checkpoint ----------------------------------------------------------------------------------------
 
