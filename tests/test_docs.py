@@ -11,7 +11,7 @@ from skimage import data
 from typer.testing import CliRunner
 
 from napari_mtssl.cli import app
-from napari_mtssl.cli.demo import make_study
+from napari_mtssl.cli.demo.cells import make_study
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_mtssl.cli.console import UsageError, notes
-from napari_mtssl.cli.predict import Device, RunName, choose_run, predict_cells
+from napari_mtssl.cli.predict import Device, RunName, choose_run
+from napari_mtssl.cli.results import predicted
 from napari_mtssl.cli.studies import Split, StudyPath
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def score_study(study: Study, method: Method, split: SplitName, radius: float) -
         labels = study.cells(record.id)
         if labels.empty:
             continue
-        cells = predict_cells(method, images(record))
+        cells = predicted(method, images(record)).cells
         truth = labels[labels["class"] != background]
         detections.append(count_detections(truth, cells, classes, radius))
         places.append(score_places(labels, cells, method.vocabulary["cell"], radius))

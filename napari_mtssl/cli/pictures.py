@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,48 @@ def overlay(
         c = (at[:, 1:] + cols).ravel()
         inside = (r >= 0) & (r < picture.shape[0]) & (c >= 0) & (c < picture.shape[1])
         picture[r[inside], c[inside]] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return picture
+
+
+def outlines(
+    image: Image,
+    labels: np.ndarray,
+    names: Sequence[str],
+    colours: Mapping[str, str],
+    *,
+    max_side: int = 4096,
+) -> np.ndarray:
+    """Draw the border of every region in the colour of its class.
+
+    Parameters
+    ----------
+    image : Image
+    labels : ndarray of int, shape (H, W)
+        Index into `names` for every pixel of the image.
+    names : sequence of str
+    colours : mapping of str to str
+        Class name to ``#rrggbb``; a class that is not named (the background) gets no border.
+    max_side : int
+        A larger image is drawn smaller.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w, 3)
+    """
+    import numpy as np
+    from scipy.ndimage import binary_erosion
+
+    picture, scale = _thumbnail(image, max_side)
+    rows, cols = (
+        np.minimum((np.arange(n) * scale + scale / 2).astype(int), m - 1)
+        for n, m in zip(picture.shape[:2], labels.shape, strict=True)
+    )
+    small = labels[np.ix_(rows, cols)]
+    for index, name in enumerate(names):
+        if name in colours:
+            inside = small == index
+            border = inside & ~binary_erosion(inside, iterations=2, border_value=1)
+            picture[border] = [int(colours[name][i : i + 2], 16) for i in (1, 3, 5)]
     return picture
 
 

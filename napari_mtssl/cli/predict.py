@@ -1,8 +1,7 @@
-"""Cells of whole images, as files that other programs read."""
+"""Prediction of whole images with a trained run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +11,7 @@ from napari_mtssl.cli.console import UsageError, notes
 from napari_mtssl.cli.studies import StudyPath
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from napari_mtssl.images import Image
+    from napari_mtssl.cli.results import Colours
     from napari_mtssl.methods.base import Method
     from napari_mtssl.study import Run, Study
 
@@ -30,12 +27,14 @@ def predict(
         list[Path], typer.Argument(metavar="IMAGE...", help="Any images, of the study or not.")
     ],
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where GeoJSON, CSV and overlay PNG of each image go.")
+        Path,
+        typer.Option(metavar="DIR", help="Where GeoJSON, CSV, masks and pictures go."),
     ],
     run: RunName = None,
     device: Device = "auto",
 ) -> None:
-    """Find and classify the cells of images with a trained run."""
+    """Predict images with a trained run: cells, masks and classes, whatever it learnt."""
+    from napari_mtssl.cli.results import predicted, write_results
     from napari_mtssl.engine.checkpoint import load_method
     from napari_mtssl.images import open_image
     from napari_mtssl.study import Study
@@ -47,14 +46,20 @@ def predict(
         raise UsageError(f"Two images are called {min(twice)}: predict them into different folders.")
     with Study.open(study) as source:
         method = load_method(choose_run(source, run).path, device=device)
-        colours = {c.name: c.colour for c in source.classes() if c.name in method.vocabulary["cell"][1:]}
+        colours = colours_of(source, method)
     make_folder(out)
     for image in opened:
-        cells = predict_cells(method, image)
-        write_results(image, cells, colours, out)
-        counts = ", ".join(f"{n} {name}" for name, n in cells["class"].value_counts().items()) or "no cells"
-        notes.print(f"{image.path.name}: {counts}.")
+        said = write_results(method, image, predicted(method, image), colours, out)
+        notes.print(f"{image.path.name}: {said}.")
     notes.print(f"Wrote {len(opened)} image(s) to {out}.")
+
+
+def colours_of(study: Study, method: Method) -> Colours:
+    """Colours of the classes that a method learnt and the study still has, by kind; no background."""
+    names = method.vocabulary["cell"]
+    return {
+        "cell": {item.name: item.colour for item in study.classes() if item.name in names[1:]},
+    }
 
 
 def choose_run(study: Study, name: str | None) -> Run:
@@ -73,41 +78,6 @@ def choose_run(study: Study, name: str | None) -> Run:
     if not runs:
         raise UsageError(f"The study {study.name} has no run yet: train one with napari-mtssl train.")
     return runs[-1]
-
-
-def predict_cells(method: Method, image: Image) -> pd.DataFrame:
-    """Predict a whole image, with a progress bar.
-
-    Returns
-    -------
-    DataFrame
-        ``row, col, class, confidence, uncertainty`` in level-0 pixels.
-    """
-    import pandas as pd
-    from rich.progress import Progress
-
-    from napari_mtssl.engine.dense import predict_image
-
-    frames = []
-    with Progress(console=notes, transient=True) as progress:
-        task = progress.add_task(image.path.name, total=None)
-        for result in predict_image(method, image):
-            frames.append(result.prediction.cells)
-            progress.update(task, total=result.total, completed=result.done)
-    return pd.concat(frames, ignore_index=True)
-
-
-def write_results(image: Image, cells: pd.DataFrame, colours: Mapping[str, str], folder: Path) -> None:
-    """Write ``STEM.geojson``, ``STEM.csv`` and ``STEM.overlay.png`` of one image."""
-    from napari_mtssl.cli.pictures import overlay, save_picture
-    from napari_mtssl.study.exchange import write_predictions
-
-    stem = image.path.stem
-    write_predictions(folder / f"{stem}.geojson", cells, colours, image.path.name)
-    table = cells.assign(image=image.path.name)
-    table = table[["image", "row", "col", "class", "confidence", "uncertainty"]]
-    table.to_csv(folder / f"{stem}.csv", index=False, float_format="%.4g")
-    save_picture(folder / f"{stem}.overlay.png", overlay(image, cells, colours))
 
 
 def make_folder(path: Path) -> None:

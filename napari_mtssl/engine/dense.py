@@ -6,11 +6,12 @@ found, those inside the tile are kept. So each cell comes once, and as if the im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 import torch
 
 from napari_mtssl.images import Image, to_float
@@ -263,6 +264,40 @@ def stitch(results: Mapping[Box, np.ndarray], height: int, width: int, stride: i
         h, w = part.shape[-2:]
         whole[..., row0 // stride : row0 // stride + h, col0 // stride : col0 // stride + w] = part
     return whole
+
+
+def join(results: Sequence[TileResult], height: int, width: int) -> Prediction:
+    """Put the predictions of all tiles of an image together.
+
+    Parameters
+    ----------
+    results : sequence of TileResult
+        Of `predict_image`, all of them.
+    height, width : int
+        Of the image.
+
+    Returns
+    -------
+    Prediction
+        Its grids cover the whole image.
+    """
+    first = results[0]
+    if len(results) == 1:
+        return first.prediction
+    stride = round(first.scale[0])
+    parts = {result.box: result.prediction for result in results}
+    return Prediction(
+        pd.concat([part.cells for part in parts.values()], ignore_index=True),
+        stitch(
+            {box: part.mask for box, part in parts.items() if part.mask is not None}, height, width, stride
+        )
+        if first.prediction.mask is not None
+        else None,
+        {
+            name: stitch({box: part.pictures[name] for box, part in parts.items()}, height, width, stride)
+            for name in first.prediction.pictures
+        },
+    )
 
 
 def round_up(value: int, step: int) -> int:

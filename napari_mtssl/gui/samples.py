@@ -22,7 +22,7 @@ def samples_folder() -> Path:
 
 def ihc() -> list[tuple[Any, dict[str, Any], str]]:
     """Open the immunohistochemistry image of scikit-image with our clicks."""
-    from napari_mtssl.cli.demo import make_study
+    from napari_mtssl.cli.demo.cells import make_study
 
     folder = samples_folder() / "ihc"
     folder.mkdir(parents=True, exist_ok=True)

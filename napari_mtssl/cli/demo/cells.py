@@ -1,19 +1,15 @@
-"""The whole way on a real image that comes with scikit-image: labels, training, prediction, scores."""
+"""Cells of a real image that comes with scikit-image: clicks, training, prediction, scores."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from napari_mtssl.cli.console import has_display, notes
-from napari_mtssl.cli.predict import make_folder, predict_cells, write_results
+from napari_mtssl.cli.console import notes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,36 +20,7 @@ if TYPE_CHECKING:
 IMAGE = "ihc.png"
 
 
-class Subject(StrEnum):
-    """What can be shown."""
-
-    cells = "cells"
-
-
-def demo(
-    subject: Annotated[Subject, typer.Argument(help="What to label.")] = Subject.cells,
-    headless: Annotated[
-        bool, typer.Option("--headless", help="Without a window, also where there is a display.")
-    ] = False,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the study and the results go.")] = Path(
-        "demo-output"
-    ),
-    steps: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Optimiser updates, without a window.")
-    ] = 200,
-) -> None:
-    """Show the whole way on a real image: in napari, or without a display into a folder."""
-    make_folder(out)
-    with make_study(out) as study:
-        path = study.path
-    if headless or not has_display():
-        if not headless:
-            notes.print("There is no display: the demo runs without a window.")
-        run_headless(path, out, steps)
-    else:
-        from napari_mtssl.gui.launch import open_window
-
-        open_window(path)
+STEPS = 200  # enough to see it work
 
 
 def make_study(out: Path) -> Study:
@@ -100,6 +67,8 @@ def run_headless(study_path: Path, out: Path, steps: int) -> None:
     import pandas as pd
 
     from napari_mtssl.cli.pictures import save_curves
+    from napari_mtssl.cli.predict import colours_of
+    from napari_mtssl.cli.results import predicted, write_results
     from napari_mtssl.cli.train import follow, options_without_window
     from napari_mtssl.engine.checkpoint import load_method
     from napari_mtssl.engine.session import TrainingSession
@@ -115,17 +84,17 @@ def run_headless(study_path: Path, out: Path, steps: int) -> None:
         record = study.images()[0]
         image = ImagePool()(record)
         method = load_method(finished.run_dir)
-        cells = predict_cells(method, image)
-        predicted = time.monotonic()
-        colours = {c.name: c.colour for c in study.classes() if not c.background}
+        found = predicted(method, image)
+        done = time.monotonic()
+        colours = colours_of(study, method)
         labels = study.cells()["class"].value_counts().to_dict()
     with as_file(files("napari_mtssl.sample_data") / "ihc_heldout.csv") as heldout:
-        places = score_places(pd.read_csv(heldout), cells, method.vocabulary["cell"])
-    write_results(image, cells, colours, out)
+        places = score_places(pd.read_csv(heldout), found.cells, method.vocabulary["cell"])
+    write_results(method, image, found, colours, out)
     save_curves(finished.run_dir / "metrics.csv", out / "losses.png")
-    seconds = {"training": trained - begin, "prediction": predicted - trained}
+    seconds = {"training": trained - begin, "prediction": done - trained}
     outcome = Outcome(
-        finished.run_dir.name, str(method.device), labels, finished.step, cells, places, seconds
+        finished.run_dir.name, str(method.device), labels, finished.step, found.cells, places, seconds
     )
     (out / "report.md").write_text(report(outcome), encoding="utf-8")
     notes.print(f"The report is {out / 'report.md'}.")

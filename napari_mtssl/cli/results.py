@@ -1,0 +1,138 @@
+"""What a method said of an image, as files that people and other programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_mtssl.cli.console import notes
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from napari_mtssl.images import Image
+    from napari_mtssl.methods.base import Method
+    from napari_mtssl.methods.prediction import Prediction
+
+Colours = Mapping[str, Mapping[str, str]]  # by kind and class
+
+
+def predicted(method: Method, image: Image) -> Prediction:
+    """Predict a whole image, with a progress bar."""
+    from rich.progress import Progress
+
+    from napari_mtssl.engine.dense import join, predict_image
+
+    results = []
+    with Progress(console=notes, transient=True) as progress:
+        task = progress.add_task(image.path.name, total=None)
+        for result in predict_image(method, image):
+            results.append(result)
+            progress.update(task, total=result.total, completed=result.done)
+    return join(results, image.height, image.width)
+
+
+def write_results(method: Method, image: Image, found: Prediction, colours: Colours, folder: Path) -> str:
+    """Write everything that was found in one image.
+
+    Cells become ``STEM.geojson``, ``STEM.csv`` and ``STEM.overlay.png``; a mask ``STEM.mask.png``,
+    ``STEM.areas.csv`` and ``STEM.outlines.png``; classes of the image ``STEM.classes.csv``; a saliency
+    ``STEM.saliency.png``.
+
+    Returns
+    -------
+    str
+        What was found, in words.
+    """
+    said = []
+    if "cell" in method.vocabulary:
+        write_cells(image, found.cells, colours.get("cell", {}), folder)
+        counts = found.cells["class"].value_counts().items()
+        said.append(", ".join(f"{n} {name}" for name, n in counts) or "no cells")
+    if found.mask is not None:
+        areas = write_mask(image, found.mask, method.vocabulary["mask"], colours.get("mask", {}), folder)
+        said.append(", ".join(f"{row.percent:.1f} % {row.name}" for row in areas.itertuples(index=False)))
+    if len(found.image):
+        found.image.to_csv(folder / f"{image.path.stem}.classes.csv", index=False, float_format="%.4g")
+        best = found.image.loc[found.image.groupby("kind", sort=False)["probability"].idxmax()]
+        said += [f"{row['class']} ({row['kind']}, {row['probability']:.2f})" for _, row in best.iterrows()]
+    if "saliency" in found.pictures:
+        write_heat(found.pictures["saliency"], folder / f"{image.path.stem}.saliency.png")
+    return "; ".join(said)
+
+
+def write_cells(image: Image, cells: pd.DataFrame, colours: Mapping[str, str], folder: Path) -> None:
+    """Write ``STEM.geojson``, ``STEM.csv`` and ``STEM.overlay.png`` of one image."""
+    from napari_mtssl.cli.pictures import overlay, save_picture
+    from napari_mtssl.study.exchange import write_predictions
+
+    stem = image.path.stem
+    write_predictions(folder / f"{stem}.geojson", cells, colours, image.path.name)
+    table = cells.assign(image=image.path.name)
+    table = table[["image", "row", "col", "class", "confidence", "uncertainty"]]
+    table.to_csv(folder / f"{stem}.csv", index=False, float_format="%.4g")
+    save_picture(folder / f"{stem}.overlay.png", overlay(image, cells, colours))
+
+
+def write_mask(
+    image: Image, probabilities: np.ndarray, names: tuple[str, ...], colours: Mapping[str, str], folder: Path
+) -> pd.DataFrame:
+    """Write the class of every pixel, the area of every class, and the outlines.
+
+    Parameters
+    ----------
+    image : Image
+    probabilities : ndarray, shape (K, h, w)
+        Of any resolution; pixels of the files are those of the image.
+    names : tuple of str
+        The K classes; a pixel of ``STEM.mask.png`` holds the place of its class in this list.
+    colours : mapping of str to str
+    folder : Path
+
+    Returns
+    -------
+    DataFrame
+        ``name, pixels, percent``, and ``mm2`` if the image's pixel size is known.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from napari_mtssl.cli.pictures import outlines, save_picture
+
+    labels = full_size(probabilities, image.height, image.width).argmax(axis=0).astype(np.uint8)
+    stem = image.path.stem
+    save_picture(folder / f"{stem}.mask.png", labels)
+    pixels = np.bincount(labels.ravel(), minlength=len(names))
+    areas = pd.DataFrame({"name": names, "pixels": pixels, "percent": 100.0 * pixels / pixels.sum()})
+    if image.pixel_size_um is not None:
+        areas["mm2"] = pixels * (image.pixel_size_um / 1000.0) ** 2
+    areas.to_csv(folder / f"{stem}.areas.csv", index=False, float_format="%.6g")
+    save_picture(folder / f"{stem}.outlines.png", outlines(image, labels, names, colours))
+    return areas
+
+
+def full_size(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Probabilities (K, h, w) on every pixel of the image, by bilinear interpolation: (K, height, width)."""
+    import numpy as np
+    from skimage.transform import resize
+
+    if probabilities.shape[1:] == (height, width):
+        return probabilities
+    return np.stack(
+        [resize(part, (height, width), order=1, mode="edge", anti_aliasing=False) for part in probabilities]
+    )
+
+
+def write_heat(values: np.ndarray, path: Path) -> None:
+    """Write a picture of values, dark to bright, each image by its own range."""
+    import matplotlib
+    import numpy as np
+
+    from napari_mtssl.cli.pictures import save_picture
+
+    low, high = float(np.min(values)), float(np.max(values))
+    shown = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    colours = matplotlib.colormaps["magma"](shown)[..., :3]
+    save_picture(path, np.rint(255 * colours).astype(np.uint8))
