@@ -3,11 +3,18 @@
 from napari_mtssl.study.merge import ImportReport
 from napari_mtssl.study.records import (
     BACKGROUND,
+    BLOCK,
+    CELL,
     CELL_COLUMNS,
+    IMAGE_CLASS_COLUMNS,
+    MASK,
     PREDICTION_COLUMNS,
+    STATISTICS_COLUMNS,
     CellClass,
+    Grid,
     ImageProblem,
     ImageRecord,
+    MaskState,
     Run,
     StudyError,
 )
@@ -15,12 +22,19 @@ from napari_mtssl.study.study import Study
 
 __all__ = [
     "BACKGROUND",
+    "BLOCK",
+    "CELL",
     "CELL_COLUMNS",
+    "IMAGE_CLASS_COLUMNS",
+    "MASK",
     "PREDICTION_COLUMNS",
+    "STATISTICS_COLUMNS",
     "CellClass",
+    "Grid",
     "ImageProblem",
     "ImageRecord",
     "ImportReport",
+    "MaskState",
     "Run",
     "Study",
     "StudyError",

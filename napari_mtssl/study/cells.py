@@ -213,7 +213,7 @@ class CellTable(ClassTable):
         types = {"class": str, "human": np.int64, "model": np.int64, "total": np.int64}
         return self._frame(
             "SELECT name, sum(source IS 'human'), sum(source IS 'model'), count(cells.id) FROM classes "
-            "LEFT JOIN cells ON class_id = classes.id GROUP BY classes.id "
+            "LEFT JOIN cells ON class_id = classes.id WHERE kind = 'cell' GROUP BY classes.id "
             "ORDER BY background DESC, classes.id",
             (),
             types,

@@ -1,12 +1,19 @@
-"""The classes of a study, with colours and keys."""
+"""The classes of a study, by kind, with colours and keys."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from napari_mtssl.study.images import ImageTable
 from napari_mtssl.study.records import (
+    BACKGROUND,
+    BACKGROUND_COLOUR,
+    BLOCK,
+    CELL,
+    IMAGE_CLASS_COLUMNS,
     KEYS,
+    MASK,
     PALETTE,
     CellClass,
     StudyError,
@@ -14,17 +21,36 @@ from napari_mtssl.study.records import (
     check_colour,
     plural,
 )
+from napari_mtssl.study.tiles import unpacked
+
+_NO_HEADS = {"image", "group", "split", "path", *IMAGE_CLASS_COLUMNS}  # names of columns in tables of labels
 
 
 class ClassTable(ImageTable):
-    """Add, change and remove classes. A fresh study has the background alone."""
+    """Add, change and remove classes. A fresh study has the background of the cells alone."""
 
-    def classes(self) -> list[CellClass]:
-        """Classes: the background, then the others in the order they were added."""
-        rows = self._rows("SELECT name, colour, key, background FROM classes ORDER BY background DESC, id")
-        return [CellClass(name, colour, key, bool(background)) for name, colour, key, background in rows]
+    def classes(self, kind: str | None = CELL) -> list[CellClass]:
+        """Classes: the background, then the others in the order they were added.
 
-    def class_named(self, name: str) -> CellClass:
+        Parameters
+        ----------
+        kind : str or None
+            ``cell``, ``block``, ``mask``, a head of whole images (as ``diagnosis``), or None for all.
+        """
+        rows = self._rows(
+            "SELECT name, colour, key, background, kind, id, note FROM classes WHERE kind = ? OR ? IS NULL "
+            "ORDER BY background DESC, id",
+            (kind, kind),
+        )
+        return [CellClass(name, colour, key, bool(back), *rest) for name, colour, key, back, *rest in rows]
+
+    def kinds(self) -> list[str]:
+        """Kinds that have classes: cell, block, mask, then heads of whole images as they were added."""
+        found = [kind for (kind,) in self._rows("SELECT kind FROM classes GROUP BY kind ORDER BY min(id)")]
+        first = [kind for kind in (CELL, BLOCK, MASK) if kind in found]
+        return first + [kind for kind in found if kind not in first]
+
+    def class_named(self, name: str, kind: str = CELL) -> CellClass:
         """One class; upper and lower case are the same.
 
         Raises
@@ -32,14 +58,22 @@ class ClassTable(ImageTable):
         StudyError
             If the study has no such class.
         """
-        for found in self.classes():
+        classes = self.classes(kind)
+        for found in classes:
             if found.name.lower() == name.lower():
                 return found
-        known = ", ".join(c.name for c in self.classes())
-        raise StudyError(f"The study '{self.name}' has no class '{name}'; it has: {known}.")
+        raise StudyError(self._no_class(name, kind, [c.name for c in classes]))
 
-    def add_class(self, name: str, colour: str | None = None, key: str | None = None) -> CellClass:
-        """Add a class.
+    def add_class(
+        self,
+        name: str,
+        colour: str | None = None,
+        key: str | None = None,
+        *,
+        kind: str = CELL,
+        note: str = "",
+    ) -> CellClass:
+        """Add a class. With the first one of the kind ``mask`` comes the background of masks.
 
         Parameters
         ----------
@@ -48,6 +82,10 @@ class ClassTable(ImageTable):
             ``#rrggbb``, by default the next of a palette that the colour-blind can read.
         key : {'1', ..., '9'}, optional
             By default the first that is free; None when all are taken.
+        kind : str
+            ``cell``, ``block``, ``mask``, or any other lower-case word: a head that labels whole images.
+        note : str
+            A description, for those who label.
 
         Raises
         ------
@@ -55,90 +93,160 @@ class ClassTable(ImageTable):
             If the name or the key is taken, or a value is not valid.
         """
         name = name.strip()
-        self._check_name(name)
-        classes = self.classes()
-        if key is None:
-            taken = {c.key for c in classes}
-            key = next((k for k in KEYS if k not in taken), None)
-        else:
-            self._check_key(key)
-        if colour is None:
-            used = {c.colour for c in classes}
-            colour = next((c for c in PALETTE if c not in used), PALETTE[len(classes) % len(PALETTE)])
-        added = CellClass(name, check_colour(colour), key, False)
-        with self.edit(f"Added the class {name}"):
-            self._db.connection.execute(
-                "INSERT INTO classes (name, colour, key, background) VALUES (?, ?, ?, 0)",
-                (added.name, added.colour, added.key),
-            )
-        return added
+        check_kind(kind)
+        self._check_name(name, kind)
+        classes = self.classes(kind)
+        with self.edit(f"Added the {'' if kind == CELL else f'{kind} '}class {name}"):
+            background = kind == MASK and name.lower() == BACKGROUND
+            if kind == MASK and not classes and not background:
+                classes = [self._insert_class(BACKGROUND, BACKGROUND_COLOUR, KEYS[-1], True, kind, "")]
+            if key is None:
+                taken = {c.key for c in classes}
+                key = KEYS[-1] if background else next((k for k in KEYS if k not in taken), None)
+            else:
+                self._check_key(key, kind)
+            if colour is None:
+                used = {c.colour for c in classes}
+                colour = next((c for c in PALETTE if c not in used), PALETTE[len(classes) % len(PALETTE)])
+                colour = BACKGROUND_COLOUR if background else colour
+            name = BACKGROUND if background else name
+            return self._insert_class(name, check_colour(colour), key, background, kind, note.strip())
+
+    def _insert_class(
+        self, name: str, colour: str, key: str | None, background: bool, kind: str, note: str
+    ) -> CellClass:
+        code = self._db.connection.execute(
+            "INSERT INTO classes (name, colour, key, background, kind, note) VALUES (?, ?, ?, ?, ?, ?)",
+            (name, colour, key, background, kind, note),
+        ).lastrowid
+        assert code is not None
+        return CellClass(name, colour, key, background, kind, code, note)
 
     def update_class(
-        self, name: str, *, new_name: str | None = None, colour: str | None = None, key: str | None = None
+        self,
+        name: str,
+        *,
+        new_name: str | None = None,
+        colour: str | None = None,
+        key: str | None = None,
+        note: str | None = None,
+        kind: str = CELL,
     ) -> CellClass:
-        """Rename a class (its cells follow), or change its colour or key.
+        """Rename a class (what has it follows), or change its colour, key or description.
 
         Raises
         ------
         StudyError
             If there is no such class, the new name or key is taken, or the background is to be renamed.
         """
-        old = self.class_named(name)
+        old = self.class_named(name, kind)
         values: dict[str, Any] = {}
         if new_name is not None and new_name.strip() != old.name:
             if old.background:
                 raise StudyError(f"The class '{old.name}' keeps its name: methods know it by that.")
-            self._check_name(new_name.strip(), besides=old.name)
+            self._check_name(new_name.strip(), kind, besides=old.name)
             values["name"] = new_name.strip()
         if colour is not None:
             values["colour"] = check_colour(colour)
         if key is not None and key != old.key:
-            self._check_key(key)
+            self._check_key(key, kind)
             values["key"] = key
+        if note is not None:
+            values["note"] = note.strip()
         if values:
             sets = ", ".join(f"{column} = :{column}" for column in values)
             differs = " OR ".join(f"{column} IS NOT :{column} COLLATE BINARY" for column in values)
             with self.edit(f"Changed the class {old.name}"):
-                sql = f"UPDATE classes SET {sets} WHERE name = :old AND ({differs})"
-                self._db.connection.execute(sql, {**values, "old": old.name})
-        return self.class_named(values.get("name", old.name))
+                sql = f"UPDATE classes SET {sets} WHERE id = :old AND ({differs})"
+                self._db.connection.execute(sql, {**values, "old": old.code})
+        return self.class_named(values.get("name", old.name), kind)
 
-    def remove_class(self, name: str) -> None:
-        """Remove a class that no cell has; `undo` brings it back.
+    def remove_class(self, name: str, kind: str = CELL) -> None:
+        """Remove a class that nothing has; `undo` brings it back. Its statistics go with it.
 
         Raises
         ------
         StudyError
-            If there is no such class, cells have it, or it is the background.
+            If there is no such class, a cell, block, region, pixel or image has it, or it is the background.
         """
-        old = self.class_named(name)
+        old = self.class_named(name, kind)
         if old.background:
             raise StudyError("The background class cannot be removed: every method needs one.")
         with self.edit(f"Removed the class {old.name}"):
-            sql = "SELECT count(*) FROM cells WHERE class_id = (SELECT id FROM classes WHERE name = ?)"
-            n = self._rows(sql, (old.name,))[0][0]
-            if n:
-                raise StudyError(
-                    f"{plural(n, 'cell')} {'has' if n == 1 else 'have'} the class '{old.name}': "
-                    "give them another class, or delete them first."
-                )
-            self._db.connection.execute("DELETE FROM classes WHERE name = ?", (old.name,))
+            for table, noun in _USES.items():
+                sql = f"SELECT count(*) FROM {table} WHERE class_id = ?"
+                self._check_unused(old, self._rows(sql, (old.code,))[0][0], noun)
+            if kind == MASK:
+                tiles = self._rows("SELECT data FROM mask_tiles")
+                n = sum(int((unpacked(data) == old.code).sum()) for (data,) in tiles)
+                self._check_unused(old, n, "pixel")
+            connection = self._db.connection
+            connection.execute(
+                "DELETE FROM statistics WHERE :id IN (block_class_id, mask_class_id)", {"id": old.code}
+            )
+            connection.execute("DELETE FROM classes WHERE id = ?", (old.code,))
 
-    def _class_ids(self) -> dict[str, int]:
-        return {name: class_id for class_id, name in self._class_names().items()}
+    def _check_unused(self, old: CellClass, n: int, noun: str) -> None:
+        if n:
+            raise StudyError(
+                f"{plural(n, noun)} {'has' if n == 1 else 'have'} the class '{old.name}': "
+                "give them another class, or delete them first."
+            )
 
-    def _class_names(self) -> dict[int, str]:
-        return dict(self._rows("SELECT id, name FROM classes ORDER BY background DESC, id"))
+    def _class_ids(self, kind: str = CELL) -> dict[str, int]:
+        return {found.name: found.code for found in self.classes(kind)}
 
-    def _check_name(self, name: str, besides: str | None = None) -> None:
+    def _class_id(self, name: str, kind: str) -> int:
+        """Find the id of a class by its exact name."""
+        ids = self._class_ids(kind)
+        if name not in ids:
+            raise StudyError(f"{self._no_class(name, kind, list(ids))[:-1]}: add it.")
+        return ids[name]
+
+    def _no_class(self, name: str, kind: str, known: list[str]) -> str:
+        what = "class" if kind == CELL else f"{kind} class"
+        return f"The study '{self.name}' has no {what} '{name}'; it has: {', '.join(known) or 'none'}."
+
+    def _check_name(self, name: str, kind: str, besides: str | None = None) -> None:
         if not name:
             raise StudyError("A class needs a name.")
-        for taken in self.classes():
+        for taken in self.classes(kind):
             if taken.name.lower() == name.lower() and taken.name != besides:
                 raise StudyError(f"There is a class '{taken.name}' already; choose another name.")
 
-    def _check_key(self, key: str) -> None:
+    def _check_key(self, key: str, kind: str) -> None:
         check_choice(key, KEYS, "key")
-        for taken in self.classes():
+        for taken in self.classes(kind):
             if taken.key == key:
                 raise StudyError(f"The key {key} belongs to the class '{taken.name}'; choose another.")
+
+
+_USES = {"cells": "cell", "blocks": "block", "regions": "region", "image_labels": "image"}
+
+
+def check_kind(kind: str) -> str:
+    """Return a kind of classes.
+
+    Raises
+    ------
+    StudyError
+        If it cannot name one.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", kind):
+        raise StudyError(f"'{kind}' names no kind of class: use lower-case letters, digits, '-' and '_'.")
+    if kind in _NO_HEADS:
+        raise StudyError(f"'{kind}' cannot name a kind of class: a column of tables has this name.")
+    return kind
+
+
+def image_kind(kind: str) -> str:
+    """Return a kind of classes that label whole images.
+
+    Raises
+    ------
+    StudyError
+        If it is none.
+    """
+    if check_kind(kind) in (CELL, BLOCK, MASK):
+        raise StudyError(f"The {kind} classes are not for whole images: name a head, for example diagnosis.")
+    return kind

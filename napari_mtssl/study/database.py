@@ -50,7 +50,7 @@ class Database:
             connection = _connect_writable(file)
             self.read_only = connection is None
             if connection is None:
-                connection, self._copy = _connect_read_only(file)
+                connection, self._copy = _up_to_date(*_connect_read_only(file))
             else:
                 _migrate(connection, file)
         self.connection = connection
@@ -211,16 +211,39 @@ def _migrate(connection: sqlite3.Connection, file: Path | None) -> None:
     if file is not None:
         with closing(_connect(file.with_name(f"study.v{version}.sqlite"), "mode=rwc")) as copy:
             connection.backup(copy)
+    connection.execute("PRAGMA foreign_keys = OFF")  # a table that others refer to may be made anew
     connection.execute("BEGIN IMMEDIATE")
     try:
+        # Another program may have done it while this one waited.
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
         for statements in schema.MIGRATIONS[version:]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {newest}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
+    finally:
+        connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _up_to_date(
+    connection: sqlite3.Connection, folder: tempfile.TemporaryDirectory[str] | None
+) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory[str] | None]:
+    """Read an older study that cannot be brought forward in its place: a temporary copy is."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == len(schema.MIGRATIONS):
+        return connection, folder
+    place = tempfile.TemporaryDirectory(prefix="mtssl-")
+    copy = _connect(Path(place.name) / FILE, "mode=rwc")
+    connection.backup(copy)
+    connection.close()
+    if folder is not None:
+        folder.cleanup()
+    _migrate(copy, None)
+    return copy, place
 
 
 def _check(file: Path) -> None:
@@ -243,8 +266,8 @@ def _check(file: Path) -> None:
                     "Update with: pip install --upgrade napari-mtssl"
                 )
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict == "ok" and version == len(schema.MIGRATIONS):
-                for table, query in schema.wrong_types():
+            if verdict == "ok":
+                for table, query in schema.wrong_types(version):
                     if connection.execute(query).fetchone():
                         verdict = f"a value of a wrong type in the table {table}"
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:

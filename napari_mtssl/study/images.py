@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from napari_mtssl.study import files
+from napari_mtssl.study import files, schema
 from napari_mtssl.study.core import StudyCore
 from napari_mtssl.study.records import (
     SPLITS,
@@ -181,7 +181,7 @@ class ImageTable(StudyCore):
         return self.image(image_id)
 
     def remove_image(self, image_id: int) -> None:
-        """Remove an image and its cells from the study (not the file); `undo` brings both back.
+        """Remove an image and its labels from the study (not the file); `undo` brings both back.
 
         Raises
         ------
@@ -191,7 +191,8 @@ class ImageTable(StudyCore):
         name = self.image(image_id).name
         n = self._rows("SELECT count(*) FROM cells WHERE image_id = ?", (image_id,))[0][0]
         with self.edit(f"Removed the image {name} with {plural(n, 'cell')}"):
-            self._db.connection.execute("DELETE FROM cells WHERE image_id = ?", (image_id,))
+            for table in schema.OF_IMAGES:
+                self._db.connection.execute(f"DELETE FROM {table} WHERE image_id = ?", (image_id,))
             self._db.connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
 
     def problems(self) -> list[ImageProblem]:

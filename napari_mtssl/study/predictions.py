@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from napari_mtssl.study.cells import CellTable, _numbers
+from napari_mtssl.study.cells import _numbers
+from napari_mtssl.study.image_classes import ImageClassTable
 from napari_mtssl.study.records import PREDICTION_COLUMNS, StudyError
 
 _TYPES = dict(
@@ -18,7 +19,7 @@ _TYPES = dict(
 Box = tuple[float, float, float, float]
 
 
-class PredictionTable(CellTable):
+class PredictionTable(ImageClassTable):
     """Write and read predictions. They are no edits: nothing to undo, and the change counter stays."""
 
     def set_predictions(self, image_id: int, run: str, frame: pd.DataFrame, box: Box | None = None) -> None:

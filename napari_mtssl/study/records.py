@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ SPLITS = ("train", "validation", "test")
 SOURCES = ("human", "model")
 STATUSES = ("accepted", "corrected", "rejected")
 BACKGROUND = "background"
+CELL, BLOCK, MASK = "cell", "block", "mask"  # kinds of classes; every other kind labels whole images
 KEYS = tuple("123456789")
 
 CELL_COLUMNS = [
@@ -33,6 +34,17 @@ CELL_COLUMNS = [
     "annotator",
     "time",
 ]
+IMAGE_CLASS_COLUMNS = [
+    "image_id",
+    "kind",
+    "class",
+    "source",
+    "status",
+    "confidence",
+    "annotator",
+    "time",
+]
+STATISTICS_COLUMNS = ["block_class", "mask_class", "mean", "spread", "source"]
 PREDICTION_COLUMNS = ["id", "image_id", "run", "row", "col", "class", "confidence", "uncertainty"]
 
 # Colours that stay apart on pink and purple stains, and for most colour-blind readers (Okabe and Ito, 2008).
@@ -82,12 +94,88 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class CellClass:
-    """A class of cells: name, ``#rrggbb`` colour, key ``"1"`` to ``"9"`` or None; background or not."""
+    """A class of cells, or of another kind.
+
+    Attributes
+    ----------
+    name : str
+        Unique among the classes of its kind.
+    colour : str
+        ``#rrggbb``.
+    key : {'1', ..., '9'} or None
+        Unique among the classes of its kind.
+    background : bool
+        Whether it says that nothing is here.
+    kind : str
+        ``cell``, ``block``, ``mask``, or a head that labels whole images, as ``diagnosis``.
+    code : int
+        The value of its pixels in masks; never that of another class of the study, of whatever kind.
+    note : str
+        A description, for those who label.
+    """
 
     name: str
     colour: str
     key: str | None
     background: bool
+    kind: str = CELL
+    code: int = field(default=0, compare=False)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Blocks of equal size over an image.
+
+    Attributes
+    ----------
+    height, width : float
+        Of a block, level-0 pixels.
+    row0, col0 : float
+        Upper left corner of block (0, 0), in pixels from the upper left corner of the image: 0.0 is the edge
+        of the first pixel, whose centre lies at 0.5. A pixel belongs to the block that its centre lies in.
+    """
+
+    height: float
+    width: float
+    row0: float = 0.0
+    col0: float = 0.0
+
+    def blocks_over(self, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """Range of blocks, half open, that have pixels in a box (row0, col0, row1, col1) of pixels."""
+        i0, j0 = self.block_of(box[0], box[1])
+        i1, j1 = self.block_of(box[2] - 1, box[3] - 1)
+        return int(i0), int(j0), int(i1) + 1, int(j1) + 1
+
+    def block_of(self, row: Any, col: Any) -> tuple[Any, Any]:
+        """Find the block (i, j) of pixels (row, col), numbers or arrays, pixel centres at integers."""
+        i = np.floor((np.asarray(row, np.float64) + 0.5 - self.row0) / self.height).astype(np.int64)
+        j = np.floor((np.asarray(col, np.float64) + 0.5 - self.col0) / self.width).astype(np.int64)
+        return i, j
+
+    def edges(self, i: int, j: int) -> tuple[float, float, float, float]:
+        """Edges (row0, col0, row1, col1) of a block, in pixels from the image's upper left corner."""
+        row, col = self.row0 + i * self.height, self.col0 + j * self.width
+        return row, col, row + self.height, col + self.width
+
+
+@dataclass(frozen=True)
+class MaskState:
+    """What is said about the pixels of an image.
+
+    Attributes
+    ----------
+    painted : bool
+        Whether any pixel has a class.
+    complete : bool
+        Whether the pixels without one are background; else nobody has said what they are.
+    source : {'human', 'model'} or None
+        Who painted: a person (also over a prediction), or the program alone. None if nothing is said.
+    """
+
+    painted: bool
+    complete: bool
+    source: Source | None
 
 
 @dataclass(frozen=True)

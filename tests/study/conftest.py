@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_mtssl.study import ImageRecord, Study
+from napari_mtssl.study import ImageRecord, Study, schema
 
 
 @pytest.fixture
@@ -44,3 +44,8 @@ def everything(study: Study) -> tuple:
     """All that people said, comparable."""
     cells = study.cells()
     return study.images(), study.classes(), [tuple(row) for row in cells.fillna(-1.0).itertuples(index=False)]
+
+
+def all_rows(study: Study) -> dict[str, list[tuple]]:
+    """Every row of every table that can be undone."""
+    return {table: study._rows(f"SELECT * FROM {table} ORDER BY id") for table in schema.RECORDED}

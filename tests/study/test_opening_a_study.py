@@ -80,22 +80,22 @@ def test_newer_schema(closed: Path) -> None:
     with closing(sqlite3.connect(closed / FILE)) as connection:
         connection.execute("PRAGMA user_version = 99")
     refused(
-        closed, r"made by a newer napari-mtssl \(format 99, this one knows 1\); nothing was changed. Update"
+        closed, r"made by a newer napari-mtssl \(format 99, this one knows 2\); nothing was changed. Update"
     )
 
 
 def test_older_schema_is_brought_up_and_kept(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Study.open(closed) as study:
         before = everything(study)
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ("CREATE TABLE blocks (id INTEGER)",)))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ("CREATE TABLE later (id INTEGER)",)))
     with Study.open(closed) as study:
         assert everything(study) == before
         study.undo()
     with closing(sqlite3.connect(closed / FILE)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("SELECT count(*) FROM later").fetchone() == (0,)
+    with closing(sqlite3.connect(closed / "study.v2.sqlite")) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-        assert connection.execute("SELECT count(*) FROM blocks").fetchone() == (0,)
-    with closing(sqlite3.connect(closed / "study.v1.sqlite")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
         assert connection.execute("SELECT count(*) FROM cells").fetchone() == (500,)
 
 
@@ -118,7 +118,7 @@ def test_a_value_of_a_wrong_type_is_damage(closed: Path, table: str, change: str
 
 
 def test_a_migration_that_fails_changes_nothing(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = ("CREATE TABLE blocks (id INTEGER)", "CREATE TABLE cells (id INTEGER)")
+    broken = ("CREATE TABLE later (id INTEGER)", "CREATE TABLE cells (id INTEGER)")
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, broken))
         with pytest.raises(StudyError, match="table cells already exists"):
