@@ -78,19 +78,23 @@ def measure(folder: Path, seconds: float) -> dict[str, float]:
     wait(lambda: "first_prediction_s" in panel.timings, 60, "the first prediction")
     feeder.stop()
     mover.stop()
-    shown = len(dock.layers.points["Predictions"].data)
+    held, drawn = len(dock.workspace.predictions), len(dock.layers.points["Predictions"].data)
     late = heart.stop()
 
     pressed = time.perf_counter()
     panel.stop_button.click()
     wait(lambda: not dock.runner.busy, 60, "the end of training")
     stop_s = time.perf_counter() - pressed
+    wait(lambda: False, 2.0)
+    resting = len(dock.layers.points["Predictions"].data)
     figures = {
         "p99_ms": float(np.percentile(late, 99)),
         "max_ms": float(late.max()),
         "median_ms": float(np.median(late)),
         "beats": len(late),
-        "points": shown,
+        "points": held,
+        "drawn_moving": drawn,
+        "drawn_resting": resting,
         "refills": dock.refills,
         "first_step_s": panel.timings["first_step_s"],
         "first_prediction_s": panel.timings["first_prediction_s"],

@@ -15,6 +15,7 @@ from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.gui import worker
 from napari_mtssl.gui.annotations import Annotations
 from napari_mtssl.gui.class_overlay import ClassOverlay
+from napari_mtssl.gui.crowd import Crowd
 from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, StudyLayers
 from napari_mtssl.gui.notify import guarded, show_info, show_warning, told
 from napari_mtssl.gui.panels.label import LabelPanel
@@ -61,6 +62,7 @@ class Dock(QWidget):
         self.layers = StudyLayers(napari_viewer, self.workspace)
         self.annotations = Annotations(self.layers, self.workspace)
         self.overlay = ClassOverlay(napari_viewer, self.workspace)
+        self.crowd = Crowd(napari_viewer, self.layers, self)
         self.bindings = Bindings(self._actions())
         self._closed = False
         self._watched: QWidget | None = None
@@ -93,7 +95,7 @@ class Dock(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
         layout.addWidget(self.tabs)
-        layout.addWidget(StatusLine(self.workspace, self.runner))
+        layout.addWidget(StatusLine(self.workspace, self.runner, self.crowd))
         self.setMinimumWidth(385)
 
     def _connect(self) -> None:
@@ -258,9 +260,9 @@ class Dock(QWidget):
         if image is None or image.id != image_id:
             return
         self.refills += 1
-        self.layers.fill(PREDICTIONS, pending)
-        focus = self.review_panel.current()
-        if focus is not None and self.tabs.currentIndex() == REVIEW:
+        focus = self.review_panel.current() if self.tabs.currentIndex() == REVIEW else None
+        self.crowd.show(pending, focus)
+        if focus is not None:
             self.layers.highlight(*focus)
         maps, self._maps = self._maps, []
         for box, values, stride in maps:
@@ -280,6 +282,7 @@ class Dock(QWidget):
         if PREDICTIONS in self.layers.points:
             # The layer whose keys settle predictions; napari marks points of the active layer only.
             self.viewer.layers.selection.active = self.layers.points[PREDICTIONS]
+        self.crowd.focus(row, col)
         self.layers.highlight(row, col)
 
     # -- keys and modes ------------------------------------------------------------------------------------
@@ -426,6 +429,7 @@ class Dock(QWidget):
         self.bindings.release()
         self.annotations.close()
         self.overlay.close()
+        self.crowd.close()
         if not window_closes:
             self.layers.remove_all(image=False)
         self.workspace.close()

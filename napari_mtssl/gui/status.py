@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from napari_mtssl.engine.events import Event, Preview, Stepped
+from napari_mtssl.gui.crowd import Crowd
 from napari_mtssl.gui.rows import button, swatch
 from napari_mtssl.gui.training import Runner, State, duration
 from napari_mtssl.gui.workspace import Workspace
@@ -13,18 +14,27 @@ from napari_mtssl.gui.workspace import Workspace
 class StatusLine(QWidget):
     """Always visible, whichever step is open."""
 
-    def __init__(self, workspace: Workspace, runner: Runner, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, runner: Runner, crowd: Crowd, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self._workspace = workspace
         self._runner = runner
+        self._crowd = crowd
         layout = QHBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 4)
-        self.icon, self.active, self.state = QLabel(), QLabel(), QLabel()
+        self.icon, self.active, self.drawn, self.state = QLabel(), QLabel(), QLabel(), QLabel()
+        self.drawn.setObjectName("drawn")
+        self.drawn.setToolTip(
+            "Fewer predictions are drawn while the view moves or new ones come, so that the window stays "
+            "quick; the list in step 4 has all of them."
+        )
         self.stop = button("■", runner.stop, "Stop")
         self.stop.setFixedWidth(28)
         for widget in (self.icon, self.active):
             layout.addWidget(widget)
         layout.addStretch()
+        layout.addWidget(self.drawn)
         layout.addWidget(self.state)
         layout.addWidget(self.stop)
         for signal in (workspace.active_changed, workspace.study_changed, workspace.classes_changed):
@@ -32,6 +42,7 @@ class StatusLine(QWidget):
         runner.state_changed.connect(self._show_state)
         runner.ended.connect(self._show_state)
         runner.event.connect(self._on_event)
+        crowd.changed.connect(self._show_drawn)
         self._show_class()
         self._show_state()
 
@@ -44,6 +55,10 @@ class StatusLine(QWidget):
         self.icon.setPixmap(swatch(found.colour).pixmap(14, 14))
         self.active.setText(f"<b>{found.name}</b>" + (f"  [{found.key}]" if found.key else ""))
         self.active.setToolTip("The class that the next click gets")
+
+    def _show_drawn(self) -> None:
+        drawn, total = self._crowd.drawn, self._crowd.total
+        self.drawn.setText(f"<small>{drawn:,} of {total:,} drawn</small>" if drawn < total else "")
 
     def _show_state(self) -> None:
         self.stop.setVisible(self._runner.busy)
