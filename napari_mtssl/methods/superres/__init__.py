@@ -1,0 +1,1 @@
+"""Label super-resolution: exact outlines from coarse blocks."""
