@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,7 +36,8 @@ class Started(Event):
 class Stepped(Event):
     """Mean losses since the last report, already read off the device.
 
-    `losses` are the unweighted named terms, `weights` what multiplies each in `total`.
+    `losses` are the unweighted named terms, `weights` what multiplies each in `total`. Where a balancer
+    weighs the tasks, `balance` has its ``weight`` of each task and, if it looks at gradients, their ``norm``.
     """
 
     kind: ClassVar[str] = "step"
@@ -46,6 +47,7 @@ class Stepped(Event):
     total: float
     steps_per_second: float
     seconds_left: float
+    balance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

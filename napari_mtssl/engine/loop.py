@@ -35,6 +35,7 @@ from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.engine.preview import Previewer
 from napari_mtssl.engine.snapshot import Snapshot
 from napari_mtssl.engine.source import SampleSource
+from napari_mtssl.learning.balance import task_losses
 from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput
 
 logger = logging.getLogger(__name__)
@@ -248,9 +249,12 @@ class Loop:
         progress = self.step / self.total_steps
         with seeded(step_seed(self.method.config.seed, self.step, self.restarts), self.method.device):
             output = self.method.step(self.samples, progress, self.batch_size)
-            total = weighted_sum(output)
+            weights = balanced_weights(self.method, output)
+            total = weighted_sum(output.losses, weights)
             self.optimiser.zero_grad(set_to_none=True)
             total.backward()
+        if self.method.balancer is not None:
+            self.method.balancer.learn(self.method.shared)
         rate = self.method.learning_rate(progress) * 0.5**self.restarts
         for group, factor in zip(self.optimiser.param_groups, self.rate_factors, strict=True):
             if isinstance(group["lr"], torch.Tensor):
@@ -259,7 +263,7 @@ class Loop:
                 group["lr"] = rate * factor
         self.optimiser.step()
         self.method.after_step()
-        self.losses.add(output.losses, output.weights, total)
+        self.losses.add(output.losses, weights, total)
         self.pseudo = output.pseudo
         self.step += 1
         self.speed.step()
@@ -279,7 +283,10 @@ class Loop:
             return None
         speed, left = self.speed.read(self.total_steps - self.step)
         total = means.pop("total")
-        return Stepped(self.step, self.total_steps, means, self.losses.weights, total, speed, left)
+        weights = {name: float(weight) for name, weight in self.losses.weights.items()}
+        balancer = self.method.balancer
+        balance = {} if balancer is None else balancer.report()
+        return Stepped(self.step, self.total_steps, means, weights, total, speed, left, balance)
 
     def _go_back(self) -> LossNotFinite:
         """Return to the last good weights."""
@@ -392,7 +399,18 @@ def interrupted_by(stopped: Callable[[], bool], network: torch.nn.Module) -> Ite
         handle.remove()
 
 
-def weighted_sum(output: StepOutput) -> torch.Tensor:
+def balanced_weights(method: Method, output: StepOutput) -> dict[str, float | torch.Tensor]:
+    """Weight of each loss: the method's own, or what its balancer says of the loss's task."""
+    weights: dict[str, float | torch.Tensor] = dict(output.weights)
+    if method.balancer is None or not output.tasks:
+        return weights
+    totals, shares = task_losses(output.losses, output.weights, output.tasks)
+    said = method.balancer.weigh(totals, method.shared)
+    return weights | {name: share * said[output.tasks[name]] for name, share in shares.items()}
+
+
+def weighted_sum(
+    losses: Mapping[str, torch.Tensor], weights: Mapping[str, float | torch.Tensor]
+) -> torch.Tensor:
     """Total loss of a step."""
-    terms = [output.weights[name] * loss for name, loss in output.losses.items()]
-    return torch.stack(terms).sum()
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()

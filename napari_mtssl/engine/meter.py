@@ -17,10 +17,13 @@ class LossMeter:
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, ...], tuple[torch.Tensor, int]] = {}
-        self.weights: dict[str, float] = {}
+        self.weights: dict[str, float | torch.Tensor] = {}
 
     def add(
-        self, losses: Mapping[str, torch.Tensor], weights: Mapping[str, float], total: torch.Tensor
+        self,
+        losses: Mapping[str, torch.Tensor],
+        weights: Mapping[str, float | torch.Tensor],
+        total: torch.Tensor,
     ) -> None:
         """Take in one step's scalars without reading them."""
         names = (*losses, "total")

@@ -59,6 +59,8 @@ class RunLog:
         values: dict[str, float] = {}
         if isinstance(event, Stepped):
             values = {f"loss/{k}": v for k, v in event.losses.items()} | {"loss/total": event.total}
+            for what, of_tasks in event.balance.items():
+                values |= {f"balance/{what}/{task}": v for task, v in of_tasks.items()}
         elif isinstance(event, Validated):
             values = {f"validation/{k}": v for k, v in event.scores.items()}
         if values:

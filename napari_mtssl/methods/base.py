@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from napari_mtssl.learning.balance import Balancer, BalanceSettings, make_balancer
 from napari_mtssl.methods.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -41,6 +42,34 @@ class MethodConfig(BaseModel):
         0, ge=0, title="Labels", description="Learn from only so many labels, drawn by the seed; 0: from all."
     )
     seed: int = Field(0, ge=0, title="Seed", description="One seed gives one result on the CPU.")
+    balance: Literal["fixed", "equal", "gradnorm", "uncertainty", "famo", "dbmtl"] = Field(
+        "fixed",
+        title="Balance of tasks",
+        description="What each task counts: the method's own weights, all alike, or a rule that learns it.",
+    )
+    balance_alpha: float = Field(
+        0.6,
+        ge=0,
+        le=10,
+        title="GradNorm's alpha",
+        description="How strongly tasks are pulled back to a common rate of training.",
+    )
+    balance_rate: float = Field(
+        0.01, gt=0, le=1, title="Rate of balancing", description="Learning rate of the tasks' weights."
+    )
+    balance_every: int = Field(
+        1, ge=1, title="Balance every", description="Steps from one look at the tasks' gradients to the next."
+    )
+    balance_start: Literal["mean", "first", "theory"] = Field(
+        "mean",
+        title="GradNorm's L(0)",
+        description="Mean of the first 20 losses, the first loss, or that of a network that knows nothing.",
+    )
+    balance_form: Literal["softmax", "clamped", "raw"] = Field(
+        "softmax",
+        title="GradNorm's weights",
+        description="Positive by construction, the paper's kept above 0.001, or the paper's to the letter.",
+    )
 
 
 @dataclass(frozen=True)
@@ -91,11 +120,15 @@ class StepOutput:
     pseudo : dict of str to Tensor
         Detached targets guessed for the unlabelled part of the batch, in the method's own words for its
         `Method.describe`; empty when the step used no unlabelled samples or has none to tell.
+    tasks : dict of str to str
+        Task (of `Method.tasks`) of each loss, for a balancer. A loss of no task keeps its weight; a task
+        without labels in this batch has no loss here.
     """
 
     losses: dict[str, torch.Tensor]
     weights: dict[str, float]
     pseudo: dict[str, torch.Tensor] = field(default_factory=dict)
+    tasks: dict[str, str] = field(default_factory=dict)
 
 
 class Samples(ABC):
@@ -144,6 +177,9 @@ class Method(ABC):
         self.config = config
         self.vocabulary = {kind: tuple(names) for kind, names in vocabulary.items()}
         self.device = device
+        # Made when it is first asked for: tasks may follow from what a subclass sets up later.
+        self._balancer: Balancer | None = None
+        self._balancer_made = False
 
     @classmethod
     def configure(cls, preset: str = "robust", **overrides: Any) -> MethodConfig:
@@ -221,6 +257,41 @@ class Method(ABC):
         before each step: a resumed run equals an uninterrupted one.
         """
 
+    # -- balance of tasks ----------------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks between which a balancer may decide; fewer than two: none ever does."""
+        return ()
+
+    @property
+    def shared(self) -> Sequence[torch.nn.Parameter]:
+        """Weights of the last layer that all tasks share, whose gradients GradNorm compares."""
+        return ()
+
+    @property
+    def task_settings(self) -> Mapping[str, Any]:
+        """What a balancer must know besides the configuration: `theory` and `heavy` of `BalanceSettings`."""
+        return {}
+
+    @property
+    def balancer(self) -> Balancer | None:
+        """What weighs the tasks; None if the method's own weights hold."""
+        if not self._balancer_made:
+            config = self.config
+            settings = BalanceSettings(
+                config.balance_alpha,
+                config.balance_rate,
+                config.balance_every,
+                config.balance_start,
+                config.balance_form,
+                **self.task_settings,
+            )
+            made = make_balancer(config.balance, self.tasks, settings)
+            self._balancer = None if made is None else made.to(self.device)
+            self._balancer_made = True
+        return self._balancer
+
     def after_step(self) -> None:  # noqa: B027 - a method without a teacher has nothing to do
         """Update what follows the optimiser (the moving average)."""
 
@@ -288,13 +359,16 @@ class Method(ABC):
         state = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         if self.teacher is not self.network:
             state |= {f"teacher.{k}": v for k, v in self.teacher.state_dict().items()}
+        if self.balancer is not None:
+            state |= {f"balancer.{k}": v for k, v in self.balancer.state_dict().items()}
         return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Inverse of `state`."""
-        for prefix, module in (("network.", self.network), ("teacher.", self.teacher)):
+        modules = {"network.": self.network, "teacher.": self.teacher, "balancer.": self.balancer}
+        for prefix, module in modules.items():
             part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            if part:
+            if part and module is not None:
                 module.load_state_dict(part)
 
 

@@ -220,3 +220,26 @@ def test_methods_without_cell_classes_or_with_a_wrong_window_are_refused(bank):
     )
     with pytest.raises(MethodError, match="smaller than the window of 52"):
         method.prepare(bank)
+
+
+@pytest.mark.parametrize("balance", ["equal", "gradnorm", "famo"])
+def test_class_and_centroid_can_be_balanced(bank, build, balance):
+    from napari_mtssl.engine.loop import balanced_weights, weighted_sum
+
+    method = build("robust", balance=balance, balance_start="theory", balance_rate=0.1)
+    method.prepare(bank)
+    optimiser = method.optimiser()
+    for step in range(3):
+        output = method.step(bank, step / 3, 8)
+        assert set(output.tasks.values()) == set(method.tasks)
+        weights = balanced_weights(method, output)
+        optimiser.zero_grad()
+        weighted_sum(output.losses, weights).backward()
+        method.balancer.learn(method.shared)
+        optimiser.step()
+        method.after_step()
+    moved = not torch.equal(method.balancer.weight, torch.ones(2))
+    assert moved == (balance != "equal")
+    again = build("robust", balance=balance)
+    again.load_state(method.state())
+    assert torch.equal(again.balancer.weight, method.balancer.weight)

@@ -153,11 +153,34 @@ class HydraMix(Method):
         chosen = self._draw(batch_size)
         labelled = self._views.labelled(bank, chosen, len(self.classes))
         if self.config.variant == "cnn" or bank.n_unlabelled == 0:
-            return StepOutput(*self._losses(labelled, None, progress))
+            return self._output(labelled, None, progress, {})
         guessed, pseudo = self._guess(
             bank, self._draw, max(1, round(batch_size * self.config.unlabelled_ratio))
         )
-        return StepOutput(*self._losses(labelled, guessed, progress), pseudo)
+        return self._output(labelled, guessed, progress, pseudo)
+
+    def _output(
+        self, labelled: Targets, guessed: Targets | None, progress: float, pseudo: dict[str, torch.Tensor]
+    ) -> StepOutput:
+        losses, weights = self._losses(labelled, guessed, progress)
+        return StepOutput(losses, weights, pseudo, {name: name.split("_")[1] for name in losses})
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Which class, and where the cell is."""
+        return ("class", "centroid")
+
+    @property
+    def shared(self) -> Sequence[nn.Parameter]:
+        """Last convolution of the trunk."""
+        return [self._network.trunk.blocks[-1].conv2.weight]
+
+    @property
+    def task_settings(self) -> Mapping[str, Any]:
+        """Of a network that knows nothing: all classes alike, and the middle of the window."""
+        squared = self.config.regression_loss == "squared"
+        place = 2 / 12 if squared else 0.5  # of a uniform place: twice its variance, or its mean distance
+        return {"theory": {"class": math.log(len(self.classes)), "centroid": place}}
 
     def after_step(self) -> None:
         """Let the teacher follow the network."""
