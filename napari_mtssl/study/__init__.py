@@ -1,6 +1,7 @@
 """What people said about which images, and where it is kept. Knows neither torch nor Qt nor napari."""
 
 from napari_mtssl.study.merge import ImportReport
+from napari_mtssl.study.rasters import LostRasterWarning, MaskPrediction
 from napari_mtssl.study.records import (
     BACKGROUND,
     BLOCK,
@@ -34,6 +35,8 @@ __all__ = [
     "ImageProblem",
     "ImageRecord",
     "ImportReport",
+    "LostRasterWarning",
+    "MaskPrediction",
     "MaskState",
     "Run",
     "Study",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
+from napari_mtssl.study import rasters
 from napari_mtssl.study.cells import _numbers
+from napari_mtssl.study.classes import image_kind
 from napari_mtssl.study.image_classes import ImageClassTable
-from napari_mtssl.study.records import PREDICTION_COLUMNS, StudyError
+from napari_mtssl.study.records import MASK, PREDICTION_COLUMNS, StudyError
 
 _TYPES = dict(
     zip(
@@ -16,6 +20,7 @@ _TYPES = dict(
         strict=True,
     )
 )
+_IMAGE_TYPES = {"image_id": np.int64, "run": str, "kind": str, "class": str, "probability": np.float64}
 Box = tuple[float, float, float, float]
 
 
@@ -103,3 +108,129 @@ class PredictionTable(ImageClassTable):
             return predicted
         distance, _ = cKDTree(places).query(predicted[["row", "col"]].to_numpy(), distance_upper_bound=radius)
         return predicted[~np.isfinite(distance)].reset_index(drop=True)
+
+    # -- masks ---------------------------------------------------------------------------------------------
+
+    def set_mask_prediction(
+        self,
+        image_id: int,
+        run: str,
+        box: Box,
+        probs: np.ndarray,
+        scale: tuple[float, float],
+        classes: Sequence[str],
+    ) -> None:
+        """Keep predicted probabilities of the pixels in a box.
+
+        The first box of another run, or of another scale or other classes, replaces all that the image had.
+
+        Parameters
+        ----------
+        image_id : int
+        run : str
+            Name of the run that predicts.
+        box : tuple of float
+            ``(row0, col0, row1, col1)``, level-0 pixels; its corner is a multiple of `scale`.
+        probs : ndarray (K, h, w)
+            From 0 to 1, kept with 8 bits. What lies beyond the image is left out.
+        scale : tuple of float
+            Level-0 pixels (rows, columns) to an element of `probs`.
+        classes : sequence of str
+            The K classes, of the kind ``mask``.
+
+        Raises
+        ------
+        StudyError
+            If classes are unknown or not as many as probabilities, or the study cannot be written.
+        """
+        image = self.image(image_id)
+        self._db.check_writable()
+        self._db.check_present()
+        if probs.ndim != 3 or len(probs) != len(classes):
+            raise StudyError(
+                f"Probabilities of the shape {probs.shape} do not fit {len(classes)} classes of masks."
+            )
+        if not (len(scale) == 2 and min(scale) > 0):
+            raise StudyError(f"A scale is two numbers of pixels, not {scale}.")
+        codes = [(name, self._class_id(name, MASK)) for name in classes]
+        rows, cols = (float(s) for s in scale)
+        with self._db.lock:
+            rasters.write_mask(self.path, image, run, box, np.asarray(probs), (rows, cols), codes)
+
+    def mask_prediction(self, image_id: int) -> rasters.MaskPrediction | None:
+        """Open the predicted mask of an image; nothing is read yet.
+
+        Returns
+        -------
+        MaskPrediction or None
+            None if there is none. A damaged one counts as none, with a warning.
+        """
+        names = {c.code: c.name for c in self.classes(MASK)}
+        return rasters.read_mask(self.path, self.image(image_id), names)
+
+    def drop_mask_prediction(self, image_id: int) -> None:
+        """Forget the predicted mask of an image.
+
+        Raises
+        ------
+        StudyError
+            If there is no such image, or the study can only be read.
+        """
+        self._db.check_writable()
+        with self._db.lock:
+            rasters.drop_mask(self.path, self.image(image_id).id)
+
+    # -- whole images --------------------------------------------------------------------------------------
+
+    def set_image_prediction(self, image_id: int, run: str, frame: pd.DataFrame) -> None:
+        """Replace what is predicted of an image as a whole.
+
+        Parameters
+        ----------
+        image_id : int
+        run : str
+            Name of the run that predicts.
+        frame : DataFrame
+            Columns ``kind, class, probability``.
+
+        Raises
+        ------
+        StudyError
+            If a column is missing, a class is unknown, or the study cannot be written.
+        """
+        missing = [c for c in ("kind", "class", "probability") if c not in frame]
+        if missing:
+            raise StudyError(
+                "Predictions of images need the columns kind, class, probability; "
+                f"missing: {', '.join(missing)}."
+            )
+        image_id = self.image(image_id).id
+        known = {kind: self._class_ids(image_kind(kind)) for kind in frame["kind"].unique()}
+        rows = []
+        for kind, name, probability in zip(
+            frame["kind"], frame["class"], _numbers(frame["probability"], "probability"), strict=True
+        ):
+            class_id = known[kind].get(name) or self._class_id(name, kind)
+            rows.append((image_id, run, class_id, float(probability)))
+        with self._writing() as connection:
+            connection.execute("DELETE FROM image_predictions WHERE image_id = ?", (image_id,))
+            connection.executemany(
+                "INSERT INTO image_predictions (image_id, run, class_id, probability) VALUES (?, ?, ?, ?)",
+                rows,
+            )
+
+    def image_predictions(self, image_id: int | None = None) -> pd.DataFrame:
+        """Predictions of whole images: of one, or of all of the study.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``image_id, run, kind, class, probability``.
+        """
+        return self._frame(
+            "SELECT image_id, run, kind, name, probability FROM image_predictions "
+            "JOIN classes ON classes.id = class_id JOIN images ON images.id = image_id "
+            "WHERE image_id = :image OR :image IS NULL ORDER BY image_id, image_predictions.id",
+            {"image": None if image_id is None else int(image_id)},
+            _IMAGE_TYPES,
+        )
