@@ -56,9 +56,13 @@ def predict(
 
 def colours_of(study: Study, method: Method) -> Colours:
     """Colours of the classes that a method learnt and the study still has, by kind; no background."""
-    names = method.vocabulary["cell"]
     return {
-        "cell": {item.name: item.colour for item in study.classes() if item.name in names[1:]},
+        kind: {
+            item.name: item.colour
+            for item in study.classes(kind)
+            if item.name in names and not item.background
+        }
+        for kind, names in method.vocabulary.items()
     }
 
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from napari_mtssl.study.records import Split
 
 
+# Kinds of classes that places of an image have; all other kinds are classes of a whole image.
+PLACED = ("cell", "block", "mask")
+
+
 class MethodError(ValueError):
     """The labels, images or settings do not allow training; the message says what to change."""
 
@@ -373,13 +377,31 @@ class Method(ABC):
 
 
 def vocabulary_of(study: Study, kinds: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Class names of a study by kind."""
-    return {"cell": tuple(item.name for item in study.classes())} if "cell" in kinds else {}
+    """Class names of a study by kind; ``image`` in `kinds` stands for every kind that whole images have."""
+    return {
+        kind: tuple(item.name for item in study.classes(kind))
+        for kind in study.kinds()
+        if kind in kinds or ("image" in kinds and kind not in PLACED)
+    }
 
 
 def labels_of(study: Study, kinds: Sequence[str], split: Split) -> dict[str, set[str]]:
     """Names of the classes that labels of a split have, by kind; kinds without a label are missing."""
-    found = {"cell": set(study.cells(split=split)["class"])} if "cell" in kinds else {}
+    found: dict[str, set[str]] = {}
+    if "cell" in kinds:
+        found["cell"] = set(study.cells(split=split)["class"])
+    if "block" in kinds:
+        found["block"] = {
+            name
+            for image in study.images(split)
+            for frame in (study.blocks(image.id), study.regions(image.id))
+            for name in frame["class"]
+        }
+    if "mask" in kinds and study.masked_images(split):
+        found["mask"] = {item.name for item in study.classes("mask")}
+    if "image" in kinds:
+        for kind, group in study.image_classes(split=split).groupby("kind"):
+            found[str(kind)] = set(group["class"])
     return {kind: names for kind, names in found.items() if names}
 
 
