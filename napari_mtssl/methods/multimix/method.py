@@ -1,0 +1,488 @@
+"""MultiMix: a mask and a class for whole images from few masks and few classes.
+
+Haque, Imran, Wang, Terzopoulos: MultiMix, sparingly-supervised, extreme multitask learning from medical
+images, ISBI 2021. Where paper and released code contradict each other, the configuration says what is done.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from napari_mtssl.learning.pseudo_labels import (
+    DistributionAlignment,
+    MeanTeacher,
+    SoftThreshold,
+    hard_threshold,
+)
+from napari_mtssl.learning.radiograph import move, normalise
+from napari_mtssl.learning.saliency import evaluating, input_gradient, to_range
+from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput
+from napari_mtssl.methods.multimix import losses as loss
+from napari_mtssl.methods.multimix.config import PRESETS, MultiMixConfig
+from napari_mtssl.methods.multimix.samples import FieldBank, no_guesses
+from napari_mtssl.methods.multimix.views import Views, inside, move_mask
+from napari_mtssl.nets.multimix import MultiMixNet
+
+if TYPE_CHECKING:
+    from napari_mtssl.images import ImagePool
+    from napari_mtssl.study import Study
+
+AT_ONCE = 16  # images, in prediction
+NOT_OF_IMAGES = ("cell", "block", "mask")
+
+
+class MultiMix(Method):
+    """Masks and classes of whole images by semi-supervised multi-task learning."""
+
+    name: ClassVar[str] = "multimix"
+    title: ClassVar[str] = "Lungs (MultiMix)"
+    config_class = MultiMixConfig
+    kinds: ClassVar[tuple[str, ...]] = ("mask", "image")
+    whole_image: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+    config: MultiMixConfig
+
+    def __init__(
+        self, config: MultiMixConfig, vocabulary: Mapping[str, Sequence[str]], device: torch.device
+    ) -> None:
+        super().__init__(config, vocabulary, device)
+        mask = self.vocabulary.get("mask", ())
+        self.mask_classes = mask if len(mask) > 1 and config.parts.masks else ()
+        self.heads = {
+            kind: names
+            for kind, names in self.vocabulary.items()
+            if kind not in NOT_OF_IMAGES and len(names) > 1 and config.parts.classes
+        }
+        if not self.mask_classes and not self.heads:
+            raise MethodError(
+                "There is nothing to learn: add a mask class, or two classes that a whole image can have."
+            )
+        torch.manual_seed(config.seed)
+        network = MultiMixNet(
+            config.channels,
+            [len(names) for names in self.heads.values()],
+            max(len(self.mask_classes) - 1, 0),
+            bridge=config.parts.bridge and bool(self.heads),
+            dropout=config.dropout,
+        )
+        self._network = network.to(device)
+        self._teacher = self._network
+        self._follow: MeanTeacher | None = None
+        if config.ema > 0:
+            self._teacher = copy.deepcopy(self._network).eval().requires_grad_(False)
+            self._follow = MeanTeacher(self._teacher, self._network, config.ema)
+        self._memory = _Memory(
+            config.channels, [len(names) for names in self.heads.values()], config.alignment
+        ).to(device)
+        self._updates: int | None = None
+        self._views = Views(config)
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    @property
+    def network(self) -> MultiMixNet:
+        """The network that is optimised."""
+        return self._network
+
+    @property
+    def teacher(self) -> MultiMixNet:
+        """The moving average, or the network itself if there is none."""
+        return self._teacher
+
+    def samples(self, study: Study, images: ImagePool, split: Literal["train", "validation"]) -> FieldBank:
+        """Read masks, classes and pixels of one split."""
+        raise NotImplementedError
+
+    def prepare(self, samples: Samples) -> None:
+        """Take mean and deviation of the grey values from the first samples seen."""
+        bank = _bank(samples)
+        if not self._memory.fitted:
+            self._memory.fit(bank.pixels(torch.arange(0, len(bank.images), max(1, len(bank.images) // 500))))
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Adam, or AdamW with weight decay on every kernel."""
+        config = self.config
+        if config.optimiser_name == "adam":
+            return torch.optim.Adam(
+                self._network.parameters(), config.learning_rate, weight_decay=config.weight_decay
+            )
+        kernels = [p for p in self._network.parameters() if p.ndim > 1]
+        others = [p for p in self._network.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": kernels, "weight_decay": config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+
+    def learning_rate(self, progress: float) -> float:
+        """Rate at `progress` in [0, 1]: a cosine, or a tenth after each third; after the warm-up."""
+        config = self.config
+        if config.schedule == "steps":
+            rate = config.learning_rate * 0.1 ** min(int(progress * 3), 2)
+        else:
+            rate = super().learning_rate(progress)
+        return rate * min(1.0, (progress * config.steps + 1.0) / max(1, config.warmup))
+
+    def step(self, samples: Samples, progress: float, batch_size: int) -> StepOutput:
+        """One batch: five streams through the encoder at once, masks of two of them through the decoder.
+
+        References
+        ----------
+        .. [1] Haque et al., MultiMix, ISBI 2021, Algorithm 1 and Eqs. 1 to 4.
+        """
+        bank = _bank(samples)
+        self._network.train()
+        batch = self._draw(bank, batch_size)
+        images = [part for part in batch.streams() if part is not None]
+        sizes = [len(part) for part in images]
+        features = self._network.encode(torch.cat(images))
+        of = dict(zip(batch.names(), _split(features, sizes), strict=True))
+        losses: dict[str, torch.Tensor] = {}
+        weights: dict[str, float] = {}
+        pseudo: dict[str, torch.Tensor] = {}
+        ramp = min(1.0, progress / self.config.ramp) if self.config.ramp > 0 else 1.0
+        self._class_losses(bank, batch, of, ramp, losses, weights, pseudo)
+        self._mask_losses(batch, of, ramp, losses, weights)
+        return StepOutput(losses, weights, pseudo)
+
+    def after_step(self) -> None:
+        """Let the teacher follow the network."""
+        if self._updates is None:
+            self._updates = int(self._memory.updates)  # once after a start or a resume
+        self._updates += 1
+        self._memory.updates.fill_(self._updates)
+        if self._follow is not None:
+            self._follow.update(self._updates)
+
+    def _draw(self, bank: FieldBank, batch_size: int) -> _Batch:
+        """Draw the streams of one step."""
+        config, parts = self.config, self.config.parts
+        batch = _Batch()
+        if self.mask_classes and len(bank.masked):
+            chosen = bank.draw_masked(batch_size)
+            images, grid = self._views.labelled(bank.pixels(bank.masked[chosen]))
+            batch.seg_labelled = self.normal(images)
+            batch.masks = move_mask(bank.masks[chosen].float() / 255, grid)
+            batch.known = torch.where(
+                inside(grid) > 0, move(bank.known[chosen].float(), grid).round(), torch.ones(1).to(grid)
+            )
+            if parts.consistency and config.seg_consistency != "none" and len(bank.mask_pool):
+                self._draw_unmasked(bank, config.unlabelled_masks or batch_size, batch)
+        if self.heads and len(bank.classed):
+            count = config.class_batch or batch_size
+            batch.classed = bank.draw_classed(count, config.balanced)
+            images, _ = self._views.labelled(bank.pixels(batch.classed))
+            batch.cls_labelled = self.normal(images)
+            if parts.guesses and len(bank.class_pool):
+                batch.unclassed = bank.draw_from(bank.class_pool, config.unlabelled_classes or count)
+                pixels = bank.pixels(batch.unclassed)
+                weak, strong = self._views.weak(pixels)[0], self._views.strong(pixels)[0]
+                batch.cls_strong = self.normal(strong)
+                if self._teacher is self._network:
+                    batch.cls_weak = self.normal(weak)
+                else:
+                    with torch.no_grad():
+                        batch.guessed = [z.softmax(1) for z in self._teacher.scores(self.normal(weak))]
+        if not batch.names():
+            raise MethodError("There is no label to learn from; paint a mask or give an image its class.")
+        return batch
+
+    def _draw_unmasked(self, bank: FieldBank, count: int, batch: _Batch) -> None:
+        """Images without a mask, and with a teacher its guess of theirs."""
+        pixels = bank.pixels(bank.draw_from(bank.mask_pool, count))
+        if self.config.seg_consistency != "teacher":
+            batch.seg_unlabelled = self.normal(self._views.weak(pixels)[0])
+            return
+        with torch.no_grad():
+            guess = self._masks_of(self._teacher, self.normal(pixels))
+            strong, grid = self._views.strong(pixels)
+            batch.seg_unlabelled = self.normal(strong)
+            batch.guessed_masks, batch.guessed_inside = move_mask(guess, grid), inside(grid)
+
+    def _class_losses(
+        self,
+        bank: FieldBank,
+        batch: _Batch,
+        of: Mapping[str, list[torch.Tensor]],
+        ramp: float,
+        losses: dict[str, torch.Tensor],
+        weights: dict[str, float],
+        pseudo: dict[str, torch.Tensor],
+    ) -> None:
+        """Cross-entropy with the labels, and with confident guesses (Eqs. 1 and 2)."""
+        if batch.cls_labelled is None or batch.classed is None:
+            return
+        scores = self._network.classify(of["cls_labelled"][-1])
+        terms = [
+            _known_cross_entropy(z, bank.classes[kind][batch.classed])
+            for kind, z in zip(self.heads, scores, strict=True)
+        ]
+        losses["class"], weights["class"] = torch.stack(terms).mean(), 1.0
+        if batch.cls_strong is None or batch.unclassed is None:
+            return
+        guesses = batch.guessed
+        if guesses is None:
+            guesses = [z.detach().softmax(1) for z in self._network.classify(of["cls_weak"][-1])]
+        strong = self._network.classify(of["cls_strong"][-1])
+        terms = []
+        for head, (kind, z) in enumerate(zip(self.heads, strong, strict=True)):
+            target = _shares(bank.classes[kind], len(self.heads[kind])) if not self.config.balanced else None
+            probs = self._memory.aligned(head, guesses[head], target)
+            trust = self._trust(head, probs)
+            terms.append((trust * F.cross_entropy(z, probs.argmax(1), reduction="none")).mean())
+        losses["class_guess"] = torch.stack(terms).mean()
+        weights["class_guess"] = ramp * self.config.guess_weight
+        pseudo |= {"index": batch.unclassed, "probs": guesses[0]}
+
+    def _trust(self, head: int, probs: torch.Tensor) -> torch.Tensor:
+        """How much each guess (N, C) counts: (N,)."""
+        if self.config.targets == "soft":
+            return self._memory.trust[head](probs)
+        return hard_threshold(probs, self.config.threshold)
+
+    def _mask_losses(
+        self,
+        batch: _Batch,
+        of: Mapping[str, list[torch.Tensor]],
+        ramp: float,
+        losses: dict[str, torch.Tensor],
+        weights: dict[str, float],
+    ) -> None:
+        """Dice with the masks, and the consistency of images without one (Eqs. 3 and 4)."""
+        config = self.config
+        if batch.seg_labelled is None or batch.masks is None or batch.known is None:
+            return
+        images = [part for part in (batch.seg_labelled, batch.seg_unlabelled) if part is not None]
+        names = ["seg_labelled", "seg_unlabelled"][: len(images)]
+        features = [torch.cat(level) for level in zip(*(of[name] for name in names), strict=True)]
+        logits = self._network.decode(features, self._bridge(self._network, torch.cat(images)))
+        labelled = logits[: len(batch.seg_labelled)]
+        probs = loss.probabilities(labelled)
+        losses["mask"] = loss.dice_loss(probs[:, 1:], batch.masks[:, 1:], batch.known)
+        weights["mask"] = config.mask_weight
+        if config.pixel_weight:
+            losses["pixel"] = loss.mask_cross_entropy(labelled, batch.masks, batch.known)
+            weights["pixel"] = config.mask_weight * config.pixel_weight
+        if batch.seg_unlabelled is None:
+            return
+        free = logits[len(batch.seg_labelled) :]
+        if batch.guessed_masks is not None and batch.guessed_inside is not None:
+            term = loss.teacher_consistency(
+                free, batch.guessed_masks, batch.guessed_inside, config.confidence
+            )
+        else:
+            kind = loss.paper_consistency if config.seg_consistency == "paper" else loss.area_consistency
+            term = kind(probs[:, 1:], loss.probabilities(free)[:, 1:])
+        losses["mask_guess"], weights["mask_guess"] = term, ramp * config.consistency_weight
+
+    # -- the network on images -----------------------------------------------------------------------------
+
+    def normal(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise images (N, C, S, S) in [0, 1]: the same for every stream and in prediction."""
+        if self.config.normalisation == "dataset":
+            return (images - self._memory.mean) / self._memory.std
+        return normalise(images, equalise=self.config.normalisation == "equalised")
+
+    def saliency(
+        self, images: torch.Tensor, head: int = 0, network: MultiMixNet | None = None
+    ) -> torch.Tensor:
+        """Absolute input gradient of the greatest raw score, (N, 1, S, S), for normalised images."""
+        network = network or self._teacher
+        with evaluating(network):
+            return input_gradient(lambda pixels: network.scores(pixels)[head], images)
+
+    def _bridge(self, network: MultiMixNet, images: torch.Tensor) -> torch.Tensor | None:
+        """Make what the decoder is shown of normalised images, None if it has no bridge."""
+        if not network.bridged:
+            return None
+        if self.config.bridge == "zeros":
+            return network.reduce(images, torch.zeros_like(images[:, :1]))
+        shown = self.saliency(images, network=network)
+        if self.config.saliency_norm == "minmax":
+            shown = to_range(shown)
+        if self.config.bridge == "shuffled":
+            shown = shown.roll(1, 0).flip(2)  # of another image; of a single one, upside down
+        return network.reduce(images, shown)
+
+    def _masks_of(self, network: MultiMixNet, images: torch.Tensor) -> torch.Tensor:
+        """Mask probabilities (N, K + 1, S, S) of normalised images."""
+        return loss.probabilities(network.decode(network.encode(images), self._bridge(network, images)))
+
+    @torch.no_grad()
+    def predict_fields(self, images: torch.Tensor) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
+        """Mask probabilities and class probabilities of images.
+
+        Parameters
+        ----------
+        images : Tensor, shape (N, C, S, S), values in [0, 1]
+
+        Returns
+        -------
+        masks : Tensor, shape (N, K + 1, S, S), or None
+        classes : dict of str to Tensor, shape (N, classes)
+        """
+        self._teacher.eval()
+        masks, classes = [], []
+        for start in range(0, len(images), AT_ONCE):
+            part = images[start : start + AT_ONCE].to(self.device).float()
+            views = [part, part.flip(3)] if self.config.mirror else [part]
+            mask, scores = [], []
+            for turned, view in enumerate(views):
+                seen = self.normal(view)
+                features = self._teacher.encode(seen)
+                scores.append([z.softmax(1) for z in self._teacher.classify(features[-1])])
+                if self.mask_classes:
+                    logits = self._teacher.decode(features, self._bridge(self._teacher, seen))
+                    found = loss.probabilities(logits)
+                    mask.append(found.flip(3) if turned else found)
+            if mask:
+                masks.append(torch.stack(mask).mean(0))
+            classes.append([torch.stack(each).mean(0) for each in zip(*scores, strict=True)])
+        found_classes = {
+            kind: torch.cat([part[head] for part in classes]) for head, kind in enumerate(self.heads)
+        }
+        return (torch.cat(masks) if masks else None), found_classes
+
+    def describe(self, samples: Samples, pseudo: Mapping[str, torch.Tensor]) -> pd.DataFrame:
+        """Guessed classes of whole images; row and col are those of the image's corner."""
+        if not pseudo:
+            return no_guesses()
+        bank = _bank(samples)
+        names = np.asarray(next(iter(self.heads.values())), dtype=object)
+        probs = pseudo["probs"].cpu().numpy()
+        return pd.DataFrame(
+            {
+                "image_id": bank.image_ids[pseudo["index"]].cpu().numpy(),
+                "row": 0.0,
+                "col": 0.0,
+                "class": names[probs.argmax(1)],
+                "confidence": probs.max(1).astype(float),
+            }
+        )
+
+    def evaluate(self, samples: Samples) -> dict[str, float]:
+        """Dice of the masks and accuracy of the classes, and their mean first."""
+        bank = _bank(samples)
+        scores: dict[str, float] = {}
+        masks, classes = self.predict_fields(bank.images)
+        if masks is not None and len(bank.masked):
+            found = masks[bank.masked][:, 1:]
+            truth = bank.masks[:, 1:].float() / 255
+            scores["dice"] = 1 - float(
+                loss.dice_loss((found > 0.5).float(), (truth > 0.5).float(), bank.known.float())
+            )
+        for kind, probs in classes.items():
+            index = bank.classes.get(kind)
+            if index is not None and bool((index >= 0).any()):
+                right = (probs.argmax(1) == index)[index >= 0].float()
+                scores[f"{kind}_accuracy"] = float(right.mean())
+        return {"score": float(np.mean(list(scores.values()))) if scores else float("nan"), **scores}
+
+    # -- checkpoint ----------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Weights of network and teacher, and what the steps remember."""
+        return super().state() | {f"memory.{k}": v for k, v in self._memory.state_dict().items()}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Inverse of `state`."""
+        super().load_state(state)
+        memory = {k.removeprefix("memory."): v for k, v in state.items() if k.startswith("memory.")}
+        if memory:
+            self._memory.load_state_dict(memory)
+        self._updates = None
+
+
+@dataclass
+class _Batch:
+    """The five streams of a step, normalised, and what is known or guessed of them."""
+
+    seg_labelled: torch.Tensor | None = None
+    seg_unlabelled: torch.Tensor | None = None
+    cls_labelled: torch.Tensor | None = None
+    cls_weak: torch.Tensor | None = None
+    cls_strong: torch.Tensor | None = None
+    masks: torch.Tensor | None = None
+    known: torch.Tensor | None = None
+    guessed_masks: torch.Tensor | None = None
+    guessed_inside: torch.Tensor | None = None
+    classed: torch.Tensor | None = None
+    unclassed: torch.Tensor | None = None
+    guessed: list[torch.Tensor] | None = None
+
+    def names(self) -> list[str]:
+        """Streams that this step has."""
+        every = ("seg_labelled", "seg_unlabelled", "cls_labelled", "cls_weak", "cls_strong")
+        return [name for name in every if getattr(self, name) is not None]
+
+    def streams(self) -> list[torch.Tensor]:
+        """Images of the streams of `names`."""
+        return [getattr(self, name) for name in self.names()]
+
+
+class _Memory(nn.Module):
+    """What training steps remember from one to the next, besides weights."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    fitted: torch.Tensor
+    updates: torch.Tensor
+
+    def __init__(self, channels: int, classes: Sequence[int], alignment: float) -> None:
+        super().__init__()
+        self.trust = nn.ModuleList(SoftThreshold(n) for n in classes)
+        self.align = nn.ModuleList(DistributionAlignment(n, alignment) for n in classes)
+        self.alignment = alignment
+        self.register_buffer("updates", torch.tensor(0))
+        self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @torch.no_grad()
+    def fit(self, images: torch.Tensor) -> None:
+        """Take the channels' mean and deviation."""
+        self.mean.copy_(images.mean((0, 2, 3), keepdim=True))
+        self.std.copy_(images.std((0, 2, 3), keepdim=True).clamp_min(1e-3))
+        self.fitted.fill_(True)
+
+    def aligned(self, head: int, probs: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor:
+        """Move guesses (N, C) towards the classes' shares, or towards equal shares."""
+        if not self.alignment:
+            return probs
+        if target is None:
+            target = torch.full_like(probs[0], 1.0 / probs.shape[1])
+        return self.align[head](probs, target)
+
+
+def _split(features: Sequence[torch.Tensor], sizes: Sequence[int]) -> list[list[torch.Tensor]]:
+    """Levels of features of all streams to features of each stream."""
+    return [list(parts) for parts in zip(*(level.split(list(sizes)) for level in features), strict=True)]
+
+
+def _known_cross_entropy(logits: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy over the images that have a class of this kind."""
+    known = (index >= 0).to(logits.dtype)
+    cost = F.cross_entropy(logits, index.clamp_min(0), reduction="none")
+    return (cost * known).sum() / known.sum().clamp_min(1.0)
+
+
+def _shares(index: torch.Tensor, classes: int) -> torch.Tensor:
+    """Share of each class among labelled images."""
+    counts = torch.bincount(index[index >= 0], minlength=classes).float()
+    return counts / counts.sum().clamp_min(1.0)
+
+
+def _bank(samples: Samples) -> FieldBank:
+    """Check that these are whole images."""
+    if not isinstance(samples, FieldBank):
+        raise TypeError(f"MultiMix learns from a FieldBank, not from {type(samples).__name__}.")
+    return samples
