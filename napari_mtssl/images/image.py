@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,20 +53,40 @@ class Image:
     Parameters
     ----------
     path : Path
+        Of an image at a URL, only the name means anything.
     sources : sequence of Source
         Levels of the pyramid, finest first.
     pixel_size_um : float, optional
         Side of a level-0 pixel in micrometres; None if the file does not tell.
+    magnification : float, optional
+        Of the objective, as the file tells it.
+    associated : mapping of str to callable, optional
+        Names of the pictures beside the image (thumbnail, label, macro) to functions that read them as
+        (h, w, 3). A label may show who the patient is: it is read only when somebody asks.
+    scale : tuple of float
+        Level-0 pixels of the file per pixel of this image, other than one for what `at` gives.
 
     Notes
     -----
     Reading is safe from several threads at once.
     """
 
-    def __init__(self, path: Path, sources: Sequence[Source], pixel_size_um: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sources: Sequence[Source],
+        pixel_size_um: float | None = None,
+        *,
+        magnification: float | None = None,
+        associated: Mapping[str, Callable[[], np.ndarray]] | None = None,
+        scale: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
         self.path = path
         self.sources = tuple(sources)
         self.pixel_size_um = pixel_size_um
+        self.magnification = magnification
+        self.associated = dict(associated or {})
+        self.scale = scale
         self._levels: list[da.Array] | None = None
 
     def __repr__(self) -> str:
@@ -150,6 +171,90 @@ class Image:
         if region.ndim == 2:
             region = np.broadcast_to(region[..., None], (*region.shape, 3))
         return np.array(region)  # a copy: what the caller does must not reach the pixels we hold
+
+    def at(self, um_per_px: float) -> Image:
+        """Give this image with pixels of another size: resampled as it is read, from the level that fits.
+
+        Parameters
+        ----------
+        um_per_px : float
+            Side of a pixel in micrometres. If a level of the file has it within 1 %, that level is taken as
+            it is.
+
+        Returns
+        -------
+        Image
+            Row ``r`` of it is centred at row ``(r + 0.5) * scale[0] - 0.5`` of this one's level 0.
+
+        Raises
+        ------
+        ImageError
+            If the pixel size is not known, or is more than twice as large as what is asked for.
+        """
+        from napari_mtssl.images.scaled import Scaled
+
+        if self.pixel_size_um is None:
+            raise ImageError(
+                f"{self.path.name} does not say how large its pixels are; give their size in micrometres."
+            )
+        if not um_per_px > 0 or um_per_px < self.pixel_size_um / 2:
+            raise ImageError(
+                f"{self.path.name} has {self.pixel_size_um:g} um a pixel, which is too coarse for "
+                f"{um_per_px:g} um; use an image scanned at a higher magnification."
+            )
+        wanted = um_per_px / self.pixel_size_um
+        factors = [(self.height / s.shape[0], self.width / s.shape[1]) for s in self.sources]
+        fitting = [level for level, factor in enumerate(factors) if max(factor) <= wanted * 1.01]
+        level = fitting[-1] if fitting else 0
+        source, factor = self.sources[level], factors[level]
+        if abs(wanted / max(factor) - 1) > 0.01:
+            source = Scaled(source, (wanted / factor[0], wanted / factor[1]))
+            factor = (wanted, wanted)
+        sources = [source, *(s for s in self.sources[level + 1 :] if s.shape[0] < source.shape[0])]
+        size = self.pixel_size_um * math.sqrt(factor[0] * factor[1])
+        return Image(self.path, sources, size, magnification=self.magnification, scale=factor)
+
+    def read_at(self, um_per_px: float, row: float, col: float, height: int, width: int) -> np.ndarray:
+        """Read a rectangle around a place with pixels of another size.
+
+        Parameters
+        ----------
+        um_per_px : float
+            Side of a pixel of the result in micrometres; see `at`.
+        row, col : float
+            Level-0 pixel in the middle of the result.
+        height, width : int
+            Pixels of the result; what lies outside the image is padded by reflection.
+
+        Returns
+        -------
+        ndarray, shape (height, width, 3), of the image's dtype
+
+        Raises
+        ------
+        ImageError
+            As `at` and `read`.
+        """
+        view = self.at(um_per_px)
+        middle = [(place + 0.5) / scale for place, scale in zip((row, col), view.scale, strict=True)]
+        return view.read(round(middle[0] - height / 2), round(middle[1] - width / 2), height, width)
+
+    def thumbnail(self, longest: int = 1024) -> np.ndarray:
+        """Read the whole image with its longer side reduced to at most `longest` pixels, in bounded memory.
+
+        Returns
+        -------
+        ndarray, shape (h, w) or (h, w, 3), of the image's dtype
+        """
+        from napari_mtssl.images.scaled import Scaled
+
+        level = [s for s in self.sources if max(s.shape[:2]) >= longest]
+        source = level[-1] if level else self.sources[0]
+        factor = max(max(source.shape[:2]) / longest, 1.0)
+        height, width = (max(round(n / factor), 1) for n in source.shape[:2])
+        if factor > 1:
+            source = Scaled(source, (source.shape[0] / height, source.shape[1] / width))
+        return np.array(source[slice(0, height), slice(0, width)])
 
     def resized(self, height: int, width: int) -> np.ndarray:
         """Read the whole image at another size, without aliasing, whatever its shape becomes.

@@ -1,4 +1,4 @@
-"""OME-Zarr folders, versions 0.4 and 0.5: levels are lazy, the pixel size comes from scale and axis units."""
+"""OME-Zarr, versions 0.4 and 0.5, local or at a URL; levels are lazy, the pixel size is in their scale."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mtssl.images.image import Image, ImageError
+from napari_mtssl.images.chunk_cache import Cached
+from napari_mtssl.images.image import Image, ImageError, Source
 from napari_mtssl.images.sources import Tiled, check_pixels
 from napari_mtssl.images.units import square_pixel_um
 
@@ -16,8 +17,16 @@ if TYPE_CHECKING:
     import zarr
 
 
-def open_ome_zarr(path: Path) -> Image:
+def open_ome_zarr(path: Path, url: str | None = None) -> Image:
     """Open the first multiscale image of an OME-Zarr folder.
+
+    Parameters
+    ----------
+    path : Path
+        Of an image at a URL, only the name is used.
+    url : str, optional
+        Where it is, if it is not in a folder of this computer: anything that fsspec understands. Chunks that
+        were read are kept for a while.
 
     Raises
     ------
@@ -29,10 +38,16 @@ def open_ome_zarr(path: Path) -> Image:
     import zarr.errors
 
     try:
-        group = zarr.open_group(path, mode="r")
+        group = zarr.open_group(path if url is None else url, mode="r")
+    except ImportError as error:
+        raise ImageError(
+            f"{url} needs a package that is not installed ({error}); install napari-mtssl[remote]."
+        ) from error
     except (OSError, KeyError, ValueError, zarr.errors.BaseZarrError) as error:
         raise ImageError(
             f"{path.name} is not an OME-Zarr image (no group in it); choose the folder of one."
+            if url is None
+            else f"There is no OME-Zarr image at {url}, or it cannot be reached ({error}); check the address."
         ) from error
     group, image = _multiscale(group, path)
     axes = _axes(image, path)
@@ -49,7 +64,8 @@ def open_ome_zarr(path: Path) -> Image:
                 f"{path.name}: level '{dataset['path']}' is not an array with axes {axes}; export it again."
             )
         check_pixels(path.name, array.dtype, axes, array.shape)
-        sources.append(Tiled(array, axes, array.chunks))
+        source: Source = Tiled(array, axes, array.chunks)
+        sources.append(source if url is None else Cached(source))
     return Image(path, sources, _pixel_size(image, axes))
 
 

@@ -74,7 +74,7 @@ class Tiled:
         self.ndim = len(self.shape)
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         stored = dict(zip(axes, chunks, strict=True))
-        self.chunks = (_grow(stored["Y"], self.shape[0]), _grow(stored["X"], self.shape[1]))
+        self.chunks = (grown_tile(stored["Y"], self.shape[0]), grown_tile(stored["X"], self.shape[1]))
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
         index = tuple(dict(zip("YX", region, strict=False)).get(axis, slice(None)) for axis in self._axes)
@@ -108,7 +108,7 @@ def to_plane(pixels: np.ndarray, axes: str) -> np.ndarray:
     return without_alpha(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
 
 
-def _grow(tile: int, size: int) -> int:
+def grown_tile(tile: int, size: int) -> int:
     """Whole number of tiles close to `CHUNK`, so that dask has few tasks."""
     return min(max(CHUNK // max(tile, 1), 1) * tile, size)
 

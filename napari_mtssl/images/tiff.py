@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mtssl.images.image import Image, ImageError, Source
+from napari_mtssl.images.slides import maker, open_slide
 from napari_mtssl.images.sources import Decoded, Tiled, check_pixels, plane_shape, to_plane
 from napari_mtssl.images.units import square_pixel_um
 
@@ -34,8 +35,12 @@ def open_tiff(path: Path) -> Image:
 
     try:
         file = tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, OSError, struct.error, ValueError) as error:
+        tiled = not file.is_ome and file.pages.first.is_tiled
+    except (tifffile.TiffFileError, OSError, struct.error, ValueError, IndexError) as error:
         raise ImageError(f"{path.name} is not a TIFF that can be read, or is cut short: {error}.") from error
+    if tiled and maker(path) is not None:
+        file.close()
+        return open_slide(path)
     try:
         series = _first_series(file, path)
         sources = _sources(path, file, series)
