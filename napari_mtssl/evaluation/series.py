@@ -27,8 +27,9 @@ class Trial:
     ----------
     row : str
         The method or baseline.
-    budget : int
-        How much was labelled: patches, images, the side of a block, ...
+    budget : int or str
+        How much was labelled: patches, images, the side of a block, ...; several
+        numbers as ``40-10``.
     seed : int
         Of the draw of labels, the fold, or the weights.
     task : str
@@ -36,7 +37,7 @@ class Trial:
     """
 
     row: str
-    budget: int
+    budget: Any
     seed: int
     task: str = ""
 

@@ -140,7 +140,12 @@ def _cell(cell: Mapping[str, Any] | None, digits: int) -> str:
 
 def _budgets(results: Results) -> list[str]:
     """All budgets, smallest first."""
-    return sorted({budget for cells in results.values() for budget in cells}, key=int)
+    return sorted({budget for cells in results.values() for budget in cells}, key=_numbers)
+
+
+def _numbers(budget: str) -> tuple[int, ...]:
+    """Numbers of a budget: one, or several as in ``40-10``."""
+    return tuple(int(part) for part in budget.split("-"))
 
 
 def _metrics(results: Results, captions: Captions) -> list[str]:
@@ -169,27 +174,34 @@ def picture(
 
     known = _metrics(results, captions)
     shown = [metric for metric in (captions.panels if metrics is None else metrics) if metric in known]
-    budgets = [int(budget) for budget in _budgets(results)]
+    budgets = _budgets(results)
+    # one number lies where it belongs; budgets of several stand side by side
+    single = all(len(_numbers(budget)) == 1 for budget in budgets)
+    place = {b: _numbers(b)[0] if single else i for i, b in enumerate(budgets)}
     figure = Figure(figsize=(4.2 * max(len(shown), 1), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     for panel, metric in enumerate(shown, start=1):
         axes = figure.add_subplot(1, len(shown), panel)
         for row, cells in results.items():
-            have = [b for b in budgets if cells.get(str(b), {}).get(metric, {}).get("mean") is not None]
+            have = [b for b in budgets if cells.get(b, {}).get(metric, {}).get("mean") is not None]
             if not have:
                 continue
             colour = captions.colours.get(row)
-            points = [cells[str(b)][metric] for b in have]
+            points = [cells[b][metric] for b in have]
+            at = [place[b] for b in have]
             mean = [point["mean"] for point in points]
-            (line,) = axes.plot(have, mean, marker="o", color=colour, label=captions.rows.get(row, row))
+            (line,) = axes.plot(at, mean, marker="o", color=colour, label=captions.rows.get(row, row))
             low = [point["mean"] - point["sd"] for point in points]
             high = [point["mean"] + point["sd"] for point in points]
-            axes.fill_between(have, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+            axes.fill_between(at, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
             for budget, point in zip(have, points, strict=True):
                 runs = [run for run in point["runs"] if run is not None]
-                axes.plot([budget] * len(runs), runs, ".", color=line.get_color(), alpha=0.5, markersize=4)
-        axes.set_xscale("log")
-        axes.set_xticks(budgets, [str(budget) for budget in budgets])
+                axes.plot(
+                    [place[budget]] * len(runs), runs, ".", color=line.get_color(), alpha=0.5, markersize=4
+                )
+        if single:
+            axes.set_xscale("log")
+        axes.set_xticks([place[budget] for budget in budgets], budgets)
         axes.minorticks_off()
         axes.set_xlabel(captions.x_label or captions.budget)
         axes.set_title(captions.metrics.get(metric, metric), fontsize=10)

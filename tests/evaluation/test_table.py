@@ -56,3 +56,11 @@ def test_json_is_whole_or_not_there(tmp_path):
         table.write_json({"x": math.nan}, path)
     assert json.loads(path.read_text())["results"] == RESULTS
     assert [p.name for p in path.parent.iterdir()] == ["t.json"]
+
+
+def test_budgets_of_several_numbers(tmp_path):
+    cell = {"dice": table.summary([0.5, 0.7])}
+    results = {"U-Net": {"100-10": cell, "40-50": cell, "40-10": cell}}
+    assert "| labels | 40-10 | 40-50 | 100-10 |" in table.markdown(results)
+    table.picture(results, tmp_path / "t.png", ["dice"])
+    assert (tmp_path / "t.png").stat().st_size > 1000
