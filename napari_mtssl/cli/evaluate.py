@@ -6,7 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,11 +14,6 @@ from napari_mtssl.cli.console import UsageError, notes
 from napari_mtssl.cli.predict import Device, RunName, choose_run
 from napari_mtssl.cli.results import predicted
 from napari_mtssl.cli.studies import Split, StudyPath
-
-if TYPE_CHECKING:
-    from napari_mtssl.methods.base import Method
-    from napari_mtssl.study import Study
-    from napari_mtssl.study.records import Split as SplitName
 
 
 def evaluate(
@@ -35,6 +30,7 @@ def evaluate(
 ) -> None:
     """Score a run on labelled images. Detection scores take the images as fully labelled."""
     from napari_mtssl.engine.checkpoint import find, load, load_method
+    from napari_mtssl.evaluation.held_out import score_study
     from napari_mtssl.evaluation.table import summary
     from napari_mtssl.study import Study
 
@@ -42,7 +38,14 @@ def evaluate(
     with Study.open(study) as opened:
         chosen = choose_run(opened, run)
         method = load_method(chosen.path, device=device)
-        scores = score_study(opened, method, split.value, radius)
+        scores = score_study(
+            opened, method.vocabulary, lambda image: predicted(method, image), split.value, radius
+        )
+        if not scores:
+            raise UsageError(
+                f"The study {opened.name} has no labelled image in the split '{split.value}': "
+                "label one, or choose another split."
+            )
         step = load(find(chosen.path)).step
     report = {
         "results": {
@@ -61,50 +64,6 @@ def evaluate(
     print_scores(f"{chosen.name} on {split.value}", scores)
     if json_file is not None:
         write_report(json_file, report)
-
-
-def score_study(study: Study, method: Method, split: SplitName, radius: float) -> dict[str, float]:
-    """Predict every labelled image of a split and compare.
-
-    Returns
-    -------
-    dict of str to float
-        Detection scores over all cells of all images, and scores at the labelled places.
-
-    Raises
-    ------
-    UsageError
-        If no image of the split is labelled.
-    """
-    from napari_mtssl.evaluation.metrics import count_detections
-    from napari_mtssl.evaluation.places import score_places
-    from napari_mtssl.images import ImagePool
-
-    images = ImagePool()
-    background, *classes = method.vocabulary["cell"]
-    detections, places = [], []
-    for record in study.images(split):
-        labels = study.cells(record.id)
-        if labels.empty:
-            continue
-        cells = predicted(method, images(record)).cells
-        truth = labels[labels["class"] != background]
-        detections.append(count_detections(truth, cells, classes, radius))
-        places.append(score_places(labels, cells, method.vocabulary["cell"], radius))
-    if not places:
-        raise UsageError(
-            f"The study {study.name} has no labelled image in the split '{split}': "
-            "label one, or choose another split."
-        )
-    return add_up(detections).scores() | add_up(places).scores()
-
-
-def add_up(parts: list[Any]) -> Any:
-    """Sum of one or more counts."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
 
 
 def labels_used(run_dir: Path) -> int:

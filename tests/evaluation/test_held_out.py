@@ -1,0 +1,65 @@
+import numpy as np
+import pandas as pd
+import pytest
+from skimage.io import imsave
+
+from napari_mtssl.evaluation.held_out import mask_scores, score_study
+from napari_mtssl.methods.prediction import Prediction
+from napari_mtssl.study import Study
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Two held-out images with a grade and a painted square each, the mask of the first being complete."""
+    with Study.create(tmp_path / "held.mtssl") as study:
+        study.add_class("gland", kind="mask")
+        for name in ("benign", "malignant"):
+            study.add_class(name, kind="grade")
+        gland = next(item.code for item in study.classes("mask") if item.name == "gland")
+        for number, grade in enumerate(("benign", "malignant")):
+            path = tmp_path / f"{number}.png"
+            imsave(path, np.full((40, 60), 10 + number, np.uint8), check_contrast=False)
+            record = study.add_image(path, height=40, width=60, split="test")
+            study.paint_mask(record.id, 0, 0, np.full((20, 30), gland, np.uint16))
+            study.set_image_class(record.id, "grade", grade)
+        study.set_mask_complete(study.images()[0].id, True)
+        yield study
+
+
+VOCABULARY = {"mask": ("background", "gland"), "grade": ("benign", "malignant")}
+
+
+def say(columns, grade):
+    """A prediction at a quarter of the resolution: gland in the first `columns` of the upper half."""
+    gland = np.zeros((20, 30))
+    gland[:10, :columns] = 1
+    table = pd.DataFrame(
+        {"kind": "grade", "class": ["benign", "malignant"], "probability": [1 - grade, grade]}
+    )
+    return lambda image: Prediction(mask=np.stack([1 - gland, gland]), image=table)
+
+
+def test_a_perfect_prediction_scores_one(study):
+    scores = score_study(study, VOCABULARY, say(15, 0.2), "test")
+    assert scores["mask_dice"] == scores["mask_iou"] == scores["mask_accuracy"] == 1
+    assert scores["grade_accuracy"] == 0.5  # both are said to be benign
+
+
+def test_pixels_that_nobody_labelled_do_not_count(study):
+    # 30 columns too many: wrong where the mask is complete, unknown in the other image
+    scores = score_study(study, VOCABULARY, say(30, 0.9), "test")
+    right, said, true = 2 * 600, 600 + 600 + 600, 2 * 600
+    assert scores["mask_dice"] == pytest.approx(2 * right / (said + true))
+    assert scores["mask_accuracy"] == pytest.approx((2400 - 600 + 600) / (2400 + 600))
+
+
+def test_a_split_without_labels_has_no_scores(study):
+    assert score_study(study, VOCABULARY, say(15, 0.5), "train") == {}
+
+
+def test_overlap_of_three_classes_is_the_mean_over_those_that_occur():
+    confusion = np.array([[50, 0, 0, 0], [0, 10, 10, 0], [0, 0, 20, 0], [0, 0, 0, 0]])
+    scores = mask_scores(confusion)
+    assert scores["mask_dice"] == pytest.approx((20 / 30 + 40 / 50) / 2)
+    assert scores["mask_iou"] == pytest.approx((10 / 20 + 20 / 30) / 2)
+    assert np.isnan(mask_scores(np.array([[5, 0], [0, 0]]))["mask_dice"])
