@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -183,6 +184,8 @@ class DetectionCounts:
     true_of, predicted_of : ndarray of int, shape (C,)
         True and predicted cells by class; a prediction paired with a cell whose class nobody gave counts
         neither for nor against any class.
+    found_of, named_of : ndarray of int, shape (C,)
+        Pairs by true class and by predicted class, of cells whose class is scored.
     """
 
     classes: tuple[str, ...]
@@ -192,6 +195,8 @@ class DetectionCounts:
     correct: np.ndarray
     true_of: np.ndarray
     predicted_of: np.ndarray
+    found_of: np.ndarray
+    named_of: np.ndarray
 
     def __add__(self, other: DetectionCounts) -> DetectionCounts:
         if self.classes != other.classes:
@@ -206,6 +211,8 @@ class DetectionCounts:
             self.correct + other.correct,
             self.true_of + other.true_of,
             self.predicted_of + other.predicted_of,
+            self.found_of + other.found_of,
+            self.named_of + other.named_of,
         )
 
     def scores(self) -> dict[str, float]:
@@ -214,27 +221,36 @@ class DetectionCounts:
         Returns
         -------
         dict of str to float
-            ``detection_precision``, ``detection_recall``, ``detection_f1`` over all cells, ``f1_CLASS``, and
-            ``weighted_f1``, their mean weighted by the number of true cells of each class (Sirinukunwattana
-            et al. 2016). Nothing found where nothing is counts as nan.
+            ``detection_precision``, ``detection_recall``, ``detection_f1`` over all cells; ``f1_CLASS``, in
+            which a missed cell and a false one count as well as a wrong class, and ``weighted_f1``, their
+            mean weighted by the number of true cells of each class; ``weighted_f1_found``, the same mean over
+            the cells that were found, where only a wrong class counts. A ratio of nothing to nothing is nan.
+
+        Notes
+        -----
+        Sirinukunwattana et al. (2016) report classification and joint detection and classification as two
+        results: ``weighted_f1`` is the joint one, ``weighted_f1_found`` is nearer to the first.
         """
-        scores = {
+        each = _f1(self.correct, self.true_of, self.predicted_of)
+        return {
             "detection_precision": _ratio(self.found, self.predicted),
             "detection_recall": _ratio(self.found, self.true),
             "detection_f1": _ratio(2 * self.found, self.predicted + self.true),
+            **{f"f1_{name}": score for name, score in zip(self.classes, each, strict=True)},
+            "weighted_f1": _weighted(each, self.true_of),
+            "weighted_f1_found": _weighted(_f1(self.correct, self.found_of, self.named_of), self.found_of),
         }
-        each = [
-            _ratio(2 * c, t + p)
-            for c, t, p in zip(self.correct, self.true_of, self.predicted_of, strict=True)
-        ]
-        scores |= {f"f1_{name}": score for name, score in zip(self.classes, each, strict=True)}
-        present = self.true_of > 0
-        scores["weighted_f1"] = (
-            float(np.average(np.array(each)[present], weights=self.true_of[present]))
-            if present.any()
-            else float("nan")
-        )
-        return scores
+
+
+def _f1(correct: np.ndarray, true: np.ndarray, said: np.ndarray) -> list[float]:
+    """F1 of each class; nan where a class neither is nor was said."""
+    return [_ratio(2 * c, t + s) for c, t, s in zip(correct, true, said, strict=True)]
+
+
+def _weighted(each: Sequence[float], weights: np.ndarray) -> float:
+    """Mean over classes that occur, weighted by how often; nan if none does."""
+    present = weights > 0
+    return float(np.average(np.array(each)[present], weights=weights[present])) if present.any() else math.nan
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -270,6 +286,7 @@ def count_detections(
     counted = np.ones(len(predicted), dtype=bool)
     counted[j[unknown[i]]] = False
     agree = (true_class[i] == said_class[j]) & (true_class[i] >= 0)
+    scored = true_class[i] >= 0
 
     def by_class(indices: np.ndarray) -> np.ndarray:
         return np.bincount(indices[indices >= 0], minlength=len(names))
@@ -282,4 +299,6 @@ def count_detections(
         correct=by_class(true_class[i][agree]),
         true_of=by_class(true_class),
         predicted_of=by_class(said_class[counted]),
+        found_of=by_class(true_class[i]),
+        named_of=by_class(said_class[j][scored]),
     )

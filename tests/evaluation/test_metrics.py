@@ -142,6 +142,14 @@ class TestDetection:
         # b: one right, one true, two said
         assert scores["f1_b"] == pytest.approx(2 / 3)
         assert scores["weighted_f1"] == pytest.approx((2 * 0.5 + 1 * 2 / 3) / 3)
+        # of three found cells of known class: a, one right of two true and one said; b, one of one and two
+        assert scores["weighted_f1_found"] == pytest.approx((2 * 2 / 3 + 1 * 2 / 3) / 3)
+
+    def test_of_the_cells_found_only_a_wrong_class_counts(self):
+        said = cells((0, 0, "a"), (0, 200, "b"), (50, 50, "a"))  # a miss and a false cell
+        scores = metrics.count_detections(self.truth, said, ["a", "b"]).scores()
+        assert scores["weighted_f1_found"] == 1.0
+        assert scores["weighted_f1"] < 1.0
 
     def test_perfect_and_nothing(self):
         known = self.truth.dropna()
