@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from napari_mtssl import __version__
-from napari_mtssl.cli import demo, evaluate, predict, reproduce, studies, train
+from napari_mtssl.cli import convert, demo, evaluate, predict, reproduce, studies, train
 from napari_mtssl.cli.console import complain, is_user_error
 
 
@@ -66,6 +66,7 @@ app.command("export")(studies.export)
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("convert")(convert.convert)
 app.add_typer(reproduce.app, name="reproduce")
 
 

@@ -1,0 +1,35 @@
+"""A slide dropped onto napari comes as a lazy pyramid in micrometres."""
+
+import pytest
+
+from napari_mtssl.evaluation.slide_files import write_slide
+from napari_mtssl.evaluation.slide_generator import made_slide
+from napari_mtssl.gui.slides import get_reader, read_slides
+from napari_mtssl.images import ImageError
+
+
+def test_layers_of_a_slide(tmp_path):
+    path = str(write_slide(made_slide(1500, 1300, period=128), tmp_path / "made.svs"))
+    ((levels, settings, kind),) = get_reader(path)(path)
+    assert kind == "image"
+    assert settings["multiscale"]
+    assert settings["rgb"]
+    assert [level.shape for level in levels] == [(1500, 1300, 3), (375, 325, 3)]
+    assert settings["scale"] == pytest.approx([0.5, 0.5])
+    assert settings["metadata"]["magnification"] == 20
+
+
+def test_what_is_not_ours(tmp_path):
+    assert get_reader("notes.txt") is None
+    assert get_reader([]) is None
+    with pytest.raises(ImageError, match="no file"):
+        read_slides(str(tmp_path / "gone.svs"))
+
+
+@pytest.mark.gui
+def test_napari_shows_a_slide(make_napari_viewer, tmp_path):
+    path = write_slide(made_slide(1500, 1300, period=128), tmp_path / "made.svs")
+    viewer = make_napari_viewer()
+    (layer,) = viewer.open(str(path), plugin="napari-mtssl")
+    assert layer.multiscale
+    assert tuple(layer.scale) == pytest.approx((0.5, 0.5))
