@@ -1,0 +1,267 @@
+"""Readers of sets of specimens: GlaS, AGH's HEp-2 images, I3A Task 2, and the made-up ones.
+
+Each gives whole images at one size, what is known of them, and who they come from.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from napari_mtssl.evaluation.readers import DataError
+from napari_mtssl.evaluation.synthetic_hep2 import INTENSITIES, PATTERNS, specimens
+
+MASK, UNKNOWN = "mask", 255
+MASK_CLASSES = ("background", "inside")
+# Where AGH's images carry a burnt-in scale bar: share of height and width, from the top left.
+SCALE_BAR = (0.12, 0.35)
+
+
+@dataclass(frozen=True)
+class Specimens:
+    """A set of images with masks, classes and groups.
+
+    Attributes
+    ----------
+    name : str
+    images : ndarray of uint8, shape (N, S, S, 3)
+    masks : ndarray of uint8, shape (N, S, S)
+        0 background, 1 inside, 255 unknown.
+    labels : dict of str to ndarray of int, shape (N,)
+        Class of each image by kind, -1 where unknown.
+    vocabulary : dict of str to tuple of str
+        ``mask`` among them if there are masks.
+    groups : ndarray of str, shape (N,)
+        Patient or specimen.
+    names : tuple of str
+        Of the images.
+    """
+
+    name: str
+    images: np.ndarray = field(repr=False)
+    masks: np.ndarray = field(repr=False)
+    labels: dict[str, np.ndarray] = field(repr=False)
+    vocabulary: dict[str, tuple[str, ...]]
+    groups: np.ndarray = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Kinds of image classes."""
+        return tuple(kind for kind in self.vocabulary if kind != MASK)
+
+    def __getitem__(self, index: np.ndarray) -> Specimens:
+        return Specimens(
+            self.name,
+            self.images[index],
+            self.masks[index],
+            {kind: values[index] for kind, values in self.labels.items()},
+            self.vocabulary,
+            self.groups[index],
+            tuple(self.names[i] for i in np.atleast_1d(np.arange(len(self.names))[index])),
+        )
+
+
+def read_specimens(folder: str | Path, size: int, heads: Sequence[str] = ()) -> Specimens:
+    """Read a folder, whichever of the known layouts it has.
+
+    Parameters
+    ----------
+    folder : path-like
+        ``images/``, ``labels/`` and ``Grade.csv`` (GlaS); ``images/`` and ``patterns.csv`` (AGH); or images
+        beside a table ``gt*.csv`` with columns for image, pattern, intensity and specimen, and masks named
+        ``NAME_mask.*`` (I3A Task 2).
+    size : int
+        Side that images are resized to.
+    heads : sequence of str, optional
+        Kinds of image classes to keep; by default all.
+
+    Raises
+    ------
+    DataError
+        If the folder has none of these layouts, a file is missing, or there is no such kind.
+    """
+    folder = Path(folder).expanduser()
+    if (folder / "Grade.csv").is_file():
+        found = _read_glas(folder, size)
+    elif (folder / "patterns.csv").is_file():
+        found = _read_agh(folder, size)
+    elif tables := sorted(folder.glob("gt*.csv")):
+        found = _read_i3a(folder, tables[0], size)
+    else:
+        raise DataError(
+            f"{folder} is no known set: it needs Grade.csv (GlaS), patterns.csv (AGH) or gt*.csv (I3A)."
+        )
+    return keep_heads(found, heads) if heads else found
+
+
+def keep_heads(found: Specimens, heads: Sequence[str]) -> Specimens:
+    """Leave out every kind of image class that is not named."""
+    unknown = [kind for kind in heads if kind not in found.heads]
+    if unknown:
+        raise DataError(f"There is no '{unknown[0]}' in {found.name}; it has {', '.join(found.heads)}.")
+    return Specimens(
+        found.name,
+        found.images,
+        found.masks,
+        {kind: found.labels[kind] for kind in heads},
+        {kind: names for kind, names in found.vocabulary.items() if kind == MASK or kind in heads},
+        found.groups,
+        found.names,
+    )
+
+
+def synthetic(patients: int, each: int = 4, size: int = 96, seed: int = 0) -> Specimens:
+    """Made-up HEp-2 specimens as a set."""
+    items = specimens(patients, each, size=size, seed=seed)
+    patterns = tuple(PATTERNS)
+    return Specimens(
+        "synthetic HEp-2",
+        np.stack([item.image for item in items]),
+        np.stack([item.mask for item in items]).astype(np.uint8),
+        {
+            "pattern": np.array([patterns.index(item.pattern) for item in items]),
+            "intensity": np.array([INTENSITIES.index(item.intensity) for item in items]),
+        },
+        {MASK: MASK_CLASSES, "pattern": patterns, "intensity": INTENSITIES},
+        np.array([f"patient {seed}-{item.patient}" for item in items]),
+        tuple(f"specimen{number}" for number in range(len(items))),
+    )
+
+
+def _read_glas(folder: Path, size: int) -> Specimens:
+    rows = _table(folder / "Grade.csv")
+    names, grades, patients = (
+        [_cell(row, key, folder) for row in rows] for key in ("name", "grade", "patient")
+    )
+    classes = tuple(sorted({grade.split()[0].lower() for grade in grades}))
+    masks = []
+    for name in names:
+        file = next((f for n in (name, f"{name}_anno") if (f := _find(folder / "labels", n))), None)
+        if file is None:
+            raise DataError(f"{folder / 'labels'} has no mask of {name}; unpack the data set again.")
+        masks.append(_mask(file, size))
+    return Specimens(
+        "GlaS",
+        np.stack([_image(_found(folder / "images", name), size) for name in names]),
+        np.stack(masks),
+        {"grade": np.array([classes.index(grade.split()[0].lower()) for grade in grades])},
+        {MASK: MASK_CLASSES, "grade": classes},
+        np.array(patients),
+        tuple(names),
+    )
+
+
+def _read_agh(folder: Path, size: int) -> Specimens:
+    rows = _table(folder / "patterns.csv")
+    names, patterns = ([_cell(row, key, folder) for row in rows] for key in ("file", "pattern"))
+    classes = tuple(sorted(set(patterns)))
+    images = np.stack([_image(_found(folder / "images", Path(name).stem), size) for name in names])
+    bar = (slice(None), slice(0, round(SCALE_BAR[0] * size)), slice(0, round(SCALE_BAR[1] * size)))
+    images[bar] = 0  # dark, as the background is: the bar must not tell images apart
+    return Specimens(
+        "AGH HEp-2",
+        images,
+        np.full(images.shape[:3], UNKNOWN, np.uint8),
+        {"pattern": np.array([classes.index(pattern) for pattern in patterns])},
+        {"pattern": classes},
+        np.array([Path(name).stem for name in names]),
+        tuple(names),
+    )
+
+
+def _read_i3a(folder: Path, table: Path, size: int) -> Specimens:
+    rows = _table(table)
+    if not rows:
+        raise DataError(f"{table} is empty; unpack the data set again.")
+    has = {kind: _column(rows[0], kind) is not None for kind in ("pattern", "intensity")}
+    if not any(has.values()):
+        raise DataError(f"{table} has no column for the pattern or the intensity.")
+    stems = [Path(_cell(row, "image", folder, "id")).stem for row in rows]
+    masks = []
+    for row, stem in zip(rows, stems, strict=True):
+        named = _column(row, "mask")
+        file = folder / row[named] if named and row[named] else _find(folder, f"{stem}_mask")
+        masks.append(np.full((size, size), UNKNOWN, np.uint8) if file is None else _mask(file, size))
+    labels: dict[str, np.ndarray] = {}
+    vocabulary: dict[str, tuple[str, ...]] = {MASK: MASK_CLASSES}
+    for kind in (kind for kind, there in has.items() if there):
+        values = [_cell(row, kind, folder).lower() for row in rows]
+        vocabulary[kind] = tuple(sorted(set(values)))
+        labels[kind] = np.array([vocabulary[kind].index(value) for value in values])
+    groups = [
+        next((row[c] for key in ("patient", "specimen", "slide") if (c := _column(row, key))), stem)
+        for row, stem in zip(rows, stems, strict=True)
+    ]
+    return Specimens(
+        "I3A Task 2",
+        np.stack([_image(_found(folder, stem), size) for stem in stems]),
+        np.stack(masks),
+        labels,
+        vocabulary,
+        np.array(groups),
+        tuple(stems),
+    )
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    """Rows of a table with commas or semicolons; column names in lower case."""
+    text = path.read_text(encoding="utf-8-sig")
+    first = text.splitlines()[0] if text.strip() else ""
+    reader = csv.DictReader(text.splitlines(), delimiter=";" if first.count(";") > first.count(",") else ",")
+    return [{(k or "").strip().lower(): (v or "").strip() for k, v in row.items()} for row in reader]
+
+
+def _column(row: Mapping[str, str], *keys: str) -> str | None:
+    """First column whose name is, or begins with, one of the words."""
+    for key in keys:
+        for name in row:
+            if name == key or name.startswith(key):
+                return name
+    return None
+
+
+def _cell(row: Mapping[str, str], key: str, folder: Path, *others: str) -> str:
+    name = _column(row, key, *others)
+    if name is None or not row[name]:
+        raise DataError(f"The table in {folder} lacks '{key}' in one of its rows.")
+    return row[name]
+
+
+def _find(folder: Path, stem: str) -> Path | None:
+    from napari_mtssl.images import is_image
+
+    return next((path for path in sorted(folder.glob(f"{stem}.*")) if is_image(path)), None)
+
+
+def _found(folder: Path, stem: str) -> Path:
+    path = _find(folder, stem)
+    if path is None:
+        raise DataError(f"{folder} has no image {stem}; unpack the data set again.")
+    return path
+
+
+def _image(path: Path, size: int) -> np.ndarray:
+    from napari_mtssl.images import open_image
+    from napari_mtssl.methods.joint_unet.samples import resized
+
+    return resized(open_image(path), size)
+
+
+def _mask(path: Path, size: int) -> np.ndarray:
+    """0 and 1 of a mask file, whatever its two or more values are: above nothing is inside."""
+    import imageio.v3 as iio
+
+    from napari_mtssl.methods.joint_unet.samples import nearest
+
+    values = np.asarray(iio.imread(path))
+    values = values[..., 0] if values.ndim == 3 else values
+    level = 127 if values.max() > 127 else 0
+    return (nearest(values, size) > level).astype(np.uint8)

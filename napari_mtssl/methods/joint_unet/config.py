@@ -1,0 +1,145 @@
+"""Settings of the Joint U-Net and its presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from napari_mtssl.methods.base import MethodConfig
+
+
+class JointUNetConfig(MethodConfig):
+    """Everything the Joint U-Net can be told."""
+
+    only: str = Field(
+        "",
+        title="Only this task",
+        description="Learn 'mask' or one kind of image class alone; empty: all of the study's.",
+    )
+
+    # Network
+    encoder: Literal["residual", "resnet34", "double"] = Field(
+        "residual",
+        title="Encoder",
+        description="The report's residual blocks in a U-Net, the true ResNet-34, or the original U-Net.",
+    )
+    base: int = Field(
+        64, ge=4, le=128, multiple_of=4, title="Width", description="Channels at the finest resolution."
+    )
+    size: int = Field(
+        384,
+        ge=64,
+        le=1024,
+        multiple_of=32,
+        title="Size",
+        description="Side, in pixels, that images are resized to.",
+    )
+    dropout: float = Field(0.2, ge=0, lt=1, title="Dropout", description="Before the classifiers.")
+    weights: str = Field(
+        "",
+        title="Encoder weights",
+        description="Your own: a .safetensors file, or timm:NAME@FILE if timm is installed; empty: random.",
+    )
+
+    # Optimiser
+    optimiser_name: Literal["adam", "adamw"] = Field("adam", title="Optimiser")
+    weight_decay: float = Field(0.0, ge=0, title="Weight decay")
+    warmup: int = Field(0, ge=0, title="Warm-up", description="Steps over which the learning rate rises.")
+    final_rate: float = Field(
+        0.01, gt=0, le=1, title="Final rate", description="Share of the learning rate at the end."
+    )
+
+    # Losses
+    mask_loss: Literal["bce", "dice", "both"] = Field("bce", title="Loss of the mask")
+    mask_weight: float = Field(1.0, ge=0, title="Weight of the mask", description="Unless balanced.")
+    class_weight: float = Field(
+        1.0, ge=0, title="Weight of classes", description="Of each kind of image class, unless balanced."
+    )
+
+    # Views
+    rotation: float = Field(0.0, ge=0, le=180, title="Rotation", description="Degrees, either way.")
+    scale: float = Field(0.0, ge=0, le=0.7, title="Zoom", description="Logarithm of the strongest zoom.")
+    stretch: float = Field(
+        0.0, ge=0, le=0.5, title="Stretch", description="Logarithm of the strongest change of shape."
+    )
+    shift: float = Field(0.0, ge=0, le=0.5, title="Shift", description="Share of the side.")
+    stain: float = Field(
+        0.0,
+        ge=0,
+        le=0.8,
+        title="Stain",
+        description="Change of each stain's density, share; only of images in colour on white.",
+    )
+    brightness: float = Field(
+        0.0,
+        ge=0,
+        le=0.3,
+        title="Brightness",
+        description="Strongest factor, either way; small, since intensity may be what is asked for.",
+    )
+    noise: float = Field(0.0, ge=0, le=0.2, title="Noise")
+    tta: Literal[1, 4, 8] = Field(
+        1, title="Views to predict", description="Mirrored and turned views that a prediction averages."
+    )
+
+    # Images without labels, or with some of them
+    ema: float = Field(0.0, ge=0, lt=1, title="Teacher's memory", description="0: there is no teacher.")
+    unlabelled_ratio: float = Field(
+        0.0, ge=0, le=8, title="Unlabelled ratio", description="Images to guess for each labelled one."
+    )
+    consistency: float = Field(
+        1.0, ge=0, title="Weight of guesses", description="Against labels, of the same task."
+    )
+    threshold: float = Field(
+        0.8, ge=0.5, lt=1, title="Threshold", description="Guesses less sure than this do not count."
+    )
+    ramp: float = Field(
+        0.3, ge=0, le=1, title="Ramp", description="Share of the run over which guesses come to count."
+    )
+    strong: float = Field(
+        1.0,
+        ge=0,
+        le=3,
+        title="Strength of views",
+        description="Extra noise, brightness and holes of views that guesses are learnt from.",
+    )
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # What the report says: Adam at 1e-4, batches of 8, 384 pixels, 64 channels, GradNorm at 0.6.
+    "paper": {
+        "steps": 10_000,
+        "batch_size": 8,
+        "learning_rate": 1e-4,
+        "final_rate": 1.0,
+        "balance": "gradnorm",
+        "balance_alpha": 0.6,
+        "balance_rate": 0.025,
+        "balance_form": "clamped",
+        "balance_start": "first",
+    },
+    "robust": {
+        "steps": 600,
+        "batch_size": 8,
+        "learning_rate": 2e-3,
+        "encoder": "residual",
+        "base": 16,
+        "size": 192,
+        "optimiser_name": "adamw",
+        "weight_decay": 0.02,
+        "warmup": 30,
+        "mask_loss": "both",
+        "rotation": 180.0,
+        "scale": 0.2,
+        "stretch": 0.1,
+        "shift": 0.1,
+        "stain": 0.25,
+        "brightness": 0.04,
+        "noise": 0.02,
+        "tta": 8,
+        "ema": 0.99,
+        "unlabelled_ratio": 1.0,
+    },
+}

@@ -1,0 +1,200 @@
+"""Whole images at one size, each with a mask, some classes, both or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from napari_mtssl.methods.base import MethodError, Samples
+
+if TYPE_CHECKING:
+    from napari_mtssl.images import Image, ImagePool
+    from napari_mtssl.study import Study
+
+UNKNOWN = 255  # of a mask's pixels
+MASK = "mask"
+
+
+@dataclass
+class ImageSet(Samples):
+    """Images and what is known of them, on the device.
+
+    Attributes
+    ----------
+    images : Tensor of uint8, shape (N, 3, S, S)
+    masks : Tensor of uint8, shape (N, S, S)
+        Index of the class in the vocabulary's ``mask``; 255 where nobody said anything.
+    labels : dict of str to Tensor of int64, shape (N,)
+        Index of the class in the vocabulary of each kind; -1 where nobody said anything.
+    ids : tuple of int
+        Of the images.
+    """
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    labels: dict[str, torch.Tensor]
+    ids: tuple[int, ...]
+    prints: tuple[int, ...] = ()
+    masked: torch.Tensor = field(init=False)
+    any: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.masked = (self.masks != UNKNOWN).flatten(1).any(1)
+        self.any = self.masked.clone()
+        for known in self.labels.values():
+            self.any |= known >= 0
+        # what is drawn from, read off the device once
+        self.labelled_index = torch.nonzero(self.any).flatten()
+        self.masked_index = torch.nonzero(self.masked).flatten()
+        full = self.masked.clone()
+        for known in self.labels.values():
+            full &= known >= 0
+        self.unlabelled_index = torch.nonzero(~full).flatten()
+        self.n_labelled = len(self.labelled_index)
+        self.n_unlabelled = len(self.images) - self.n_labelled
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: np.ndarray,
+        masks: np.ndarray | None = None,
+        labels: Mapping[str, np.ndarray] | None = None,
+        device: torch.device | str = "cpu",
+        ids: Sequence[int] | None = None,
+    ) -> ImageSet:
+        """Make a set of arrays.
+
+        Parameters
+        ----------
+        images : ndarray of uint8, shape (N, S, S, 3)
+        masks : ndarray of uint8, shape (N, S, S), optional
+        labels : mapping of str to ndarray of int, shape (N,), optional
+        device : torch.device
+        ids : sequence of int, optional
+        """
+        count, side = images.shape[:2]
+        if masks is None:
+            masks = np.full((count, side, side), UNKNOWN, np.uint8)
+        return cls(
+            torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(device),
+            torch.from_numpy(np.ascontiguousarray(masks)).to(device),
+            {k: torch.from_numpy(np.asarray(v, np.int64)).to(device) for k, v in (labels or {}).items()},
+            tuple(range(count) if ids is None else ids),
+            tuple(int(m.astype(np.uint32).sum()) for m in masks),
+        )
+
+    def keys(self) -> Mapping[int, Any]:
+        """Labelled image to its classes and a fingerprint of its mask."""
+        table = {kind: known.tolist() for kind, known in self.labels.items()}
+        return {
+            self.ids[i]: (*(values[i] for values in table.values()), self.prints[i] if self.prints else 0)
+            for i in self.labelled_index.tolist()
+        }
+
+
+def resized(image: Image, size: int) -> np.ndarray:
+    """Read a whole image as uint8 (size, size, 3); grey is repeated."""
+    pixels = image.resized(size, size)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    return np.rint(pixels * 255).astype(np.uint8)
+
+
+def nearest(codes: np.ndarray, size: int) -> np.ndarray:
+    """Pick of a label image (H, W) the pixels nearest to the centres of a grid of `size` x `size`."""
+    rows, cols = (
+        np.minimum(((np.arange(size) + 0.5) * side / size).astype(int), side - 1) for side in codes.shape
+    )
+    return codes[np.ix_(rows, cols)]
+
+
+def read_images(
+    study: Study,
+    pool: ImagePool,
+    split: str,
+    vocabulary: Mapping[str, Sequence[str]],
+    size: int,
+    device: torch.device,
+    labels: int = 0,
+    seed: int = 0,
+) -> ImageSet:
+    """Read every image of a split with what its study says of it.
+
+    Raises
+    ------
+    MethodError
+        If nothing is labelled, or no kind of class has two classes with labels.
+    """
+    records = study.images(split)  # type: ignore[arg-type]
+    heads = [kind for kind in vocabulary if kind != MASK]
+    known = {kind: np.full(len(records), -1, np.int64) for kind in heads}
+    place = {record.id: i for i, record in enumerate(records)}
+    frame = study.image_classes(split=split)  # type: ignore[arg-type]
+    frame = frame[frame["status"] != "rejected"]
+    for image_id, kind, name in zip(frame["image_id"], frame["kind"], frame["class"], strict=True):
+        if kind in known:
+            known[kind][place[image_id]] = vocabulary[kind].index(name)
+    masks = np.full((len(records), size, size), UNKNOWN, np.uint8)
+    if MASK in vocabulary:
+        order = {c.code: vocabulary[MASK].index(c.name) for c in study.classes(MASK)}
+        for record in records:
+            state = study.mask_state(record.id)
+            if state.painted or state.complete:
+                masks[place[record.id]] = _mask(study, record.id, order, state.complete, size)
+    images = np.zeros((len(records), size, size, 3), np.uint8)
+    for i, record in enumerate(records):
+        images[i] = resized(pool(record), size)
+    if labels:
+        keep = draw_labelled(known, (masks != UNKNOWN).any((1, 2)), labels, seed)
+        drop = np.setdiff1d(np.arange(len(records)), keep)
+        masks[drop] = UNKNOWN
+        for values in known.values():
+            values[drop] = -1
+    found = ImageSet.from_arrays(images, masks, known, device, [record.id for record in records])
+    if not found.n_labelled:
+        raise MethodError("No image has a mask or a class yet; label some images first.")
+    return found
+
+
+def draw_labelled(known: Mapping[str, np.ndarray], masked: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Draw some of the labelled images, of every combination of classes in turn.
+
+    Parameters
+    ----------
+    known : mapping of str to ndarray of int, shape (N,)
+        Class of each image by kind, -1 for none.
+    masked : ndarray of bool, shape (N,)
+    n, seed : int
+
+    Returns
+    -------
+    ndarray of int
+        Which images keep their labels, in order.
+    """
+    labelled = masked.copy()
+    for values in known.values():
+        labelled |= values >= 0
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(labelled))
+    if n >= len(order):
+        return np.sort(order)
+    strata = np.stack([*known.values(), masked.astype(np.int64)], axis=1)[order]
+    _, member = np.unique(strata, axis=0, return_inverse=True)
+    member = member.reshape(-1)
+    turn = np.zeros(len(order), int)
+    for group in np.unique(member):
+        mine = np.flatnonzero(member == group)
+        turn[mine] = np.arange(len(mine))
+    return np.sort(order[np.argsort(turn, kind="stable")[:n]])
+
+
+def _mask(study: Study, image_id: int, order: Mapping[int, int], complete: bool, size: int) -> np.ndarray:
+    """Mask of one image as indices into the vocabulary, at the network's size."""
+    codes = nearest(study.mask(image_id), size)
+    out = np.full(codes.shape, 0 if complete else UNKNOWN, np.uint8)
+    for code, index in order.items():
+        out[codes == code] = index
+    return out

@@ -1,0 +1,131 @@
+"""Views of whole images: one warp for image and mask, colours that leave the intensity what it is."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from napari_mtssl.learning.augment import AffineRange, jitter_stain, random_affine, warp
+from napari_mtssl.methods.joint_unet.config import JointUNetConfig
+from napari_mtssl.methods.joint_unet.samples import UNKNOWN
+
+
+class Views:
+    """Draws views by the settings.
+
+    Parameters
+    ----------
+    config : JointUNetConfig
+    """
+
+    def __init__(self, config: JointUNetConfig) -> None:
+        self.config = config
+        self.limits = AffineRange(True, config.rotation, config.scale, config.stretch)
+
+    def warped(
+        self, images: torch.Tensor, masks: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Warp each image (N, 3, S, S), in [0, 1], and its mask (N, S, S) by one random affine map.
+
+        What the map brings in from outside is a reflection, in both.
+        """
+        count, size = len(images), images.shape[-1]
+        shift = torch.full((count,), self.config.shift * size, device=images.device)
+        matrix = random_affine(count, size, size, self.limits, shift)
+        moved = warp(images, matrix, size)
+        if masks is None:
+            return moved, None
+        # classes one by one, with the unknown among them, so that no class is invented between two
+        values = torch.unique(masks).tolist()
+        stack = torch.stack([(masks == value).float() for value in values], 1)
+        best = warp(stack, matrix, size).argmax(1)
+        return moved, torch.tensor(values, dtype=torch.uint8, device=masks.device)[best]
+
+    def coloured(self, images: torch.Tensor, bright: bool) -> torch.Tensor:
+        """Jitter the stains of images on white, and the brightness by a few percent."""
+        config, count = self.config, len(images)
+        if bright and config.stain:
+            images = jitter_stain(images, config.stain)
+        if config.brightness:
+            images = images * torch.exp(_uniform(count, config.brightness, images))
+        if config.noise:
+            images = images + config.noise * torch.rand(
+                count, 1, 1, 1, device=images.device
+            ) * torch.randn_like(images)
+        return images.clamp(0, 1)
+
+    def strong(self, images: torch.Tensor, bright: bool) -> torch.Tensor:
+        """Colour a view that a guess is learnt from: further than `coloured`, and with a hole."""
+        images = self.coloured(images, bright)
+        much = self.config.strong
+        if not much:
+            return images
+        count, _, size, _ = images.shape
+        images = images + 0.03 * much * torch.rand(count, 1, 1, 1, device=images.device) * torch.randn_like(
+            images
+        )
+        if bright:
+            middle = images.mean((2, 3), keepdim=True)
+            images = middle + (images - middle) * torch.exp(_uniform(count, 0.25 * much, images))
+        side = max(1, round(size * 0.25))
+        corner = torch.randint(0, size - side + 1, (count, 2), device=images.device)
+        grid = torch.arange(size, device=images.device)
+        rows = (grid >= corner[:, :1]) & (grid < corner[:, :1] + side)
+        cols = (grid >= corner[:, 1:]) & (grid < corner[:, 1:] + side)
+        hole = (rows[:, :, None] & cols[:, None, :])[:, None]
+        return torch.where(hole, images.mean((2, 3), keepdim=True), images).clamp(0, 1)
+
+
+def _uniform(count: int, limit: float, like: torch.Tensor) -> torch.Tensor:
+    return (torch.rand(count, 1, 1, 1, device=like.device) * 2 - 1) * limit
+
+
+def dihedral(images: torch.Tensor, number: int, back: bool = False) -> torch.Tensor:
+    """One of the eight turned and mirrored views of (..., S, S), or its inverse."""
+    turns, mirrored = number % 4, number >= 4
+    if back:
+        images = torch.rot90(images, -turns, (-2, -1))
+        return images.flip(-1) if mirrored else images
+    if mirrored:
+        images = images.flip(-1)
+    return torch.rot90(images, turns, (-2, -1))
+
+
+def mask_loss(logits: torch.Tensor, target: torch.Tensor, kind: str) -> torch.Tensor:
+    """Loss of masks where somebody said what they are, mean over images.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (N, 1, H, W) for two classes or (N, K, H, W)
+    target : Tensor of uint8, shape (N, H, W)
+        Class of each pixel, 255 where unknown.
+    kind : {'bce', 'dice', 'both'}
+        Cross-entropy; one minus Dice of each image (smoothing 1, soft), mean over the classes that are no
+        background; or their sum.
+    """
+    logits = logits.float()
+    known = (target != UNKNOWN).float()
+    inside = known.sum((1, 2)).clamp_min(1.0)
+    classes = torch.where(target == UNKNOWN, 0, target).long()
+    cost = torch.zeros(len(logits), device=logits.device)
+    if logits.shape[1] == 1:
+        truth = (classes > 0).float()
+        if kind != "dice":
+            entropy = F.binary_cross_entropy_with_logits(logits[:, 0], truth, reduction="none")
+            cost = cost + (entropy * known).sum((1, 2)) / inside
+        if kind != "bce":
+            cost = cost + _dice(torch.sigmoid(logits[:, 0]) * known, truth * known)
+        return cost.mean()
+    if kind != "dice":
+        cost = cost + (F.cross_entropy(logits, classes, reduction="none") * known).sum((1, 2)) / inside
+    if kind != "bce":
+        probs = logits.softmax(1)
+        each = [_dice(probs[:, k] * known, (classes == k).float() * known) for k in range(1, logits.shape[1])]
+        cost = cost + torch.stack(each).mean(0)
+    return cost.mean()
+
+
+def _dice(probs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """One minus the soft Dice of each image."""
+    both = (probs * truth).sum((1, 2))
+    return 1 - (2 * both + 1) / (probs.sum((1, 2)) + truth.sum((1, 2)) + 1)

@@ -1,0 +1,185 @@
+"""Joint U-Net: a mask from a decoder, and any number of classes of the whole image from the bottleneck."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from napari_mtssl.nets.resnet34 import BasicBlock, ResNet34Encoder, initialise
+
+Encoder = Literal["residual", "resnet34", "double"]
+
+
+class DoubleConv(nn.Sequential):
+    """Twice 3x3 convolution, batch normalisation and ReLU: the original U-Net's block, padded."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+
+
+class PoolingEncoder(nn.Module):
+    """Encoder of a U-Net: a block at each resolution, maximum pooling between them.
+
+    Parameters
+    ----------
+    base : int
+        Channels at the finest resolution; they double at each of the four coarser ones.
+    residual : bool
+        One residual block with a 1x1 convolution on its skip in each Down, as in the report, or the original
+        double convolution.
+    channels : int
+        Of the image.
+
+    Attributes
+    ----------
+    widths, first_stride, align
+        As for `ResNet34Encoder`.
+    """
+
+    def __init__(self, base: int = 64, residual: bool = True, channels: int = 3) -> None:
+        super().__init__()
+        self.widths = tuple(base * 2**level for level in range(5))
+        self.first_stride, self.align = 1, 16
+        self.blocks = nn.ModuleList(
+            BasicBlock(before, wide, project=True) if residual else DoubleConv(before, wide)
+            for before, wide in zip((channels, *self.widths), self.widths, strict=False)
+        )
+        initialise(self)
+
+    @property
+    def last(self) -> nn.Parameter:
+        """Kernel of the last convolution."""
+        block = self.blocks[-1]
+        layer = block.conv2 if isinstance(block, BasicBlock) else block[3]  # type: ignore[index]
+        weight = layer.weight
+        assert isinstance(weight, nn.Parameter)
+        return weight
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Features of normalised images (N, channels, H, W), finest first."""
+        found = []
+        for level, block in enumerate(self.blocks):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            found.append(x)
+        return found
+
+
+class JointUNet(nn.Module):
+    """One encoder for all tasks, a decoder for the mask, and a linear classifier for each head.
+
+    Only the encoder is shared: the last layer that all tasks share is the last convolution of the bottleneck.
+
+    Parameters
+    ----------
+    heads : mapping of str to int
+        Classes of each head.
+    outputs : int
+        Channels of the mask's logits; 0: there is no mask to learn, and no decoder.
+    encoder : {'residual', 'resnet34', 'double'}
+        The report's network (residual blocks in the U-Net's Downs), the true ResNet-34, or the original.
+    base : int
+        Channels at the finest resolution.
+    dropout : float
+        Before the classifiers.
+    channels : int
+        Of the image.
+
+    Attributes
+    ----------
+    align : int
+        Sides of an image must be multiples of this.
+    mean, std : Tensor, shape (1, channels, 1, 1)
+        Of the channels, over the whole data set; set once by `normalise_with`.
+
+    References
+    ----------
+    .. [1] Percannella et al., Joint intensity classification and specimen segmentation on HEp-2 images,
+       2022; Ferrara, Gargiulo, Maruotto (report), the residual blocks.
+    .. [2] Ronneberger, Fischer, Brox, U-Net, MICCAI 2015.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    fitted: torch.Tensor
+
+    def __init__(
+        self,
+        heads: Mapping[str, int],
+        outputs: int = 1,
+        encoder: Encoder = "residual",
+        base: int = 16,
+        dropout: float = 0.2,
+        channels: int = 3,
+    ) -> None:
+        super().__init__()
+        if not heads and not outputs:
+            raise ValueError("A network needs a mask or a class to learn.")
+        self.encoder: ResNet34Encoder | PoolingEncoder
+        if encoder == "resnet34":
+            self.encoder = ResNet34Encoder(base, channels)
+        else:
+            self.encoder = PoolingEncoder(base, encoder == "residual", channels)
+        self.align = self.encoder.align
+        widths = self.encoder.widths
+        self.up, self.join = nn.ModuleList(), nn.ModuleList()
+        self.mask: nn.Module | None = None
+        if outputs:
+            width = widths[-1]
+            for wide in reversed(widths[:-1]):
+                self.up.append(nn.ConvTranspose2d(width, wide, 2, 2))
+                self.join.append(DoubleConv(2 * wide, wide))
+                width = wide
+            self.mask = nn.Conv2d(width, outputs, 1)
+            initialise(self.up)
+            initialise(self.join)
+        self.dropout = nn.Dropout(dropout)
+        self.heads = nn.ModuleDict({name: nn.Linear(widths[-1], count) for name, count in heads.items()})
+        self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @torch.no_grad()
+    def normalise_with(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """Take the channels' mean and standard deviation (C,), of values in [0, 1]."""
+        self.mean.copy_(mean.view(1, -1, 1, 1))
+        self.std.copy_(std.view(1, -1, 1, 1).clamp_min(1e-3))
+        self.fitted.fill_(True)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
+        """Logits of the mask (N, outputs, H, W) and of each head (N, C), for images in [0, 1].
+
+        Raises
+        ------
+        ValueError
+            If a side is no multiple of `align`.
+        """
+        if images.shape[-1] % self.align or images.shape[-2] % self.align:
+            raise ValueError(
+                f"Sides of {tuple(images.shape[-2:])} pixels must be multiples of {self.align} here."
+            )
+        x = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        skips = self.encoder(x)
+        now = skips.pop()
+        features = self.dropout(now.mean((2, 3)))
+        classes = {name: head(features) for name, head in self.heads.items()}
+        if self.mask is None:
+            return None, classes
+        for up, join in zip(self.up, self.join, strict=True):
+            now = join(torch.cat([up(now), skips.pop()], dim=1))
+        mask = self.mask(now)
+        if self.encoder.first_stride > 1:
+            mask = F.interpolate(
+                mask, scale_factor=self.encoder.first_stride, mode="bilinear", align_corners=False
+            )
+        return mask, classes

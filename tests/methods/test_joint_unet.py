@@ -1,0 +1,217 @@
+import numpy as np
+import pytest
+import torch
+
+from napari_mtssl.engine.loop import balanced_weights, weighted_sum
+from napari_mtssl.evaluation.hep2 import synthetic
+from napari_mtssl.methods.base import MethodError
+from napari_mtssl.methods.joint_unet import ImageSet, JointUNetMethod
+from napari_mtssl.methods.joint_unet.samples import UNKNOWN, draw_labelled, nearest
+from napari_mtssl.methods.joint_unet.scores import Outcome, auroc, scores
+from napari_mtssl.methods.joint_unet.views import Views, dihedral, mask_loss
+
+TINY = {"size": 64, "base": 4, "batch_size": 4, "tta": 1}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return synthetic(8, 2, size=64, seed=3)
+
+
+def image_set(data, labelled=None):
+    masks, labels = data.masks.copy(), {k: v.copy() for k, v in data.labels.items()}
+    if labelled is not None:
+        masks[labelled:] = UNKNOWN
+        for values in labels.values():
+            values[labelled:] = -1
+    return ImageSet.from_arrays(data.images, masks, labels)
+
+
+def build(data, **settings):
+    return JointUNetMethod(JointUNetMethod.configure(**TINY | settings), data.vocabulary, CPU)
+
+
+def run(method, samples, steps, start=0):
+    method.prepare(samples)
+    optimiser = method.optimiser()
+    output = None
+    for step in range(start, start + steps):
+        torch.manual_seed(1000 + step)
+        output = method.step(samples, step / method.config.steps, method.config.batch_size)
+        weights = balanced_weights(method, output)
+        optimiser.zero_grad()
+        weighted_sum(output.losses, weights).backward()
+        if method.balancer is not None:
+            method.balancer.learn(method.shared)
+        for group in optimiser.param_groups:
+            group["lr"] = method.learning_rate(step / method.config.steps)
+        optimiser.step()
+        method.after_step()
+    return output
+
+
+def test_steps_learn_all_tasks_and_guess_for_the_unlabelled(data):
+    method = build(data)
+    assert method.tasks == ("mask", "pattern", "intensity")
+    output = run(method, image_set(data, 6), 2)
+    names = {"mask", "pattern", "intensity"}
+    assert set(output.losses) == names | {f"{name}_guess" for name in names}
+    assert output.tasks["pattern_guess"] == "pattern"
+    assert all(torch.isfinite(loss) and loss.ndim == 0 for loss in output.losses.values())
+    assert set(run(method, image_set(data), 1).losses) == names  # nothing left to guess
+
+
+def test_labels_that_are_missing_teach_nothing(data):
+    samples = image_set(data)
+    samples.labels["pattern"][:] = -1
+    samples.masks[:] = UNKNOWN
+    only = ImageSet(samples.images, samples.masks, samples.labels, samples.ids)
+    method = build(data, unlabelled_ratio=0.0)
+    output = run(method, only, 1)
+    assert set(output.losses) == {"intensity"}
+    head = method.network.heads["pattern"].weight
+    assert head.grad is None or head.grad.abs().sum() == 0
+
+
+def test_rare_masks_are_in_every_batch(data):
+    samples = image_set(data)
+    samples.masks[2:] = UNKNOWN
+    samples = ImageSet(samples.images, samples.masks, samples.labels, samples.ids)
+    method = build(data)
+    for updates in range(6):
+        method._updates = updates
+        assert (method._draw(samples, 4) < 2).sum() >= 2
+
+
+def test_every_labelled_image_is_drawn_once_a_round(data):
+    method, samples = build(data), image_set(data)
+    drawn = []
+    for updates in range(4):
+        method._updates = updates
+        drawn += method._draw(samples, 4).tolist()
+    assert sorted(drawn) == list(range(16))
+
+
+def test_a_run_that_was_cut_goes_on_as_if_it_was_not(data):
+    samples = image_set(data, 6)
+    one = build(data, balance="gradnorm", balance_start="theory", steps=6)
+    run(one, samples, 4)
+    state = {k: v.clone() for k, v in one.state().items()}
+    two = build(data, balance="gradnorm", balance_start="theory", steps=6)
+    two.load_state(state)
+    a = run(one, samples, 1, start=4)
+    b = run(two, samples, 1, start=4)
+    for name, loss in a.losses.items():
+        assert torch.equal(loss, b.losses[name])
+    assert torch.equal(one.balancer.weight, two.balancer.weight)
+
+
+def test_gradients_on_the_shared_layer_by_subtraction_equal_the_masks_own(data):
+    samples = image_set(data)
+    norms = []
+    for heavy in ("mask", None):
+        method = build(data, balance="gradnorm", balance_start="theory")
+        object.__setattr__(method.balancer.settings, "heavy", heavy)
+        run(method, samples, 1)
+        norms.append(method.balancer.norm)
+    torch.testing.assert_close(norms[0], norms[1], rtol=1e-3, atol=0)
+
+
+def test_single_tasks(data):
+    assert build(data, only="mask").tasks == ("mask",)
+    pattern = build(data, only="pattern")
+    assert pattern.balancer is None and pattern.network.mask is None
+    assert set(run(pattern, image_set(data, 6), 1).losses) == {"pattern", "pattern_guess"}
+    with pytest.raises(MethodError, match="no 'grade'"):
+        build(data, only="grade")
+    with pytest.raises(MethodError, match="nothing to learn"):
+        JointUNetMethod(JointUNetMethod.configure(**TINY), {"pattern": ("a",)}, CPU)
+
+
+def test_intensity_survives_normalisation_and_views(data):
+    """A dark image stays darker than a bright one, whatever else is in its batch."""
+    method, samples = build(data), image_set(data)
+    method.prepare(samples)
+    mean = method.network.mean.clone()
+    dim = samples.images[:1].float() / 255 * 0.5
+    views = Views(method.config)
+    torch.manual_seed(0)
+    ratio = [float(views.strong(dim, False).mean() / views.strong(2 * dim, False).mean()) for _ in range(5)]
+    assert max(ratio) < 0.75
+    method.prepare(image_set(data, 6))
+    assert torch.equal(method.network.mean, mean)
+
+
+def test_image_and_mask_are_warped_alike():
+    config = JointUNetMethod.configure(size=64)
+    torch.manual_seed(0)
+    image = torch.zeros(6, 3, 64, 64)
+    image[:, :, 20:44, 14:50] = 1.0
+    masks = (image[:, 0] > 0).to(torch.uint8)
+    masks[:, :5] = UNKNOWN
+    moved, theirs = Views(config).warped(image, masks)
+    known = theirs != UNKNOWN
+    assert set(theirs.unique().tolist()) == {0, 1, UNKNOWN}
+    agree = ((moved[:, 0] > 0.5) == (theirs == 1))[known].float().mean()
+    assert agree > 0.98
+
+
+def test_turned_views_come_back():
+    x = torch.randn(2, 3, 8, 8)
+    for number in range(8):
+        assert torch.equal(dihedral(dihedral(x, number), number, back=True), x)
+    assert len({tuple(dihedral(x, n).flatten().tolist()) for n in range(8)}) == 8
+
+
+def test_mask_losses_by_hand():
+    logits = torch.full((1, 1, 2, 2), 20.0)
+    right, wrong = torch.ones(1, 2, 2, dtype=torch.uint8), torch.zeros(1, 2, 2, dtype=torch.uint8)
+    assert mask_loss(logits, right, "both") == pytest.approx(0, abs=1e-6)
+    assert mask_loss(-logits, wrong, "dice") == pytest.approx(0, abs=1e-6)  # empty and empty
+    assert mask_loss(logits, wrong, "dice") == pytest.approx(1 - 1 / 5)
+    assert mask_loss(logits, wrong, "bce") == pytest.approx(20.0)
+    half = torch.tensor([[[1, UNKNOWN], [UNKNOWN, UNKNOWN]]], dtype=torch.uint8)
+    assert mask_loss(logits, half, "both") == pytest.approx(0, abs=1e-6)
+    three = torch.stack([torch.zeros(2, 2), torch.full((2, 2), 30.0), torch.zeros(2, 2)])[None]
+    assert mask_loss(three, right, "bce") == pytest.approx(0, abs=1e-6)
+    assert mask_loss(three, right, "dice") == pytest.approx(0.0, abs=1e-5)
+
+
+def test_scores_by_hand():
+    truth = np.array([[[1, 1], [0, UNKNOWN]], [[0, 0], [0, 0]]])
+    mine = np.array([[[1, 0], [0, 1]], [[0, 0], [0, 0]]])
+    outcome = Outcome(
+        mine, truth, {"grade": np.array([[0.9, 0.1], [0.2, 0.8]])}, {"grade": np.array([0, -1])}
+    )
+    found = scores(outcome, {"mask": ("background", "gland"), "grade": ("benign", "malignant")})
+    assert found["mask_dice"] == pytest.approx(2 / 3) and found["mask_iou"] == pytest.approx(0.5)
+    assert found["mask_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert found["grade_accuracy"] == 1.0 and np.isnan(found["grade_auroc"])
+    assert found["score"] == pytest.approx((2 / 3 + 1) / 2)
+    assert auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])) == 0.75
+
+
+def test_labels_are_drawn_of_every_class_in_turn():
+    known = {"pattern": np.array([0, 0, 0, 0, 1, 1, 2, -1])}
+    keep = draw_labelled(known, np.array([True] * 7 + [False]), 3, seed=0)
+    assert sorted(known["pattern"][keep]) == [0, 1, 2]
+    assert len(draw_labelled(known, np.zeros(8, bool), 50, 0)) == 7
+
+
+def test_nearest_keeps_codes():
+    codes = np.zeros((60, 90), np.uint16)
+    codes[:30] = 7
+    small = nearest(codes, 32)
+    assert small.shape == (32, 32) and set(np.unique(small)) == {0, 7} and (small[:16] == 7).all()
+
+
+@pytest.mark.slow
+def test_it_learns_mask_and_intensity_of_made_up_specimens():
+    data = synthetic(24, 2, size=64, seed=0)
+    method = build(data, base=8, steps=90, batch_size=8, unlabelled_ratio=0.5, ema=0.9, learning_rate=4e-3)
+    run(method, image_set(data, 32), 90)
+    other = synthetic(10, 2, size=64, seed=7)
+    found = method.evaluate(image_set(other))
+    assert found["mask_dice"] > 0.75
+    assert found["intensity_accuracy"] > 0.75
