@@ -7,10 +7,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 # A display of its own where Xvfb is (recursive: asked only after `system` may have installed it).
-XVFB    = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1200x24 +extension GLX")
+XVFB    = $(if $(shell command -v xvfb-run),xvfb-run -a -n $(DISPLAY0) -s "-screen 0 1600x1200x24 +extension GLX")
+DISPLAY0 := 99
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench screenshots constraints clean system
+.PHONY: help demo test lint bench screenshots constraints clean system gui-pyqt5 gui-pyqt6
 
 help:  ## Say what each target does.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -43,8 +44,12 @@ lint: $(VENV)/.dev  ## ruff, mypy, import-linter, npe2.
 
 test: $(VENV)/.dev system lint  ## Lint, then every test: under Xvfb on PyQt5, and what opens a window again on PyQt6.
 	$(PYTEST) -m "not gui" -n 2
-	QT_API=pyqt5 PYTEST_QT_API=pyqt5 $(XVFB) $(PYTEST) -m gui
-	QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(XVFB) $(PYTEST) -m gui
+	$(MAKE) --no-print-directory -j2 -O gui-pyqt5 gui-pyqt6
+
+# Each on a display of its own; the numbers keep two searches for a free one apart.
+gui-pyqt6: DISPLAY0 := 199
+gui-pyqt5 gui-pyqt6: gui-%: $(VENV)/.dev
+	QT_API=$* PYTEST_QT_API=$* $(XVFB) $(PYTEST) -m gui
 
 screenshots: $(VENV)/.dev system  ## Take the README's pictures anew.
 	QT_API=pyqt6 $(XVFB) $(BIN)/python docs/make_screenshots.py
