@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from napari_mtssl.cli.reproduce import hydramix
+from napari_mtssl.cli.reproduce import hydramix, superres
 
 app = typer.Typer(
     help="Measure a paper's table on a folder of images: every method with its baselines.",
     no_args_is_help=True,
 )
 app.command("hydramix")(hydramix.hydramix)
+app.command("superres")(superres.superres)

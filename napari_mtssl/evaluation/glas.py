@@ -1,0 +1,151 @@
+"""Glands of the colon (GlaS, Warwick-QU): images with a mask, a grade and the patient they are of.
+
+Sirinukunwattana et al., Gland segmentation in colon histology images: the GlaS challenge contest, Medical
+Image Analysis 2017.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_mtssl.evaluation.readers import DataError
+
+
+@dataclass(frozen=True)
+class GlandImage:
+    """One image.
+
+    Attributes
+    ----------
+    name : str
+    path, mask_path : Path
+    patient : str
+    grade : str
+    """
+
+    name: str
+    path: Path
+    mask_path: Path
+    patient: str
+    grade: str
+
+    def read(self, shrink: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (h, w, 3) uint8 and mask (h, w) bool, at one `shrink`-th of the size.
+
+        Raises
+        ------
+        DataError
+            If a file cannot be read, or the two differ in size.
+        """
+        import imageio.v3 as iio
+
+        try:
+            pixels, mask = iio.imread(self.path)[..., :3], iio.imread(self.mask_path)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path} or its mask cannot be read: {error}.") from error
+        mask = (mask if mask.ndim == 2 else mask[..., :3].max(-1)) > 0
+        if mask.shape != pixels.shape[:2]:
+            raise DataError(
+                f"{self.mask_path} is {mask.shape[0]} x {mask.shape[1]} pixels, its image "
+                f"{pixels.shape[0]} x {pixels.shape[1]}; unpack the data set again."
+            )
+        if shrink == 1:
+            return np.ascontiguousarray(pixels), mask
+        height, width = (side // shrink for side in mask.shape)
+        here = (slice(height * shrink), slice(width * shrink))
+        squares = (height, shrink, width, shrink)
+        small = np.rint(pixels[here].reshape(*squares, 3).mean((1, 3))).astype(np.uint8)
+        return small, mask[here].reshape(squares).mean((1, 3)) >= 0.5
+
+
+def read_glas(folder: str | Path) -> list[GlandImage]:
+    """Find the images of a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        Holds ``Grade.csv`` (columns ``name``, ``patient ID`` and one that begins with ``grade``), and either
+        folders ``images`` and ``labels`` with files of the same names, or, as published, ``NAME.bmp`` with
+        ``NAME_anno.bmp`` beside it.
+
+    Returns
+    -------
+    list of GlandImage
+        In the order of ``Grade.csv``.
+
+    Raises
+    ------
+    DataError
+        Naming what is missing.
+    """
+    folder = Path(folder).expanduser()
+    table = folder / "Grade.csv"
+    if not table.is_file():
+        raise DataError(f"{table} is missing; give the folder of GlaS (Warwick-QU) that holds it.")
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        rows = [{str(k).strip(): str(v).strip() for k, v in row.items()} for row in csv.DictReader(file)]
+    found = []
+    for row in rows:
+        grade = next((value for key, value in row.items() if key.startswith("grade")), "")
+        if "name" not in row or "patient ID" not in row:
+            raise DataError(f"{table} lacks its columns 'name' and 'patient ID'; unpack the data set again.")
+        name = row["name"]
+        found.append(GlandImage(name, *_files(folder, name), row["patient ID"], grade))
+    if not found:
+        raise DataError(f"{table} names no image.")
+    return found
+
+
+def _files(folder: Path, name: str) -> tuple[Path, Path]:
+    """Image and mask of a name."""
+    if (folder / "images").is_dir():
+        places = [(folder / "images", name), (folder / "labels", name)]
+    else:
+        places = [(folder, name), (folder, f"{name}_anno")]
+    files = []
+    for place, stem in places:
+        there = [path for path in sorted(place.glob(f"{stem}.*")) if path.stem == stem]
+        if not there:
+            raise DataError(f"{place / stem} (.png or .bmp) is missing; unpack the data set again.")
+        files.append(there[0])
+    return files[0], files[1]
+
+
+def split_by_patient(
+    train: Sequence[GlandImage], test: Sequence[GlandImage], test_patients: Sequence[str] = ()
+) -> tuple[list[GlandImage], list[GlandImage]]:
+    """Images to learn from and images to be scored on, without a common patient.
+
+    Parameters
+    ----------
+    train, test : sequence of GlandImage
+        May be the same images, if `test_patients` tells them apart.
+    test_patients : sequence of str
+        If given, they are scored on and never learnt from.
+
+    Raises
+    ------
+    DataError
+        If a patient is in both, or nothing is left.
+    """
+    unknown = sorted(set(test_patients) - {image.patient for image in test})
+    if unknown:
+        known = ", ".join(sorted({image.patient for image in test}, key=lambda p: (len(p), p)))
+        raise DataError(f"There is no patient '{unknown[0]}' among the images to score on: {known}.")
+    if test_patients:
+        train = [image for image in train if image.patient not in test_patients]
+        test = [image for image in test if image.patient in test_patients]
+    common = sorted({image.patient for image in train} & {image.patient for image in test})
+    if common:
+        raise DataError(
+            f"Patient '{common[0]}' is among the images to learn from and to score on: say with "
+            "--test-patients who is to be scored on."
+        )
+    if not train or not test:
+        raise DataError("No image is left to learn from; leave some patients out of --test-patients.")
+    return list(train), list(test)
