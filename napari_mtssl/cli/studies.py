@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,6 @@ from napari_mtssl.cli.console import UsageError, notes
 
 if TYPE_CHECKING:
     from napari_mtssl.study import ImageRecord, Study
-    from napari_mtssl.study.exchange import ImportReport
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study, NAME.mtssl.")]
 ImageName = Annotated[
@@ -21,6 +21,34 @@ ImageName = Annotated[
         "--image", metavar="NAME", help="Image of the study, by file name; needed if it has several."
     ),
 ]
+
+
+HeadName = Annotated[
+    str | None,
+    typer.Option("--kind", metavar="HEAD", help="What the class of whole images is, as grade or diagnosis."),
+]
+
+
+class What(StrEnum):
+    """What a file says, or shall say."""
+
+    cells = "cells"
+    blocks = "blocks"
+    masks = "masks"
+    image_classes = "image-classes"
+    statistics = "statistics"
+    probability_map = "probability-map"
+
+
+# Options of `export` that fit.
+FORMATS = {
+    What.cells: ("geojson", "csv"),
+    What.blocks: ("geojson", "csv"),
+    What.masks: ("png", "zarr", "geojson"),
+    What.image_classes: ("csv",),
+    What.statistics: ("csv",),
+    What.probability_map: (),
+}
 
 
 class Split(StrEnum):
@@ -34,28 +62,64 @@ class Split(StrEnum):
 def new(
     study: StudyPath,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, BMP, TIFF or OME-Zarr.")
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="Images, or folders of PNG, JPEG, BMP, TIFF or DICOM files."),
     ],
     split: Annotated[Split, typer.Option(help="What these images are for.")] = Split.train,
     pixel_size: Annotated[
         float | None, typer.Option(metavar="UM", help="Micrometres per pixel, where the files do not tell.")
     ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of masks: label images with the names of their images."),
+    ] = None,
+    mask_class: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS", help="Class of what is not 0 in masks; else DIR/classes.csv says."),
+    ] = None,
+    classes_csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Classes of images: image,class,group,split, or a column a head."),
+    ] = None,
+    class_folders: Annotated[
+        bool, typer.Option("--class-folders", help="The folder that an image lies in is its class.")
+    ] = False,
+    kind: HeadName = None,
 ) -> None:
     """Make a study of some images."""
+    from napari_mtssl.cli.labels import image_files, import_masks
     from napari_mtssl.images import open_image
-    from napari_mtssl.study import Study
+    from napari_mtssl.study import Study, exchange
 
+    for path in (masks, classes_csv):
+        if path is not None and not path.exists():
+            raise UsageError(f"There is nothing at {path}; check the path.")
     # All images are opened before the study is made: a wrong path leaves nothing half done.
-    opened = [open_image(path, pixel_size_um=pixel_size) for path in images]
+    opened = [open_image(path, pixel_size_um=pixel_size) for path in image_files(images)]
     with Study.create(study) as made:
-        for image in opened:
-            made.add_image(
-                image.path,
-                height=image.height,
-                width=image.width,
-                pixel_size_um=image.pixel_size_um,
-                split=split.value,
-            )
+        try:
+            for image in opened:
+                record = made.add_image(
+                    image.path,
+                    height=image.height,
+                    width=image.width,
+                    pixel_size_um=image.pixel_size_um,
+                    split=split.value,
+                )
+                if class_folders:
+                    name, head = image.path.absolute().parent.name, kind or "diagnosis"
+                    if name not in [c.name for c in made.classes(head)]:
+                        made.add_class(name, kind=head)
+                    made.set_image_class(record.id, head, name)
+            if masks is not None:
+                notes.print(f"{masks.name}: {import_masks(made, masks, mask_class)}")
+            if classes_csv is not None:
+                report = exchange.import_image_classes(made, classes_csv, kind=kind)
+                notes.print(f"{classes_csv.name}: {report}")
+        except ValueError:
+            made.close()
+            shutil.rmtree(made.path)  # made a moment ago, of files that stay
+            raise
         notes.print(f"Made {made.path} with {len(made.images())} image(s).")
         notes.print("Next: import labels into it, or run napari-mtssl and open it there to click some cells.")
 
@@ -65,43 +129,45 @@ def import_files(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", help="CSV (image,row,col,class), QuPath GeoJSON, or a label image."
+            metavar="FILE...",
+            help="CSV, QuPath GeoJSON, label image, folder of masks, OME-Zarr labels, or another study.",
         ),
     ],
     image: ImageName = None,
     class_name: Annotated[
-        str | None, typer.Option("--class", metavar="CLASS", help="Class of the objects of a label image.")
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="Class of the objects of a label image, or of what is not 0 in a mask; for more than one: "
+            "1=gland,2=stroma.",
+        ),
+    ] = None,
+    what: Annotated[What, typer.Option("--as", help="What the files say.")] = What.cells,
+    kind: HeadName = None,
+    block: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Size of blocks for images without a grid: 64, 64x50 (rows x columns), or 32um.",
+        ),
+    ] = None,
+    edges: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Edges of the bins of a probability map: 0,.2,.3,.4,...,1."),
     ] = None,
 ) -> None:
     """Bring labels into a study. The same file twice changes nothing."""
+    from napari_mtssl.cli.labels import Ways, import_one
     from napari_mtssl.study import Study
 
     missing = [path for path in files if not path.exists()]
     if missing:
         raise UsageError(f"There is no file {missing[0]}; check the path.")
+    ways = Ways(what, image, class_name, kind, block, edges)
     with Study.open(study) as opened:
         for path in files:
-            notes.print(f"{path.name}: {_import_one(opened, path, image, class_name)}")
-
-
-def _import_one(study: Study, path: Path, image: str | None, class_name: str | None) -> ImportReport:
-    """Import one file by its kind."""
-    from napari_mtssl.images import is_image
-    from napari_mtssl.study import exchange
-
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return exchange.import_csv(study, path)
-    if suffix in {".geojson", ".json"}:
-        return exchange.import_geojson(study, path, choose_image(study, image, path).id)
-    if is_image(path) or suffix == ".npy":
-        if class_name is None:
-            raise UsageError(f"{path.name} is a label image: say with --class which class its objects have.")
-        return exchange.import_labels(study, path, choose_image(study, image, path).id, class_name)
-    raise UsageError(
-        f"{path.name} is no file of labels: "
-        "use .csv (image,row,col,class), .geojson from QuPath, or a label image."
-    )
+            notes.print(f"{path.name}: {import_one(opened, path, ways)}")
 
 
 def export(
@@ -116,24 +182,48 @@ def export(
     image: ImageName = None,
     predictions: Annotated[
         bool,
-        typer.Option("--predictions", help="Also what the last run predicted and nobody reviewed (GeoJSON)."),
+        typer.Option(
+            "--predictions", help="Also what was predicted and nobody reviewed (not in CSV of cells)."
+        ),
     ] = False,
+    what: Annotated[What, typer.Option("--as", help="What to take out.")] = What.cells,
+    png: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for masks as PNG, with classes.csv.")
+    ] = None,
+    zarr: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="OME-Zarr labels of the mask of one image; {image} exports all."),
+    ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="More columns in a CSV: who and when, or the grids of blocks.")
+    ] = False,
+    kind: HeadName = None,
 ) -> None:
-    """Take labels out of a study, for QuPath or as a table."""
-    from napari_mtssl.study import Study, exchange
+    """Take labels out of a study, for QuPath, as a table or as masks."""
+    from napari_mtssl.cli.labels import export_csv, export_masks, export_one
+    from napari_mtssl.study import Study
 
-    if geojson is None and csv is None:
-        raise UsageError("Say where to export to: --geojson FILE or --csv FILE.")
+    if geojson is None and csv is None and png is None and zarr is None:
+        raise UsageError("Say where to export to: --geojson FILE, --csv FILE, --png DIR or --zarr DIR.")
+    given = {"geojson": geojson, "csv": csv, "png": png, "zarr": zarr}
+    unfit = [name for name, path in given.items() if path is not None and name not in FORMATS[what]]
+    if unfit:
+        fit = " or ".join(f"--{name}" for name in FORMATS[what])
+        raise UsageError(f"There is no --{unfit[0]} of {what.value}: use {fit or '--as blocks'}.")
     with Study.open(study) as opened:
-        if geojson is not None:
-            for record, path in _targets(opened, geojson, image):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                exchange.export_geojson(opened, record.id, path, predictions=predictions)
-                notes.print(f"Wrote {path}.")
         if csv is not None:
             csv.parent.mkdir(parents=True, exist_ok=True)
-            exchange.export_csv(opened, csv)
+            export_csv(opened, csv, what, details, kind, predictions)
             notes.print(f"Wrote {csv}.")
+        if png is not None:
+            only = None if image is None else choose_image(opened, image).id
+            for path in export_masks(opened, png, only, predictions):
+                notes.print(f"Wrote {path}.")
+        for pattern in (geojson, zarr):
+            for record, path in _targets(opened, pattern, image) if pattern is not None else []:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if export_one(opened, record, path, what, predictions, many="{image}" in str(pattern)):
+                    notes.print(f"Wrote {path}.")
 
 
 def _targets(study: Study, pattern: Path, image: str | None) -> list[tuple[ImageRecord, Path]]:

@@ -1,12 +1,12 @@
 """Labels from and to other programs: tables, QuPath, napari's layers, label images.
 
-Every import is one edit, never brings in a cell twice, and returns an `ImportReport`. Every export replaces
-its file whole or leaves it as it was.
+Every import is one edit, never brings in a label twice, and returns an `ImportReport`. Every export replaces
+its file whole or leaves it as it was. This module reads and writes cells, and names what other modules do for
+blocks, regions, masks, classes of images and statistics.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,64 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from napari_mtssl.study.files import read_text, written_whole
+from napari_mtssl.study.block_files import (
+    BIN_EDGES,
+    bin_names,
+    export_blocks_csv,
+    export_statistics_csv,
+    import_blocks_csv,
+    import_probability_map,
+    import_statistics_csv,
+)
+from napari_mtssl.study.files import read_array, written_whole
 from napari_mtssl.study.geojson import export_geojson, import_geojson, write_predictions
+from napari_mtssl.study.image_files import export_image_classes, import_image_classes
+from napari_mtssl.study.mask_files import export_masks, import_mask, import_masks, mask_codes, mask_values
+from napari_mtssl.study.mask_zarr import export_mask_zarr, import_mask_zarr
 from napari_mtssl.study.merge import ImportReport, merge_cells
+from napari_mtssl.study.merge_study import merge_study
+from napari_mtssl.study.polygon_files import (
+    export_mask_geojson,
+    export_regions_geojson,
+    import_mask_geojson,
+    import_regions_geojson,
+)
 from napari_mtssl.study.records import Source, StudyError
 from napari_mtssl.study.study import Study
+from napari_mtssl.study.tables import floats, image_ids, image_names, read_table
 
 __all__ = [
+    "BIN_EDGES",
     "CSV_COLUMNS",
     "ImportReport",
+    "bin_names",
+    "export_blocks_csv",
     "export_csv",
     "export_geojson",
+    "export_image_classes",
+    "export_mask_geojson",
+    "export_mask_zarr",
+    "export_masks",
+    "export_regions_geojson",
+    "export_statistics_csv",
+    "import_blocks_csv",
     "import_csv",
     "import_geojson",
+    "import_image_classes",
     "import_labels",
+    "import_mask",
+    "import_mask_geojson",
+    "import_mask_zarr",
+    "import_masks",
     "import_points",
+    "import_probability_map",
+    "import_regions_geojson",
+    "import_statistics_csv",
     "labels_to_frame",
+    "mask_codes",
+    "mask_values",
     "merge_cells",
+    "merge_study",
     "points_to_frame",
     "write_predictions",
 ]
@@ -57,24 +98,12 @@ def import_csv(study: Study, path: Path | str) -> ImportReport:
         imported.
     """
     path = Path(path)
-    table = _read_table(path)
-    missing = [c for c in CSV_COLUMNS if c not in table]
-    if missing:
-        raise StudyError(
-            f"{path.name} needs the columns {','.join(CSV_COLUMNS)}; {', '.join(missing)} is missing "
-            f"(it has: {', '.join(map(str, table.columns)) or 'none'})."
-        )
-    if table.empty:
-        raise StudyError(f"{path.name} has no cells: there is nothing below its first line.")
-    blank = table[CSV_COLUMNS].isna() | (table[CSV_COLUMNS] == "")
-    if blank.any(axis=None):
-        row, column = np.argwhere(blank.to_numpy())[0]
-        raise StudyError(f"{path.name}, line {row + 2}: the column {CSV_COLUMNS[column]} is empty.")
+    table = read_table(path, CSV_COLUMNS, "cells")
     frame = table[["row", "col", "class", *(c for c in _DETAILS if c in table)]].copy()
     for column in ("row", "col", "confidence"):
         if column in frame:
-            frame[column] = _floats(table[column], path)
-    frame["image_id"] = table["image"].map({n: study.find_image(n).id for n in table["image"].unique()})
+            frame[column] = floats(table[column], path)
+    frame["image_id"] = image_ids(study, table["image"])
     return merge_cells(study, frame, f"Imported {path.name}")
 
 
@@ -98,11 +127,8 @@ def export_csv(study: Study, path: Path | str, *, details: bool = False) -> int:
     StudyError
         If the file cannot be written.
     """
-    images = study.images()
-    often = Counter(image.name for image in images)
-    names = {image.id: image.name if often[image.name] == 1 else str(image.path) for image in images}
     cells = study.cells()
-    cells.insert(0, "image", cells["image_id"].map(names))
+    cells.insert(0, "image", cells["image_id"].map(image_names(study)))
     columns = CSV_COLUMNS + ([*_DETAILS, "annotator", "time"] if details else [])
     with written_whole(Path(path)) as stream:
         cells[columns].to_csv(stream, index=False, lineterminator="\n")
@@ -139,7 +165,7 @@ def import_labels(
     what = "a label image"
     if isinstance(labels, str | Path):
         what = Path(labels).name
-        labels = _read_labels(Path(labels))
+        labels = read_array(Path(labels), "a label image")
     if labels.shape != (image.height, image.width):
         raise StudyError(
             f"The labels of {what} have the shape {labels.shape}, but {image.name} has "
@@ -235,53 +261,3 @@ def labels_to_frame(labels: np.ndarray, classes: str | Mapping[int, str]) -> pd.
         if None in names:
             raise StudyError(f"The label {numbers[names.index(None)]} has no class.")
     return pd.DataFrame({"row": centres[:, 0], "col": centres[:, 1], "class": pd.Series(names, dtype=str)})
-
-
-def _floats(column: pd.Series, path: Path) -> list[float]:
-    """Read numbers to the last bit; an empty one is NaN."""
-    out = []
-    for line, text in enumerate(column, start=2):
-        try:
-            out.append(float(text or "nan"))
-        except ValueError as error:
-            raise StudyError(
-                f"{path.name}, line {line}: '{text}' in the column {column.name} is no number."
-            ) from error
-    return out
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """Read a table as text, so that nothing is rounded and a class may be called 'NA'."""
-    import io
-
-    text = read_text(path)
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    try:
-        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
-    except pd.errors.EmptyDataError as error:
-        raise StudyError(f"{path.name} is empty; it needs the columns {','.join(CSV_COLUMNS)}.") from error
-    except pd.errors.ParserError as error:
-        raise StudyError(f"{path.name} is no table: {str(error).strip()}.") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for names of rows
-        raise StudyError(f"{path.name} is no table: its rows hold more values than its first line has names.")
-    table.columns = table.columns.str.strip()
-    return table.apply(lambda column: column.str.strip())
-
-
-def _read_labels(path: Path) -> np.ndarray:
-    """Read a label image from a file."""
-    try:
-        if path.suffix.lower() == ".npy":
-            return np.load(path, allow_pickle=False)
-        if path.suffix.lower() in {".tif", ".tiff"}:
-            import tifffile
-
-            return np.squeeze(tifffile.imread(path))
-        import imageio.v3
-
-        return imageio.v3.imread(path)
-    except FileNotFoundError as error:
-        raise StudyError(f"There is no file {path}.") from error
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path.name} cannot be read as a label image: {error}.") from error

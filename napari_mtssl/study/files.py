@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
 from napari_mtssl.study.records import StudyError
 
 _WHOLE = 64 * 2**20  # bytes up to which a file is read whole
@@ -90,6 +92,52 @@ def read_text(path: Path) -> str:
         raise StudyError(f"{path.name} is no text in UTF-8; save it so.") from error
     except OSError as error:
         raise StudyError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_array(path: Path, what: str = "an image") -> np.ndarray:
+    """Read an array from a file: TIFF, PNG and other images, ``.npy``, a Zarr array or OME-Zarr image.
+
+    Raises
+    ------
+    StudyError
+        If it is not there, or no such file.
+    """
+    try:
+        if path.is_dir():
+            return _read_zarr(path)
+        if path.suffix.lower() == ".npy":
+            return np.load(path, allow_pickle=False)
+        if path.suffix.lower() in {".tif", ".tiff"}:
+            import tifffile
+
+            return plane(tifffile.imread(path))
+        import imageio.v3
+
+        return imageio.v3.imread(path)
+    except FileNotFoundError as error:
+        raise StudyError(f"There is no file {path}.") from error
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"{path.name} cannot be read as {what}: {reason}.") from error
+
+
+def _read_zarr(path: Path) -> np.ndarray:
+    """Read a Zarr array, or the first level of an OME-Zarr image, without axes of length one."""
+    import zarr
+
+    found = zarr.open(path, mode="r")
+    if isinstance(found, zarr.Group):
+        attributes = dict(found.attrs)
+        described = attributes.get("ome", attributes)["multiscales"][0]
+        found = found[described["datasets"][0]["path"]]
+    return plane(np.asarray(found[...]))
+
+
+def plane(values: np.ndarray) -> np.ndarray:
+    """Drop axes of length one until two are left, the first ones first."""
+    while values.ndim > 2 and 1 in values.shape:
+        values = np.squeeze(values, values.shape.index(1))
+    return values
 
 
 @contextmanager

@@ -59,9 +59,9 @@ def import_geojson(
     rows: list[tuple[Any, ...]] = []
     colours: dict[str, str] = {}
     skipped = 0
-    for number, feature in enumerate(_features(root, path), start=1):
+    for number, feature in enumerate(features_in(root, path), start=1):
         try:
-            name, colour = _class_of(feature)
+            name, colour = class_of(feature)
             source, status, confidence = _origin(feature)
             places = _places(feature)
         except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -114,7 +114,7 @@ def export_geojson(study: Study, image_id: int, path: Path | str, predictions: b
         If there is no such image, or the file cannot be written.
     """
     image = study.image(image_id)
-    colours = {c.name: _rgb(c.colour) for c in study.classes()}
+    colours = {c.name: rgb(c.colour) for c in study.classes()}
     cells = study.cells(image_id).assign(kind="annotation")
     if predictions:
         pending = study.pending_predictions(image_id).assign(
@@ -152,11 +152,12 @@ def write_predictions(
         If the file cannot be written.
     """
     rows = cells.assign(kind="detection", id=range(len(cells)), source="model", status=_PREDICTED)
-    _write(Path(path), rows, {c: _rgb(colour) for c, colour in colours.items()}, name)
+    _write(Path(path), rows, {c: rgb(colour) for c, colour in colours.items()}, name)
     return len(cells)
 
 
-def _rgb(colour: str) -> list[int]:
+def rgb(colour: str) -> list[int]:
+    """Turn ``#rrggbb`` into three numbers, as QuPath writes colours."""
     return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
 
 
@@ -175,21 +176,26 @@ def _write(path: Path, cells: pd.DataFrame, colours: Mapping[str, list[int]], im
             }
             if not np.isnan(confidence):
                 properties["measurements"] = {"confidence": confidence}
-            x, y = (format(_EXACT.add(Decimal(repr(value)), _HALF), "f") for value in (col, row))
+            x, y = image_position(col), image_position(row)
             stream.write(
-                f'{"," if n else ""}\n{{"type": "Feature", "id": "{_uuid(image, kind, cell)}", '
+                f'{"," if n else ""}\n{{"type": "Feature", "id": "{object_name(image, f"{kind} {cell}")}", '
                 f'"geometry": {{"type": "Point", "coordinates": [{x}, {y}]}}, '
                 f'"properties": {json.dumps(properties, ensure_ascii=False)}}}'
             )
         stream.write("\n]}\n")
 
 
-def _uuid(image: str, kind: str, number: int) -> uuid.UUID:
+def object_name(image: str, name: str) -> uuid.UUID:
     """Name of an object that is the same in every export: QuPath then knows it again."""
-    return uuid.uuid5(uuid.NAMESPACE_OID, f"{image} {kind} {number}")
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{image} {name}")
 
 
-def _features(root: Any, path: Path) -> Iterator[dict[str, Any]]:
+def image_position(value: float) -> str:
+    """Position of QuPath, from the edge of the first pixel, of one of ours, from its centre."""
+    return format(_EXACT.add(Decimal(repr(value)), _HALF), "f")
+
+
+def features_in(root: Any, path: Path) -> Iterator[dict[str, Any]]:
     """All features, also those within others (QuPath's ``childObjects``)."""
     if isinstance(root, dict) and root.get("type") == "FeatureCollection":
         root = root.get("features")
@@ -203,10 +209,10 @@ def _features(root: Any, path: Path) -> Iterator[dict[str, Any]]:
         yield feature
         children = (feature.get("properties") or {}).get("childObjects")
         if children:
-            yield from _features(children, path)
+            yield from features_in(children, path)
 
 
-def _class_of(feature: dict[str, Any]) -> tuple[str | None, str | None]:
+def class_of(feature: dict[str, Any]) -> tuple[str | None, str | None]:
     """Name and colour of a feature's class; None where it has none."""
     properties = feature.get("properties") or {}
     said = properties.get("classification")
@@ -246,9 +252,9 @@ def _places(feature: dict[str, Any]) -> list[tuple[float, float]]:
         return []
     match kind:
         case "Point":
-            return [_pixel(coordinates)]
+            return [pixel_position(coordinates)]
         case "MultiPoint":
-            return [_pixel(point) for point in coordinates]
+            return [pixel_position(point) for point in coordinates]
         case "Polygon":
             return [_centroid([coordinates])]
         case "MultiPolygon":
@@ -256,7 +262,8 @@ def _places(feature: dict[str, Any]) -> list[tuple[float, float]]:
     return []
 
 
-def _pixel(point: Sequence[Any]) -> tuple[float, float]:
+def pixel_position(point: Sequence[Any]) -> tuple[float, float]:
+    """Our (row, col), from the centre of the first pixel, of QuPath's (x, y) from its edge."""
     x, y = point[:2]
     return float(_EXACT.subtract(Decimal(y), _HALF)), float(_EXACT.subtract(Decimal(x), _HALF))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from napari_mtssl.study.records import StudyError, plural
+from napari_mtssl.study.records import CELL, StudyError, plural
 from napari_mtssl.study.study import Study
 
 SAME_PLACE = 0.01  # pixels
@@ -30,6 +30,8 @@ class ImportReport:
         Objects without a class, that are no places (lines), or predictions that nobody reviewed.
     classes_created : tuple of str
         Classes that the study did not have.
+    noun : str
+        What was imported, if not cells.
     """
 
     added: int
@@ -37,9 +39,10 @@ class ImportReport:
     changed: int = 0
     skipped: int = 0
     classes_created: tuple[str, ...] = ()
+    noun: str = "cell"
 
     def __str__(self) -> str:
-        parts = [f"{plural(self.added, 'cell')} added", f"{self.unchanged:,} already there"]
+        parts = [f"{plural(self.added, self.noun)} added", f"{self.unchanged:,} already there"]
         if self.changed:
             parts.append(f"{self.changed:,} given another class")
         if self.skipped:
@@ -81,7 +84,7 @@ def merge_cells(
     """
     frame = frame.reset_index(drop=True)
     with study.edit(what):
-        names, created = _classes(study, frame["class"], colours or {})
+        names, created = make_classes(study, frame["class"], colours or {})
         frame["class"] = frame["class"].map(names)
         repeated = _repeated(frame)
         fresh = frame[~repeated].reset_index(drop=True)
@@ -110,15 +113,32 @@ def merge_cells(
     )
 
 
-def _classes(
-    study: Study, wanted: pd.Series, colours: Mapping[str, str]
+def make_classes(
+    study: Study, wanted: Iterable[str], colours: Mapping[str, str], kind: str = CELL
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Name in the file to name in the study, and the classes that had to be made."""
-    known = {c.name.lower(): c.name for c in study.classes()}
+    """Make the classes that the study lacks.
+
+    Parameters
+    ----------
+    study : Study
+    wanted : iterable of str
+        Names in the file; upper and lower case are the same.
+    colours : mapping of str to str
+        Name to ``#rrggbb`` for classes that are made.
+    kind : str
+
+    Returns
+    -------
+    names : dict of str to str
+        Name in the file to name in the study.
+    created : tuple of str
+        Classes that had to be made.
+    """
+    known = {c.name.lower(): c.name for c in study.classes(kind)}
     names, created = {}, []
-    for name in wanted.unique():
+    for name in dict.fromkeys(wanted):
         if name.strip().lower() not in known:
-            made = study.add_class(name, colours.get(name)).name
+            made = study.add_class(name, colours.get(name), kind=kind).name
             known[made.lower()] = made
             created.append(made)
         names[name] = known[name.strip().lower()]

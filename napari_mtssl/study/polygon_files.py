@@ -1,0 +1,317 @@
+"""QuPath's GeoJSON of blocks (rectangles), regions and masks (polygons with holes), both ways."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from napari_mtssl.study.files import read_text, written_whole
+from napari_mtssl.study.geojson import (
+    class_of,
+    features_in,
+    image_position,
+    object_name,
+    pixel_position,
+    rgb,
+)
+from napari_mtssl.study.mask_files import mask_codes
+from napari_mtssl.study.merge import ImportReport, make_classes
+from napari_mtssl.study.merge_labels import joined, merge_blocks, merge_regions
+from napari_mtssl.study.polygons import filled, outlines, polygons_in, ring_of, shape_of
+from napari_mtssl.study.records import BLOCK, MASK, Grid, ImageRecord, StudyError, plural
+from napari_mtssl.study.study import Study
+
+if TYPE_CHECKING:
+    from shapely import Polygon
+
+# What names an object in its image, its rings of (x, y) as text, its class, and what else is said.
+_Item = tuple[str, list[list[tuple[str, str]]], str, dict[str, str]]
+
+_SAME = 0.01  # pixels by which a rectangle may differ from a block of the grid
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A polygon of a file: its class, colour, and rings (N, 2) of (row, col), the outline first."""
+
+    name: str
+    colour: str | None
+    rings: list[np.ndarray]
+
+
+def export_regions_geojson(study: Study, image_id: int, path: Path | str) -> int:
+    """Export the blocks (as rectangles) and regions of an image for QuPath.
+
+    Parameters
+    ----------
+    study : Study
+    image_id : int
+    path : path
+        Replaced whole, or left as it was.
+
+    Returns
+    -------
+    int
+        How many objects were written.
+
+    Raises
+    ------
+    StudyError
+        If there is no such image, or the file cannot be written.
+    """
+    image = study.image(image_id)
+    colours = {c.name: c.colour for c in study.classes(BLOCK)}
+    items: list[_Item] = []
+    grid = study.grid(image.id)
+    if grid is not None:
+        for i, j, name in study.blocks(image.id).itertuples(index=False):
+            top, left, bottom, right = (f"{edge!r}" for edge in grid.edges(i, j))
+            corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+            said = {"kind": "block", "row": str(i), "col": str(j)}
+            items.append((f"block {i} {j}", [corners], name, said))
+    for number, polygon, name in study.regions(image.id).itertuples(index=False):
+        for part, rings in enumerate(_rings_of_region(polygon)):
+            points = [[(image_position(c), image_position(r)) for r, c in ring.tolist()] for ring in rings]
+            items.append((f"region {number} {part}", points, name, {"kind": "region"}))
+    _write(Path(path), items, colours, image)
+    return len(items)
+
+
+def import_regions_geojson(
+    study: Study, path: Path | str, image_id: int, *, grid: Grid | None = None
+) -> ImportReport:
+    """Import polygons from QuPath as blocks and regions.
+
+    A polygon that is a block of the image's grid becomes that block, every other one a region.
+
+    Parameters
+    ----------
+    study : Study
+    path : path
+        As for `import_geojson`. Objects without class, points and lines are left out.
+    image_id : int
+    grid : Grid, optional
+        For an image that has none; by default all polygons become regions.
+
+    Raises
+    ------
+    StudyError
+        If the file is not such a file, has no polygon with a class, or one is outside the image. Then nothing
+        was imported.
+    """
+    path = Path(path)
+    image = study.image(image_id)
+    found, skipped = read_outlines(path)
+    colours = _colours(found)
+    what = f"Imported {path.name}"
+    with study.edit(what):
+        laid = study.grid(image.id)
+        if laid is None and grid is not None:
+            study.set_grid(image.id, grid)
+            laid = grid
+        blocks, regions = [], []
+        for outline in found:
+            place = None if laid is None else _block_at(laid, outline, image)
+            if place is not None:
+                blocks.append((image.id, *place, outline.name))
+            else:
+                regions.append((image.id, ring_of(outline.rings), outline.name))
+        reports = []
+        if blocks:
+            frame = pd.DataFrame(blocks, columns=["image_id", "i", "j", "class"])
+            reports.append(merge_blocks(study, frame, what, colours=colours))
+        if regions:
+            frame = pd.DataFrame(regions, columns=["image_id", "polygon", "class"])
+            reports.append(merge_regions(study, frame, what, colours=colours))
+    report = joined(reports)
+    noun = "coarse label" if len(reports) == 2 else report.noun
+    return ImportReport(report.added, report.unchanged, report.changed, skipped, report.classes_created, noun)
+
+
+def export_mask_geojson(
+    study: Study,
+    image_id: int,
+    path: Path | str,
+    *,
+    predictions: bool = False,
+    simplify: float = 0.0,
+) -> int:
+    """Export the mask of an image as polygons for QuPath: along the edges of pixels, with holes.
+
+    Parameters
+    ----------
+    study : Study
+    image_id : int
+    path : path
+        Replaced whole, or left as it was.
+    predictions : bool
+        Also what is predicted of pixels that nobody painted.
+    simplify : float
+        Pixels by which outlines may leave the edges, to have fewer corners.
+
+    Returns
+    -------
+    int
+        How many polygons were written. Background is not.
+
+    Raises
+    ------
+    StudyError
+        If there is no such image, nothing is painted, or the file cannot be written.
+    """
+    image = study.image(image_id)
+    codes = mask_codes(study, image.id, predictions=predictions)
+    classes = [c for c in study.classes(MASK) if not c.background]
+    items: list[_Item] = []
+    for found in classes:
+        for n, polygon in enumerate(outlines(codes == found.code, simplify)):
+            points = [[(f"{x:.10g}", f"{y:.10g}") for x, y in r.coords] for r in _rings(polygon)]
+            items.append((f"mask {found.code} {n}", points, found.name, {"kind": "mask"}))
+    _write(Path(path), items, {c.name: c.colour for c in classes}, image)
+    return len(items)
+
+
+def import_mask_geojson(
+    study: Study, path: Path | str, image_id: int, *, complete: bool = False
+) -> ImportReport:
+    """Paint the polygons of QuPath's GeoJSON into the mask of an image; where they overlap, the last counts.
+
+    Parameters
+    ----------
+    study : Study
+    path : path
+        As for `import_geojson`. Objects without class, points and lines are left out.
+    image_id : int
+    complete : bool
+        Whether the polygons say all: then the other pixels are background.
+
+    Raises
+    ------
+    StudyError
+        If the file is not such a file, or has no polygon with a class. Then nothing was imported.
+    """
+    path = Path(path)
+    image = study.image(image_id)
+    found, skipped = read_outlines(path)
+    with study.edit(f"Imported {path.name}"):
+        names, created = make_classes(study, [f.name for f in found], _colours(found), MASK)
+        codes = {c.name: c.code for c in study.classes(MASK)}
+        changed = 0
+        for outline in found:
+            row0, col0, inside = filled(outline.rings)
+            patch = np.full(inside.shape, codes[names[outline.name]], np.uint16)
+            box = (row0, col0, row0 + inside.shape[0], col0 + inside.shape[1])
+            changed += bool((study.mask(image.id, box) != patch)[inside].any())
+            study.paint_mask(image.id, row0, col0, patch, where=inside)
+        if complete:
+            study.set_mask_complete(image.id, True)
+    return ImportReport(changed, len(found) - changed, 0, skipped, created, "polygon")
+
+
+def read_outlines(path: Path) -> tuple[list[Outline], int]:
+    """Read the polygons with a class of a GeoJSON file, and count the other objects.
+
+    Raises
+    ------
+    StudyError
+        If it is no such file, or has no polygon with a class.
+    """
+    try:
+        root = json.loads(read_text(path), parse_float=Decimal)
+    except ValueError as error:
+        raise StudyError(f"{path.name} is no GeoJSON: {error}.") from error
+    found: list[Outline] = []
+    skipped = 0
+    for number, feature in enumerate(features_in(root, path), start=1):
+        try:
+            name, colour = class_of(feature)
+            geometry = feature.get("geometry") or {}
+            points = geometry.get("coordinates")
+            parts = {"Polygon": [points], "MultiPolygon": points}
+            polygons = parts.get(str(geometry.get("type"))) or []
+            rings = [[_ring(ring) for ring in polygon] for polygon in polygons if polygon]
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise StudyError(
+                f"Object {number} of {path.name} cannot be read as GeoJSON: {error!r}."
+            ) from error
+        if not name or not rings:
+            skipped += 1
+            continue
+        found += [Outline(name, colour, polygon) for polygon in rings]
+    if not found:
+        raise StudyError(
+            f"{path.name} has no polygons to import: "
+            + (
+                f"of its {plural(skipped, 'object')} none has a class and an area."
+                if skipped
+                else "it is empty."
+            )
+        )
+    return found, skipped
+
+
+def _ring(points: Iterable[Any]) -> np.ndarray:
+    ring = np.array([pixel_position(point) for point in points], np.float64)
+    if len(ring) < 4 or not np.isfinite(ring).all():
+        raise ValueError("a ring of fewer than four points")
+    return ring
+
+
+def _block_at(grid: Grid, outline: Outline, image: ImageRecord) -> tuple[int, int] | None:
+    """Find the block that a rectangle is; None if it is none."""
+    if len(outline.rings) != 1 or len(outline.rings[0]) != 5:
+        return None
+    corners = outline.rings[0][:4] + 0.5
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    at_corner = np.isclose(corners, low, atol=_SAME) | np.isclose(corners, high, atol=_SAME)
+    i = round((low[0] - grid.row0) / grid.height)
+    j = round((low[1] - grid.col0) / grid.width)
+    fits = np.allclose(grid.edges(i, j), [*low, *high], rtol=0, atol=_SAME)
+    i0, j0, i1, j1 = grid.blocks_over((0, 0, image.height, image.width))
+    return (i, j) if fits and at_corner.all() and i0 <= i < i1 and j0 <= j < j1 else None
+
+
+def _rings_of_region(polygon: np.ndarray) -> list[list[np.ndarray]]:
+    """Rings of the polygons that a region's one ring stands for."""
+    import shapely
+
+    if shapely.Polygon(polygon).is_valid:  # as it is, to the last bit
+        return [[np.concatenate([polygon, polygon[:1]])]]
+    return [[np.array(r.coords) for r in _rings(part)] for part in polygons_in(shape_of(polygon))]
+
+
+def _rings(polygon: Polygon) -> list[Any]:
+    return [polygon.exterior, *polygon.interiors]
+
+
+def _colours(found: Iterable[Outline]) -> dict[str, str]:
+    colours: dict[str, str] = {}
+    for outline in found:
+        if outline.colour is not None:
+            colours.setdefault(outline.name, outline.colour)
+    return colours
+
+
+def _write(path: Path, items: list[_Item], colours: dict[str, str], image: ImageRecord) -> None:
+    with written_whole(path) as stream:
+        stream.write('{"type": "FeatureCollection", "features": [')
+        for n, (name, rings, class_name, said) in enumerate(items):
+            properties = {
+                "objectType": "annotation",
+                "classification": {"name": class_name, "color": rgb(colours[class_name])},
+                "metadata": said,
+            }
+            points = ", ".join(f"[{', '.join(f'[{x}, {y}]' for x, y in ring)}]" for ring in rings)
+            stream.write(
+                f'{"," if n else ""}\n{{"type": "Feature", "id": "{object_name(image.checksum, name)}", '
+                f'"geometry": {{"type": "Polygon", "coordinates": [{points}]}}, '
+                f'"properties": {json.dumps(properties, ensure_ascii=False)}}}'
+            )
+        stream.write("\n]}\n")

@@ -1,0 +1,132 @@
+"""Tables of labels: read as text, checked column by column, with one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from napari_mtssl.study.files import read_text
+from napari_mtssl.study.records import StudyError
+from napari_mtssl.study.study import Study
+
+
+def read_table(
+    path: Path,
+    columns: Sequence[str],
+    noun: str,
+    *,
+    filled: bool = True,
+    others: Mapping[str, Sequence[str]] | None = None,
+) -> pd.DataFrame:
+    """Read a table as text, so that nothing is rounded and a class may be called 'NA'.
+
+    Parameters
+    ----------
+    path : Path
+        Text in UTF-8; commas, semicolons or tabs between the columns.
+    columns : sequence of str
+        Columns it must have.
+    noun : str
+        What its rows are, for messages: ``cells``.
+    filled : bool
+        Whether these columns must have a value in every row.
+    others : mapping of str to sequence of str, optional
+        Other names of a column, in lower case, which count where it is missing.
+
+    Raises
+    ------
+    StudyError
+        If it is no such table, a column is missing, or it has no rows.
+    """
+    text = read_text(path)
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    try:
+        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError as error:
+        raise StudyError(f"{path.name} is empty; it needs the columns {','.join(columns)}.") from error
+    except pd.errors.ParserError as error:
+        raise StudyError(f"{path.name} is no table: {str(error).strip()}.") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for names of rows
+        raise StudyError(f"{path.name} is no table: its rows hold more values than its first line has names.")
+    table.columns = table.columns.str.strip()
+    table = table.apply(lambda column: column.str.strip())
+    for column, names in (others or {}).items():
+        found = [c for c in table if str(c).lower() in names]
+        if column not in table and found:
+            table = table.rename(columns={found[0]: column})
+    missing = [c for c in columns if c not in table]
+    if missing:
+        raise StudyError(
+            f"{path.name} needs the columns {','.join(columns)}; {', '.join(missing)} is missing "
+            f"(it has: {', '.join(map(str, table.columns)) or 'none'})."
+        )
+    if table.empty:
+        raise StudyError(f"{path.name} has no {noun}: there is nothing below its first line.")
+    wanted = table[list(columns)]
+    blank = wanted.isna() | (wanted == "")
+    if filled and blank.any(axis=None):
+        row, column = np.argwhere(blank.to_numpy())[0]
+        raise StudyError(f"{path.name}, line {row + 2}: the column {columns[column]} is empty.")
+    return table.fillna("")
+
+
+def floats(column: pd.Series, path: Path) -> list[float]:
+    """Read numbers to the last bit; an empty one is NaN.
+
+    Raises
+    ------
+    StudyError
+        If one is no number.
+    """
+    out = []
+    for line, text in enumerate(column, start=2):
+        try:
+            out.append(float(text or "nan"))
+        except ValueError as error:
+            raise StudyError(
+                f"{path.name}, line {line}: '{text}' in the column {column.name} is no number."
+            ) from error
+    return out
+
+
+def indices(column: pd.Series, path: Path) -> list[int]:
+    """Read indices of blocks.
+
+    Raises
+    ------
+    StudyError
+        If one is no whole number.
+    """
+    out = []
+    for line, value in enumerate(floats(column, path), start=2):
+        if not value.is_integer():
+            raise StudyError(
+                f"{path.name}, line {line}: {value:g} in the column {column.name} is no index of a block in "
+                "its grid; in a table of blocks, row and col are whole numbers."
+            )
+        out.append(int(value))
+    return out
+
+
+def image_ids(study: Study, names: pd.Series) -> pd.Series:
+    """Find the images that a column names, with or without suffix or by path.
+
+    Raises
+    ------
+    StudyError
+        If the study has none of a name, or several.
+    """
+    return names.map({name: study.find_image(name).id for name in names.unique()})
+
+
+def image_names(study: Study) -> dict[int, str]:
+    """Names of images by number: the file's, or its path where two have the same."""
+    images = study.images()
+    often = Counter(image.name for image in images)
+    return {image.id: image.name if often[image.name] == 1 else str(image.path) for image in images}
