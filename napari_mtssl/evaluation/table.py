@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+EVERYTHING = 10**9  # stands for the budget "all" where budgets are sorted
+
 
 @dataclass(frozen=True)
 class Captions:
@@ -145,8 +147,8 @@ def _budgets(results: Results) -> list[str]:
 
 
 def _numbers(budget: str) -> tuple[int, ...]:
-    """Numbers of a budget: one, or several as in ``40-10``."""
-    return tuple(int(part) for part in budget.split("-"))
+    """Numbers of a budget: one, or several as in ``40-10``; ``all`` is more than any."""
+    return tuple(int(part) if part.isdigit() else EVERYTHING for part in budget.split("-"))
 
 
 def _metrics(results: Results, captions: Captions) -> list[str]:
@@ -177,7 +179,7 @@ def picture(
     shown = [metric for metric in (captions.panels if metrics is None else metrics) if metric in known]
     budgets = _budgets(results)
     # one number lies where it belongs; budgets of several stand side by side
-    single = all(len(_numbers(budget)) == 1 for budget in budgets)
+    single = all(len(_numbers(budget)) == 1 and budget.isdigit() for budget in budgets)
     place = {b: _numbers(b)[0] if single else i for i, b in enumerate(budgets)}
     figure = Figure(figsize=(4.2 * max(len(shown), 1), 3.6), layout="constrained")
     FigureCanvasAgg(figure)

@@ -10,7 +10,7 @@ from napari_mtssl.methods.joint_unet.samples import UNKNOWN, draw_labelled, near
 from napari_mtssl.methods.joint_unet.scores import Outcome, auroc, scores
 from napari_mtssl.methods.joint_unet.views import Views, dihedral, mask_loss
 
-TINY = {"size": 64, "base": 4, "batch_size": 4, "tta": 1}
+TINY = {"precision": "float32", "size": 64, "base": 4, "batch_size": 4, "tta": 1}
 CPU = torch.device("cpu")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from napari_mtssl.cli.reproduce import hydramix, superres
+from napari_mtssl.cli.reproduce import hydramix, joint_unet, superres
 
 app = typer.Typer(
     help="Measure a paper's table on a folder of images: every method with its baselines.",
@@ -12,3 +12,4 @@ app = typer.Typer(
 )
 app.command("hydramix")(hydramix.hydramix)
 app.command("superres")(superres.superres)
+app.command("joint-unet")(joint_unet.joint_unet)

@@ -51,6 +51,12 @@ class JointUNetConfig(MethodConfig):
         0.01, gt=0, le=1, title="Final rate", description="Share of the learning rate at the end."
     )
 
+    precision: Literal["float32", "auto"] = Field(
+        "float32",
+        title="Precision",
+        description="'auto': half precision (bfloat16) where the processor has it; losses stay exact.",
+    )
+
     # Losses
     mask_loss: Literal["bce", "dice", "both"] = Field("bce", title="Loss of the mask")
     mask_weight: float = Field(1.0, ge=0, title="Weight of the mask", description="Unless balanced.")
@@ -139,6 +145,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "brightness": 0.04,
         "noise": 0.02,
         "tta": 8,
+        "precision": "auto",
         "ema": 0.99,
         "unlabelled_ratio": 1.0,
     },

@@ -167,11 +167,12 @@ class JointUNetMethod(Method):
             pick = torch.randint(len(found.unlabelled_index), (count,), device=self.device)
             pick = found.unlabelled_index[pick]
             views, _ = self._views.warped(found.images[pick].float() / 255)
-            with torch.no_grad():
+            with torch.no_grad(), self._precision():
                 guess = self._teacher(views)
             images = torch.cat([images, self._views.strong(views, bright)])
         self._network.train()
-        mask_logits, logits = self._network(images)
+        with self._precision():
+            mask_logits, logits = self._network(images)
         n = len(chosen)
         losses, weights, tasks = {}, {}, {}
         here = found.masked[chosen]
@@ -238,6 +239,11 @@ class JointUNetMethod(Method):
                 chosen.append(pool[order[mine].to(pool.device)])
         return torch.cat(chosen)
 
+    def _precision(self) -> torch.autocast:
+        """Half precision where it is asked for and quick."""
+        half = self.config.precision == "auto" and has_bfloat16(self.device)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
     @property
     def _bright(self) -> bool:
         return float(self._network.mean.mean()) > BRIGHT
@@ -290,7 +296,8 @@ class JointUNetMethod(Method):
         masks: list[torch.Tensor] = []
         heads: dict[str, list[torch.Tensor]] = {kind: [] for kind in self.heads}
         for number in range(self.config.tta):
-            mask, logits = self._teacher(dihedral(images, number))
+            with self._precision():
+                mask, logits = self._teacher(dihedral(images, number))
             if mask is not None:
                 mask = mask.float()
                 if mask.shape[1] == 1:
@@ -333,6 +340,13 @@ class JointUNetMethod(Method):
         if memory:
             self._memory.load_state_dict(memory)
         self._updates = None
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 faster than it converts."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 class _Memory(nn.Module):

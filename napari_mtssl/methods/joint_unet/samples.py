@@ -161,7 +161,7 @@ def read_images(
 
 
 def draw_labelled(known: Mapping[str, np.ndarray], masked: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Draw some of the labelled images, of every combination of classes in turn.
+    """Draw some of the labelled images, such that no class of any kind is rarer than it must be.
 
     Parameters
     ----------
@@ -181,14 +181,21 @@ def draw_labelled(known: Mapping[str, np.ndarray], masked: np.ndarray, n: int, s
     order = np.random.default_rng(seed).permutation(np.flatnonzero(labelled))
     if n >= len(order):
         return np.sort(order)
-    strata = np.stack([*known.values(), masked.astype(np.int64)], axis=1)[order]
-    _, member = np.unique(strata, axis=0, return_inverse=True)
-    member = member.reshape(-1)
-    turn = np.zeros(len(order), int)
-    for group in np.unique(member):
-        mine = np.flatnonzero(member == group)
-        turn[mine] = np.arange(len(mine))
-    return np.sort(order[np.argsort(turn, kind="stable")[:n]])
+    columns = [values[order] for values in known.values() if (values >= 0).any()]
+    seen = [np.zeros(int(column.max()) + 1) for column in columns]
+    chosen: list[int] = []
+    for _ in range(n):
+        # worth most is an image of classes that few of those chosen have
+        worth = np.zeros(len(order))
+        for column, count in zip(columns, seen, strict=True):
+            worth += np.where(column >= 0, 1 / (1 + count[np.maximum(column, 0)]), 0)
+        worth[chosen] = -1
+        best = int(worth.argmax())
+        chosen.append(best)
+        for column, count in zip(columns, seen, strict=True):
+            if column[best] >= 0:
+                count[column[best]] += 1
+    return np.sort(order[chosen])
 
 
 def _mask(study: Study, image_id: int, order: Mapping[int, int], complete: bool, size: int) -> np.ndarray:

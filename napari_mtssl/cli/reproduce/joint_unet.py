@@ -1,0 +1,99 @@
+"""``reproduce joint-unet``: mask and image classes, cross-validated by patient, with and without GradNorm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_mtssl.cli.console import UsageError
+from napari_mtssl.cli.predict import Device, make_folder
+from napari_mtssl.cli.reproduce.common import JsonFile, Out, Preset, finish, parse_list, progress_of_trials
+from napari_mtssl.cli.train import Settings, parse_settings
+
+
+def joint_unet(
+    json_file: JsonFile,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="GlaS, AGH or I3A Task 2 layout; by default made-up HEp-2 images."),
+    ] = None,
+    heads: Annotated[
+        str, typer.Option(metavar="KIND,...", help="Kinds of image classes to learn; by default all.")
+    ] = "",
+    alphas: Annotated[str, typer.Option(metavar="A,...", help="GradNorm's alpha.")] = "0.6",
+    seg_loss: Annotated[str, typer.Option(metavar="LOSS,...", help="bce, dice or both.")] = "bce",
+    balancers: Annotated[
+        str,
+        typer.Option(metavar="RULE,...", help="Of gradnorm, equal, fixed, uncertainty, famo, dbmtl."),
+    ] = "gradnorm,equal,fixed",
+    single_task: Annotated[bool, typer.Option(help="Also one network for each task.")] = True,
+    labels: Annotated[
+        str, typer.Option(metavar="N,...", help="Labelled images, numbers or 'all'; the rest has none.")
+    ] = "all",
+    supervised: Annotated[
+        bool, typer.Option("--supervised", help="Every row also without the unlabelled images.")
+    ] = False,
+    folds: Annotated[int, typer.Option(metavar="N", min=2, help="Folds, by patient.")] = 5,
+    only_folds: Annotated[str, typer.Option(metavar="K,...", help="Run these folds only, from 0.")] = "",
+    epochs: Annotated[
+        float,
+        typer.Option(metavar="N", min=0, help="Rounds over the labelled images; 0: the preset's steps."),
+    ] = 0,
+    size: Annotated[int, typer.Option(metavar="S", min=64, help="Side of the images, pixels.")] = 192,
+    patients: Annotated[
+        int, typer.Option(metavar="N", min=7, help="Made-up patients, of 4 images each.")
+    ] = 100,
+    validate: Annotated[
+        bool,
+        typer.Option("--validate", help="Hold a fifth of the patients out to choose weights and for curves."),
+    ] = False,
+    out: Out = None,
+    preset: Preset = "robust",
+    settings: Settings = None,
+    device: Device = "auto",
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Dask cluster on which folds run side by side.")
+    ] = None,
+) -> None:
+    """Measure the Joint U-Net's tables: accuracy of mask, label and intensity in each fold, AUROC, Dice."""
+    from napari_mtssl.evaluation import specimens, specimens_report
+    from napari_mtssl.evaluation.hep2 import keep_heads, read_specimens, synthetic
+
+    kinds = parse_list(heads)
+    found = synthetic(patients, 4, size) if data is None else read_specimens(data, size)
+    found = keep_heads(found, kinds) if kinds else found
+    names = specimens.rows(parse_list(alphas), parse_list(seg_loss), parse_list(balancers), single_task)
+    if supervised:
+        names += [f"{name}{specimens.SUPERVISED}" for name in names]
+    if out is not None:
+        make_folder(out)
+    with specimens.scratch() as temporary, progress_of_trials("labelled images") as tell:
+        plan = specimens.Plan(
+            found,
+            out or Path(temporary),
+            folds=folds,
+            overrides=parse_settings(settings or []),
+            preset=preset,
+            device=device,
+            epochs=epochs,
+            validate=validate,
+            threads=specimens.default_threads(),
+            only=tuple(_numbers(only_folds, "--only-folds")),
+        )
+        result = specimens.reproduce(plan, names, _budgets(labels), tell, cluster)
+        if out is not None:
+            specimens_report.write(result, plan)
+    finish(json_file, result, specimens.CAPTIONS)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    wrong = [part for part in parse_list(text) if not part.isdigit()]
+    if wrong:
+        raise UsageError(f"'{wrong[0]}' in {option} is no number: write whole numbers such as 0,1.")
+    return [int(part) for part in parse_list(text)]
+
+
+def _budgets(text: str) -> list[int | str]:
+    return [part if part == "all" else _numbers(part, "--labels")[0] for part in parse_list(text)]
