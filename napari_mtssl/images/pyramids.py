@@ -31,6 +31,7 @@ def create_pyramid(
     *,
     chunk: int = CHUNK,
     n_levels: int | None = None,
+    scale: float = 1.0,
     extra: Mapping[str, Any] | None = None,
 ) -> list[zarr.Array]:
     """Make an empty OME-Zarr 0.5 image.
@@ -43,11 +44,13 @@ def create_pyramid(
         ``(H, W)``, or ``(H, W, 3)`` which becomes axes c, y, x as the format wants them.
     dtype : numpy.dtype
     pixel_size_um : float or None
-        Of level 0; without one, lengths are in pixels.
+        Of the pixels that `scale` counts; without one, lengths are in pixels.
     chunk : int
         Side of the chunks.
     n_levels : int, optional
         By default until both sides are at most 1024.
+    scale : float
+        Pixels of the image it belongs to, per pixel of level 0, whose outer edges fall together.
     extra : mapping, optional
         More OME metadata, such as ``image-label``.
 
@@ -76,24 +79,26 @@ def create_pyramid(
         )
     group.attrs["ome"] = {
         "version": "0.5",
-        "multiscales": [_multiscale(path.name, colour, len(arrays), pixel_size_um)],
+        "multiscales": [_multiscale(path.name, colour, len(arrays), pixel_size_um, scale)],
         **({"omero": _omero(dtype)} if colour else {}),
         **(extra or {}),
     }
     return arrays
 
 
-def _multiscale(name: str, colour: bool, n_levels: int, pixel_size_um: float | None) -> dict[str, Any]:
+def _multiscale(
+    name: str, colour: bool, n_levels: int, pixel_size_um: float | None, scale: float
+) -> dict[str, Any]:
     """Axes and, for each level, where its pixels lie: centred on the blocks that they stand for."""
     unit = {} if pixel_size_um is None else {"unit": "micrometer"}
     size = 1.0 if pixel_size_um is None else float(pixel_size_um)
     first = [1.0] if colour else []
     datasets = []
     for level in range(n_levels):
-        side = size * 2**level
+        side = size * scale * 2**level
         start = (side - size) / 2
         steps: list[dict[str, Any]] = [{"type": "scale", "scale": [*first, side, side]}]
-        if level:
+        if start:
             steps.append({"type": "translation", "translation": [0.0] * len(first) + [start, start]})
         datasets.append({"path": str(level), "coordinateTransformations": steps})
     axes: list[dict[str, Any]] = [{"name": "c", "type": "channel"}] if colour else []

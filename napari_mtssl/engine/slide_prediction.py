@@ -1,0 +1,282 @@
+"""Prediction of whole slides: tile by tile where there is tissue, straight to disk, resumable when killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_mtssl.engine.dense import Box, boxes, predict_box, round_up
+from napari_mtssl.engine.slide_prediction_store import MASK, SlideError, SlideStore
+from napari_mtssl.images import Image, ImageError
+from napari_mtssl.images.tissue import TissueMask, find_tissue
+from napari_mtssl.methods.base import Method
+
+__all__ = ["SlideError", "SlidePlan", "SlideStore", "SlideTile", "TileOutput", "plan_slide", "predict_slide"]
+
+# Pixels of a training image and of a slide that differ less than this are taken as equal.
+SAME_SIZE = 0.05
+
+
+@dataclass(frozen=True)
+class TileOutput:
+    """What is kept of a tile: small enough to come from another computer.
+
+    Attributes
+    ----------
+    cells : DataFrame
+        ``row, col, class, confidence, uncertainty`` in level-0 pixels of the file.
+    mask : ndarray of uint8 (h, w), or None
+        1 + the place of the most probable class in the method's vocabulary; 0 is what nobody predicted.
+    pictures : dict of str to ndarray of float16 (h, w)
+    seconds : float
+        What it took.
+    """
+
+    cells: pd.DataFrame
+    mask: np.ndarray | None
+    pictures: dict[str, np.ndarray]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SlideTile:
+    """A tile that is done and on disk.
+
+    Attributes
+    ----------
+    number : int
+        Of the tile, the same in every attempt.
+    box : tuple of float
+        ``(row0, col0, row1, col1)``: cells whose centre is in it are this tile's; level-0 pixels.
+    output : TileOutput
+    done, total : int
+        Tiles done, of earlier attempts too, and tiles in all.
+    """
+
+    number: int
+    box: tuple[float, float, float, float]
+    output: TileOutput
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class SlidePlan:
+    """How a slide is cut, the same in every attempt.
+
+    Attributes
+    ----------
+    view : Image
+        The slide with pixels of the size that the method learnt.
+    tiles : tuple of Box
+        Those with tissue, in pixels of `view`, row by row.
+    tile : int
+        Side of a tile in pixels of `view`.
+    identity : dict
+        What the result depends on.
+    """
+
+    view: Image
+    tiles: tuple[Box, ...]
+    tile: int
+    identity: dict[str, Any]
+
+    def box(self, number: int) -> tuple[float, float, float, float]:
+        """Where the cells of a tile lie, level-0 pixels of the file; pixel centres are at integers."""
+        rows, cols = self.view.scale
+        row0, col0, row1, col1 = self.tiles[number]
+        return row0 * rows - 0.5, col0 * cols - 0.5, row1 * rows - 0.5, col1 * cols - 0.5
+
+    def order(self, view: Box | None) -> list[int]:
+        """Numbers of the tiles, those nearest to what the user sees first."""
+        if view is None:
+            return list(range(len(self.tiles)))
+        rows, cols = self.view.scale
+        corners = np.array(self.tiles, float).reshape(-1, 4) * (rows, cols, rows, cols)
+        seen = (corners[:, 0] < view[2]) & (corners[:, 2] > view[0])
+        seen &= (corners[:, 1] < view[3]) & (corners[:, 3] > view[1])
+        middle = (corners[:, :2] + corners[:, 2:]) / 2 - ((view[0] + view[2]) / 2, (view[1] + view[3]) / 2)
+        return np.lexsort((np.hypot(*middle.T), ~seen)).tolist()
+
+
+# Predicts tiles in any order, somewhere: from pairs of number and box to pairs of number and output.
+Executor = Callable[[Iterable[tuple[int, Box]]], Iterator[tuple[int, TileOutput]]]
+
+
+def plan_slide(
+    method: Method,
+    image: Image,
+    *,
+    um_per_px: float | None = None,
+    tissue: TissueMask | None = None,
+    tile: int = 512,
+) -> SlidePlan:
+    """Decide how a slide is predicted.
+
+    Parameters
+    ----------
+    method : Method
+        One that predicts tiles.
+    image : Image
+    um_per_px : float, optional
+        Side of the pixels that the method learnt from; the slide is read at that size. By default, and where
+        it differs by less than 5 % from the slide's own, the slide's pixels are taken as they are.
+    tissue : TissueMask, optional
+        Where to predict; found by default.
+    tile : int
+        Side of a tile, rounded up to what the method needs.
+
+    Raises
+    ------
+    SlideError
+        If the method predicts whole images only.
+    ImageError
+        If the slide cannot be read, or does not say how large its pixels are although `um_per_px` is given.
+    """
+    if method.whole_image:
+        raise SlideError(f"{method.title} predicts images as a whole; it cannot predict a slide in tiles.")
+    view = image
+    if um_per_px is not None:
+        if image.pixel_size_um is None:
+            raise ImageError(
+                f"{image.path.name} does not say how large its pixels are, and the run was trained at "
+                f"{um_per_px:g} um a pixel; give the pixel size."
+            )
+        if abs(um_per_px / image.pixel_size_um - 1) > SAME_SIZE:
+            view = image.at(um_per_px)
+    tissue = tissue or find_tissue(image)
+    tile = round_up(tile, method.geometry.unit)
+    rows, cols = view.scale
+    wanted = sorted(boxes(method, view, tile))
+    tiles = tuple(b for b in wanted if tissue.touches((b[0] * rows, b[1] * cols, b[2] * rows, b[3] * cols)))
+    identity = {
+        "image": image.path.name,
+        "size": [image.height, image.width],
+        "pixel size": image.pixel_size_um,
+        "resolution": view.pixel_size_um,
+        "run": _digest(method),
+        "tile size": tile,
+        "tissue": hashlib.blake2b(tissue.mask.tobytes(), digest_size=8).hexdigest(),
+    }
+    return SlidePlan(view, tiles, tile, identity)
+
+
+def predict_slide(
+    method: Method,
+    plan: SlidePlan,
+    store: SlideStore,
+    *,
+    view: Box | None = None,
+    executor: Executor | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    on_cells: Callable[[tuple[float, float, float, float], pd.DataFrame], None] | None = None,
+) -> Iterator[SlideTile]:
+    """Predict the tiles of a slide that are not in the store yet.
+
+    Parameters
+    ----------
+    method : Method
+    plan : SlidePlan
+        Of this method and slide.
+    store : SlideStore
+        Made with the plan's identity.
+    view : tuple of int, optional
+        What the user sees, level-0 pixels: predicted first.
+    executor : callable, optional
+        Who predicts; by default this thread, one tile after another.
+    cancelled : callable, optional
+        Asked before each tile; once it returns True no more tiles come.
+    on_cells : callable, optional
+        Gets the box and the cells of a tile before it counts as done, so it may get the same tile twice after
+        a kill: it must replace what is in the box, as `Study.set_predictions` does.
+
+    Yields
+    ------
+    SlideTile
+        In the order that they are done; they are on disk then.
+
+    Raises
+    ------
+    ImageError
+        If pixels cannot be read.
+    SlideError
+        If the store cannot be written.
+    """
+    done = store.done()
+    todo = [number for number in plan.order(view) if number not in done]
+    wanted = ((number, plan.tiles[number]) for number in todo if not (cancelled is not None and cancelled()))
+    n_done, total = len(plan.tiles) - len(todo), len(plan.tiles)
+    run = executor or (lambda pairs: ((n, predict_tile(method, plan.view, box)) for n, box in pairs))
+    for number, output in run(wanted):
+        box = plan.box(number)
+        if on_cells is not None:
+            on_cells(box, output.cells)
+        _write_grids(method, plan, store, plan.tiles[number], output)
+        store.commit(number, output)
+        n_done += 1
+        yield SlideTile(number, box, output, n_done, total)
+
+
+def predict_tile(method: Method, view: Image, box: Box) -> TileOutput:
+    """Predict one tile of a slide and keep what is worth keeping, in level-0 pixels of the file."""
+    began = time.perf_counter()
+    prediction, _ = predict_box(method, view, box)
+    cells = prediction.cells
+    if view.scale != (1.0, 1.0):
+        places = {
+            name: (cells[name] + 0.5) * scale - 0.5
+            for name, scale in zip(("row", "col"), view.scale, strict=True)
+        }
+        cells = cells.assign(**places)
+    mask = None if prediction.mask is None else (prediction.mask.argmax(axis=0) + 1).astype(np.uint8)
+    pictures = {name: values.astype(np.float16) for name, values in prediction.pictures.items()}
+    return TileOutput(cells, mask, pictures, time.perf_counter() - began)
+
+
+def _write_grids(method: Method, plan: SlidePlan, store: SlideStore, box: Box, output: TileOutput) -> None:
+    """Write the mask and pictures of a tile into chunks that are its own."""
+    stride = method.geometry.stride
+    shape = (-(-plan.view.height // stride), -(-plan.view.width // stride))
+    grids: dict[str, np.ndarray] = dict(output.pictures)
+    if output.mask is not None:
+        grids[MASK] = output.mask
+    for name, values in grids.items():
+        extra = {"image-label": _label_names(method)} if name == MASK else {}
+        levels = store.make_grid(
+            name,
+            shape,
+            values.dtype,
+            pixel_size_um=plan.view.pixel_size_um,
+            chunk=plan.tile // stride,
+            scale=float(stride),
+            extra=extra,
+        )
+        row0, col0 = box[0] // stride, box[1] // stride
+        height, width = (
+            min(n, size - at) for n, size, at in zip(values.shape, shape, (row0, col0), strict=True)
+        )
+        levels[0][row0 : row0 + height, col0 : col0 + width] = values[:height, :width]
+
+
+def _label_names(method: Method) -> dict[str, Any]:
+    """Say what the values of the mask mean, in OME-Zarr's words."""
+    names = method.vocabulary.get("mask", ())
+    return {"properties": [{"label-value": i, "class": name} for i, name in enumerate(names, start=1)]}
+
+
+def _digest(method: Method) -> str:
+    """Fingerprint of a trained method: its settings, classes and weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    about = {"method": method.name, "config": method.config.model_dump(mode="json")}
+    digest.update(json.dumps(about | {"classes": method.vocabulary}, sort_keys=True).encode())
+    for name, values in sorted(method.state().items()):
+        digest.update(name.encode())
+        digest.update(values.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
