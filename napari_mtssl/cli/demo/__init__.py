@@ -21,6 +21,7 @@ class Subject(StrEnum):
     """What can be shown."""
 
     cells = "cells"
+    tissue = "tissue"
 
 
 def demo(

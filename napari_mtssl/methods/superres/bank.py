@@ -111,7 +111,7 @@ class BlockBank(Samples):
         painted = [i for i, field in enumerate(self.fields) if field.exact is not None]
         self.painted = torch.tensor(painted, dtype=torch.long)
         self._keys = dict(enumerate(np.asarray(coarse).tolist())) if keys is None else dict(keys)
-        self.n_labelled = max(len(self._keys), 1)
+        self.n_labelled = len(self.coarse) + len(self.painted)
         self.n_unlabelled = 0
 
     def keys(self) -> Mapping[int, Any]:
