@@ -2,9 +2,9 @@
 
 python benchmarks/superres.py --json superres.json --out superres-output
 
-Learns from the glands of all patients but 2 and 5, at half size, in ``glas`` below MTSSL_DATA, and scores on
-those. With --out, an interrupted table goes on where it was. With --labels noisy, blocks have the classes that
-a patch classifier gives them.
+Learns from the glands of all patients but 2 and 5, at half size, in ``glas`` below MTSSL_DATA, and scores
+on those. With --out, an interrupted table goes on where it was. With --labels noisy, blocks have the classes
+that a patch classifier gives them.
 """
 
 from __future__ import annotations
