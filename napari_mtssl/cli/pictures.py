@@ -112,17 +112,11 @@ def _thumbnail(image: Image, max_side: int) -> tuple[np.ndarray, float]:
 
     from napari_mtssl.images import to_float
 
-    # The coarsest level that is still large enough; every further pixel of it is skipped evenly.
-    wanted = math.ceil(max(image.height, image.width) / max_side)
-    level = max(
-        (lvl for lvl in image.levels if image.height / lvl.shape[0] <= wanted), key=lambda lvl: -lvl.shape[0]
-    )
-    step = math.ceil(max(level.shape[:2]) / max_side)
-    pixels = np.asarray(level[::step, ::step])
+    pixels = image.thumbnail(max_side)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     picture = np.rint(255 * to_float(pixels)).astype(np.uint8)
-    return picture, step * image.height / level.shape[0]
+    return picture, image.height / picture.shape[0]
 
 
 def save_picture(path: Path, picture: np.ndarray) -> None:

@@ -32,24 +32,35 @@ def predict(
     ],
     run: RunName = None,
     device: Device = "auto",
+    pixel_size: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="Micrometres a pixel, where a file does not tell.", min=0.001),
+    ] = None,
 ) -> None:
     """Predict images with a trained run: cells, masks and classes, whatever it learnt."""
     from napari_mtssl.cli.results import predicted, write_results
+    from napari_mtssl.cli.slides import is_slide, trained_um, write_slide
     from napari_mtssl.engine.checkpoint import load_method
     from napari_mtssl.images import open_image
     from napari_mtssl.study import Study
 
     opened = [open_image(path) for path in images]
+    for image in opened:
+        image.pixel_size_um = image.pixel_size_um or pixel_size
     stems = [image.path.stem for image in opened]
     twice = {stem for stem in stems if stems.count(stem) > 1}
     if twice:
         raise UsageError(f"Two images are called {min(twice)}: predict them into different folders.")
     with Study.open(study) as source:
-        method = load_method(choose_run(source, run).path, device=device)
+        run_dir = choose_run(source, run).path
+        method = load_method(run_dir, device=device)
         colours = colours_of(source, method)
     make_folder(out)
     for image in opened:
-        said = write_results(method, image, predicted(method, image), colours, out)
+        if is_slide(method, image):
+            said = write_slide(method, image, trained_um(run_dir), colours, out)
+        else:
+            said = write_results(method, image, predicted(method, image), colours, out)
         notes.print(f"{image.path.name}: {said}.")
     notes.print(f"Wrote {len(opened)} image(s) to {out}.")
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_mtssl.images.sources import window
+
 if TYPE_CHECKING:
     from napari_mtssl.images.image import Source
 
@@ -70,10 +72,8 @@ class Cached:
         self.ndim = len(self.shape)
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
-        (row0, row1, _), (col0, col1, _) = (
-            where.indices(size) for where, size in zip(region, self.shape[:2], strict=False)
-        )
-        out = np.empty((max(row1 - row0, 0), max(col1 - col0, 0), *self.shape[2:]), self.dtype)
+        row0, row1, col0, col1, rest = window(region, self.shape)
+        out = np.empty((row1 - row0, col1 - col0, *self.shape[2:]), self.dtype)
         high, wide = self.chunks
         for i in range(row0 // high, -(-row1 // high)):
             for j in range(col0 // wide, -(-col1 // wide)):
@@ -83,7 +83,7 @@ class Cached:
                     top - i * high : bottom - i * high, left - j * wide : right - j * wide
                 ]
                 out[top - row0 : bottom - row0, left - col0 : right - col0] = part
-        return out[(slice(None), slice(None), *region[2:])]
+        return out[rest]
 
     def _chunk(self, i: int, j: int) -> np.ndarray:
         key = (self._number, i, j)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_mtssl.images.sources import window
+
 if TYPE_CHECKING:
     from napari_mtssl.images.image import Source
 
@@ -37,17 +39,15 @@ class Scaled:
         self.chunks = (min(BLOCK, height), min(BLOCK, width))
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
-        (row0, row1, _), (col0, col1, _) = (
-            where.indices(size) for where, size in zip(region, self.shape[:2], strict=False)
-        )
-        out = np.empty((max(row1 - row0, 0), max(col1 - col0, 0), *self.shape[2:]), self.dtype)
+        row0, row1, col0, col1, rest = window(region, self.shape)
+        out = np.empty((row1 - row0, col1 - col0, *self.shape[2:]), self.dtype)
         # block by block, so that a strong reduction does not need all it is made from at once
         step = [max(math.floor(2 * BLOCK / max(s, 1)), 16) for s in self.scale]
         for top in range(row0, row1, step[0]):
             for left in range(col0, col1, step[1]):
                 block = self._block(top, min(top + step[0], row1), left, min(left + step[1], col1))
                 out[top - row0 : top - row0 + step[0], left - col0 : left - col0 + step[1]] = block
-        return out[(slice(None), slice(None), *region[2:])]
+        return out[rest]
 
     def _block(self, row0: int, row1: int, col0: int, col1: int) -> np.ndarray:
         rows = self._needed(row0, row1, 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mtssl.images.image import Image, ImageError
-from napari_mtssl.images.sources import grown_tile, without_alpha
+from napari_mtssl.images.sources import grown_tile, window, without_alpha
 from napari_mtssl.images.units import square_pixel_um
 
 if TYPE_CHECKING:
@@ -143,14 +143,12 @@ class _Level:
         )
 
     def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
-        (row0, row1, _), (col0, col1, _) = (
-            where.indices(size) for where, size in zip(region, self.shape[:2], strict=False)
-        )
-        if row1 <= row0 or col1 <= col0:
-            pixels = np.empty((max(row1 - row0, 0), max(col1 - col0, 0), 3), self.dtype)
+        row0, row1, col0, col1, rest = window(region, self.shape)
+        if row1 == row0 or col1 == col0:
+            pixels = np.empty((row1 - row0, col1 - col0, 3), self.dtype)
         else:
             pixels = self._slide.read(self._level, row0, col0, row1 - row0, col1 - col0)
-        return pixels[(slice(None), slice(None), *region[2:])]
+        return pixels[rest]
 
 
 @cache

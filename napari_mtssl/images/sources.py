@@ -81,6 +81,35 @@ class Tiled:
         return to_plane(np.asarray(self._array[index]), self._axes)[(slice(None), slice(None), *region[2:])]
 
 
+def window(
+    region: tuple[Any, ...], shape: Sequence[int]
+) -> tuple[int, int, int, int, tuple[slice | int, ...]]:
+    """Rectangle that an index into a plane needs, and the index that is left to apply to it.
+
+    dask fuses what is done to an array into its index, so that steps and single rows can come, too.
+
+    Returns
+    -------
+    row0, row1, col0, col1 : int
+    rest : tuple
+        ``pixels[row0:row1, col0:col1][rest]`` is what was asked for.
+    """
+    edges: list[int] = []
+    rest: list[slice | int] = []
+    for where, size in zip((*region[:2], slice(None), slice(None))[:2], shape, strict=False):
+        if isinstance(where, slice):
+            start, stop, step = where.indices(size)
+            if step < 0:
+                raise IndexError("a plane is read forwards")
+            edges += [start, max(start, stop)]
+            rest.append(slice(None, None, step))
+        else:
+            at = int(where) % size
+            edges += [at, at + 1]
+            rest.append(0)
+    return edges[0], edges[1], edges[2], edges[3], (*rest, *region[2:])
+
+
 def plane_shape(axes: str, shape: Sequence[int]) -> tuple[int, ...]:
     """Shape ``(H, W)`` or ``(H, W, 3)`` that `to_plane` gives an array of this shape."""
     sizes = dict(zip(axes, shape, strict=True))

@@ -36,6 +36,23 @@ def test_an_aperio_slide(slide, svs):
     assert image.associated["label"]().shape == (64, 96, 3)
 
 
+def test_any_index_of_a_level(svs):
+    for image in (open_image(svs), open_image(svs).at(0.8)):
+        level = image.levels[0]
+        whole = image.read(0, 0, image.height, image.width)
+        for index in (
+            np.s_[5],
+            np.s_[10:200:7, 5:900:3],
+            np.s_[3, 4],
+            np.s_[:, 7, 1],
+            np.s_[8:8],
+            np.s_[-3:],
+        ):
+            one, other = level[index].compute().astype(int), whole[index].astype(int)
+            assert one.shape == other.shape
+            assert np.abs(one - other).max(initial=0) <= 1  # resampled blocks may round otherwise
+
+
 def test_padding_beyond_the_slide_is_a_reflection(slide, svs):
     region = open_image(svs).read(-20, 1200, 100, 130)
     inner = slide.read(0, 1200, 80, 100)

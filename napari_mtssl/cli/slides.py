@@ -1,0 +1,88 @@
+"""Prediction of whole slides on the command line: into a folder, from which an interrupted one goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from napari_mtssl.cli.console import notes
+
+if TYPE_CHECKING:
+    from napari_mtssl.cli.results import Colours
+    from napari_mtssl.engine.slide_prediction import SlideStore
+    from napari_mtssl.images import Image
+    from napari_mtssl.methods.base import Method
+
+# Pixels above which an image is predicted straight to disk.
+LARGE = 2**26
+
+
+def is_slide(method: Method, image: Image) -> bool:
+    """Whether an image is too large for its prediction to be held in memory."""
+    return not method.whole_image and image.height * image.width > LARGE
+
+
+def trained_um(run_dir: Path) -> float | None:
+    """Pixel size that all images of a run had, in micrometres; None if they differed or did not tell."""
+    from napari_mtssl.engine.checkpoint import find, load
+
+    size = load(find(run_dir)).meta.get("pixel_size_um")
+    return None if size is None else float(size)
+
+
+def write_slide(method: Method, image: Image, um_per_px: float | None, colours: Colours, out: Path) -> str:
+    """Predict a slide into ``STEM.prediction`` and write what other programs read beside it.
+
+    Returns
+    -------
+    str
+        What was found, in words.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from napari_mtssl.engine.slide_prediction import SlideStore, plan_slide, predict_slide
+
+    plan = plan_slide(method, image, um_per_px=um_per_px)
+    folder = out / f"{image.path.stem}.prediction"
+    store = SlideStore(folder, plan.identity, method.vocabulary.get("cell", ()))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        before = len(store.done())
+        if before:
+            notes.print(f"{image.path.name}: {before} of {len(plan.tiles)} tiles were done before.")
+        with Progress(*columns, console=notes, transient=True) as progress:
+            task = progress.add_task(image.path.name, total=len(plan.tiles), completed=before)
+            for tile in predict_slide(method, plan, store):
+                progress.update(task, completed=tile.done)
+            for done, total in store.finish():
+                progress.update(task, description="levels", completed=done, total=total)
+        return _write_files(method, image, store, plan.view, colours, out)
+    except KeyboardInterrupt:
+        notes.print(f"Stopped; what is done is in {folder}, and the same command goes on.")
+        raise typer.Exit(130) from None
+    finally:
+        store.close()
+
+
+def _write_files(
+    method: Method, image: Image, store: SlideStore, view: Image, colours: Colours, out: Path
+) -> str:
+    """Cells as GeoJSON, CSV and overlay; areas of the classes of the mask; both in words."""
+    from napari_mtssl.cli.results import write_cells
+
+    said = []
+    if "cell" in method.vocabulary:
+        cells = store.cells()
+        write_cells(image, cells, colours.get("cell", {}), out)
+        counts = cells["class"].value_counts().items()
+        said.append(", ".join(f"{n} {name}" for name, n in counts) or "no cells")
+    if store.grid("mask") is not None:
+        areas = store.areas(method.vocabulary["mask"])
+        areas["percent"] = 100.0 * areas["pixels"] / max(areas["pixels"].sum(), 1)
+        if view.pixel_size_um is not None:
+            areas["mm2"] = areas["pixels"] * (view.pixel_size_um * method.geometry.stride / 1000.0) ** 2
+        areas.to_csv(out / f"{image.path.stem}.areas.csv", index=False, float_format="%.6g")
+        said.append(", ".join(f"{row.percent:.1f} % {row.name}" for row in areas.itertuples(index=False)))
+    return "; ".join(said)
