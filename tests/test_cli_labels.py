@@ -69,8 +69,12 @@ def test_new_takes_masks_and_a_table(folder):
 
 
 def test_new_takes_folders_as_classes(folder):
-    ok("new", folder / "s", folder / "normal", folder / "ill", "--class-folders", "--kind", "finding")
+    ok(
+        *("new", folder / "s", folder / "normal", folder / "ill", "--class-folders", "--kind", "finding"),
+        *("--group-before", "1"),
+    )
     with Study.open(folder / "s") as made:
+        assert [i.group for i in made.images()] == ["a", "a2", "b"]
         table = made.image_classes()
         assert table["kind"].unique().tolist() == ["finding"]
         assert table["class"].tolist() == ["normal", "normal", "ill"]

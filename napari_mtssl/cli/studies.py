@@ -85,6 +85,13 @@ def new(
         bool, typer.Option("--class-folders", help="The folder that an image lies in is its class.")
     ] = False,
     kind: HeadName = None,
+    group_before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIGN",
+            help="What stands before this sign in a file's name is the group (the patient): _ or -.",
+        ),
+    ] = None,
 ) -> None:
     """Make a study of some images."""
     from napari_mtssl.cli.labels import image_files, import_masks
@@ -105,6 +112,7 @@ def new(
                     width=image.width,
                     pixel_size_um=image.pixel_size_um,
                     split=split.value,
+                    group=image.path.stem.split(group_before)[0] if group_before else None,
                 )
                 if class_folders:
                     name, head = image.path.absolute().parent.name, kind or "diagnosis"

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import time
 
 import numpy as np
@@ -7,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_mtssl.study import ImageRecord, MaskState, Study, StudyError
+from napari_mtssl.study import Grid, ImageRecord, MaskState, Study, StudyError
 
 from .conftest import add_image, all_rows
 
@@ -156,6 +161,40 @@ def test_damaged_tiles_and_regions_say_so(study: Study, slide: ImageRecord) -> N
         study.mask(slide.id)
     with pytest.raises(StudyError, match="A region in this study is damaged"):
         study.regions(slide.id)
+
+
+PAINTER = """
+    import sys
+    import numpy as np
+    from napari_mtssl.study import Study
+    with Study.open(sys.argv[1]) as study:
+        patch = np.full((30, 30), study.classes("mask")[1].code)
+        for n in range(10_000):
+            study.paint_mask(1, n // 20 * 30, n % 20 * 30, patch)
+            study.set_blocks(1, {(n // 20, n % 20): "much"})
+            print(n, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is of POSIX")
+def test_no_acknowledged_stroke_is_lost_by_a_kill(study: Study, slide: ImageRecord) -> None:
+    study.add_class("much", kind="block")
+    study.set_grid(slide.id, Grid(30, 30))
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PAINTER), str(study.path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for _ in range(5):
+        process.stdout.readline()  # it is painting
+    process.send_signal(signal.SIGKILL)
+    rest, _ = process.communicate()
+    n = 5 + sum(line.endswith("\n") for line in rest.splitlines(keepends=True))
+    with Study.open(study.path) as after:
+        assert n <= min(len(after.blocks(slide.id)), 20 * 23)
+        assert (after.mask(slide.id) > 0).sum() >= 900 * n
+        while after.undo():
+            pass
+        assert all(rows == [] for table, rows in all_rows(after).items() if table != "classes")
 
 
 def test_many_strokes_stay_quick_and_the_log_moderate(study: Study, tmp_path) -> None:
