@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from napari_mtssl.cli.reproduce import hydramix, joint_unet, superres
+from napari_mtssl.cli.reproduce import hydramix, joint_unet, multimix, superres
 
 app = typer.Typer(
     help="Measure a paper's table on a folder of images: every method with its baselines.",
@@ -13,3 +13,4 @@ app = typer.Typer(
 app.command("hydramix")(hydramix.hydramix)
 app.command("superres")(superres.superres)
 app.command("joint-unet")(joint_unet.joint_unet)
+app.command("multimix")(multimix.multimix)

@@ -96,11 +96,30 @@ class MultiMixConfig(MethodConfig):
     # Views
     labelled_views: Literal["weak", "affine", "strong"] = Field(
         "weak",
-        title="Views of labelled images",
+        title="Views of images with a mask",
         description="Flip and crop, mild affine maps, or whatever other machines may do.",
+    )
+    class_views: Literal["weak", "affine", "strong"] = Field(
+        "weak",
+        title="Views of images with a class",
+        description="As for masks; what a diagnosis hangs on may not survive strong views.",
     )
     strong_views: Literal["randaugment", "radiograph"] = Field(
         "randaugment", title="Strong views", description="RandAugment, or what other X-ray machines may do."
+    )
+    strong_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        title="Share of strong views",
+        description="Of labelled images with strong views; the others get mild affine maps.",
+    )
+    calm: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        title="Calm",
+        description="Share of the run, at its end, over which strong views of labelled images fade out.",
     )
     rotation: float = Field(12.0, ge=0, le=180, title="Rotation", description="Degrees.")
     scale: float = Field(0.25, ge=0, le=1, title="Zoom", description="Logarithm of the strongest zoom.")
@@ -181,6 +200,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "unlabelled_classes": 8,
         "balanced": True,
         "labelled_views": "strong",
+        "class_views": "affine",
+        "strong_share": 0.5,
         "strong_views": "radiograph",
         "targets": "soft",
         "alignment": 0.5,

@@ -141,7 +141,7 @@ class MultiMix(Method):
         """
         bank = _bank(samples)
         self._network.train()
-        batch = self._draw(bank, batch_size)
+        batch = self._draw(bank, batch_size, progress)
         images = [part for part in batch.streams() if part is not None]
         sizes = [len(part) for part in images]
         features = self._network.encode(torch.cat(images))
@@ -163,13 +163,15 @@ class MultiMix(Method):
         if self._follow is not None:
             self._follow.update(self._updates)
 
-    def _draw(self, bank: FieldBank, batch_size: int) -> _Batch:
+    def _draw(self, bank: FieldBank, batch_size: int, progress: float) -> _Batch:
         """Draw the streams of one step."""
         config, parts = self.config, self.config.parts
         batch = _Batch()
         if self.mask_classes and len(bank.masked):
             chosen = bank.draw_masked(batch_size)
-            images, grid = self._views.labelled(bank.pixels(bank.masked[chosen]))
+            images, grid = self._views.labelled(
+                bank.pixels(bank.masked[chosen]), config.labelled_views, progress
+            )
             batch.seg_labelled = self.normal(images)
             batch.masks = move_mask(bank.masks[chosen].float() / 255, grid)
             batch.known = torch.where(
@@ -180,7 +182,7 @@ class MultiMix(Method):
         if self.heads and len(bank.classed):
             count = config.class_batch or batch_size
             batch.classed = bank.draw_classed(count, config.balanced)
-            images, _ = self._views.labelled(bank.pixels(batch.classed))
+            images, _ = self._views.labelled(bank.pixels(batch.classed), config.class_views, progress)
             batch.cls_labelled = self.normal(images)
             if parts.guesses and len(bank.class_pool):
                 batch.unclassed = bank.draw_from(bank.class_pool, config.unlabelled_classes or count)

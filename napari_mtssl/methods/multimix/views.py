@@ -61,16 +61,24 @@ class Views:
         grid = random_grid(len(images), images.shape[-1], self.strong_geometry, images.device)
         return change_looks(move_filled(images, grid), self.strong_looks), grid
 
-    def labelled(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw what labelled images are learnt from."""
-        kind = self.config.labelled_views
-        if kind == "strong":
-            return self.strong(images)
+    def labelled(self, images: torch.Tensor, kind: str, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw what labelled images are learnt from, `progress` into the run."""
+        if kind == "weak":
+            return self.weak(images)
+        mild, grid = self.affine(images)
         if kind == "affine":
-            grid = random_grid(len(images), images.shape[-1], AFFINE, images.device)
-            held = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-            return held, grid
-        return self.weak(images)
+            return mild, grid
+        calm = self.config.calm
+        share = self.config.strong_share * (min(1.0, (1.0 - progress) / calm) if calm else 1.0)
+        strong, strong_grid = self.strong(images)
+        chosen = (torch.rand(len(images), device=images.device) < share).view(-1, 1, 1, 1)
+        return torch.where(chosen, strong, mild), torch.where(chosen, strong_grid, grid)
+
+    def affine(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turn, zoom and shift them a little; the outermost pixels are drawn out."""
+        grid = random_grid(len(images), images.shape[-1], AFFINE, images.device)
+        held = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return held, grid
 
 
 def _compose(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
