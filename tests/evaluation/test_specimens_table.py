@@ -101,3 +101,22 @@ def test_a_cluster_that_cannot_be_had_is_said_so(monkeypatch, tmp_path):
     with pytest.raises(DataError, match="distributed"):
         reproduce(plan, ["equal"], cluster="tcp://nowhere:1")
     assert specimens.default_threads() >= 1
+
+
+def test_the_demo_has_a_study_with_every_kind_of_label(tmp_path):
+    from napari_mtssl.cli.demo.specimens import make_study, report
+    from napari_mtssl.methods.joint_unet import JointUNetMethod
+
+    with make_study(tmp_path) as study:
+        assert JointUNetMethod.vocabulary_of(study).keys() == {"mask", "pattern", "intensity"}
+        labels = JointUNetMethod.labels_of(study, "train")
+        assert len(labels["pattern"]) == 7 and len(labels["intensity"]) == 2
+        groups = {record.group for record in study.images("train")}
+        assert not groups & {record.group for record in study.images("validation")}
+        notes = {item.name: item.note for item in study.classes("pattern")}
+        assert "fewer than six" in notes["nucleolar"]
+        assert 20 <= len(study.masked_images("train")) < len(study.images("train"))
+    with make_study(tmp_path) as again:
+        assert len(again.images()) == 60
+    text = report([("a", "pattern", "golgi", "numem", 0.5)], {"mask_dice": 0.9}, "run", 3, 1.0, 2.0)
+    assert "| 0.900 |  |  |" in text
