@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_mtssl.gui.layers import LABELS, StudyLayers
 from napari_mtssl.gui.notify import in_words, show_info, show_warning
+from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -96,10 +97,10 @@ class Annotations:
             near = self._label_at(place)
             if near is not None:
                 # A second label on the same cell would contradict the first: the click names it anew.
-                if self.layer.features["class"].iloc[near] != self.workspace.active:
-                    self.workspace.set_class([self.ids[near]], self.workspace.active)
+                if self.layer.features["class"].iloc[near] != self.workspace.active_of(CELL):
+                    self.workspace.set_class([self.ids[near]], self.workspace.active_of(CELL))
                 else:
-                    show_info(f"This cell is already labelled {self.workspace.active}.")
+                    show_info(f"This cell is already labelled {self.workspace.active_of(CELL)}.")
             else:
                 self.ids.append(self.workspace.add_cell(float(place[0]), float(place[1])))
 
@@ -136,6 +137,6 @@ class Annotations:
             self.load()
 
     def _active_changed(self) -> None:
-        if self.layer is not None and self.workspace.active:
+        if self.layer is not None and self.workspace.active_of(CELL):
             with self.layers.busy():
-                self.layer.feature_defaults = {"class": self.workspace.active, "source": "human"}
+                self.layer.feature_defaults = {"class": self.workspace.active_of(CELL), "source": "human"}

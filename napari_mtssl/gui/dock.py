@@ -6,29 +6,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
-from napari_mtssl.engine.events import Event, Preview, PseudoLabels, Started
 from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.gui import worker
+from napari_mtssl.gui.actions import Actions
 from napari_mtssl.gui.annotations import Annotations
 from napari_mtssl.gui.class_overlay import ClassOverlay
-from napari_mtssl.gui.crowd import Crowd
 from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, StudyLayers
 from napari_mtssl.gui.notify import guarded, show_info, show_warning, told
+from napari_mtssl.gui.painting import BlockPainting, MaskPainting
 from napari_mtssl.gui.panels.label import LabelPanel
 from napari_mtssl.gui.panels.review import ReviewPanel
+from napari_mtssl.gui.panels.review_masks import MaskReview
 from napari_mtssl.gui.panels.study import StudyPanel
 from napari_mtssl.gui.panels.train import TrainPanel
 from napari_mtssl.gui.preload import preload
-from napari_mtssl.gui.rows import Calmly
+from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, RasterLayers
 from napari_mtssl.gui.shortcuts import Bindings, help_table
 from napari_mtssl.gui.status import StatusLine
-from napari_mtssl.gui.suggest import suggest
+from napari_mtssl.gui.stream import Stream
+from napari_mtssl.gui.tasks import BLOCK, CELL, MASK
 from napari_mtssl.gui.training import Runner
-from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+from napari_mtssl.gui.workspace import Workspace
 
 if TYPE_CHECKING:
     import napari
@@ -41,6 +42,9 @@ REMOVED = {
     PREDICTIONS: "The predictions are kept in the study.",
     PSEUDO: "The pseudo-labels will not be shown.",
     "image": "The image is still part of the study.",
+    BLOCKS: "Your blocks are safe in the study.",
+    PAINT: "What you painted is safe in the study.",
+    PREDICTED: "The predicted mask is kept in the study.",
 }
 
 
@@ -60,24 +64,28 @@ class Dock(QWidget):
         self.workspace = Workspace()
         self.runner = Runner(options, self)
         self.layers = StudyLayers(napari_viewer, self.workspace)
+        self.rasters = RasterLayers(napari_viewer, self.layers)
         self.annotations = Annotations(self.layers, self.workspace)
+        self.paintings = [kind(self.rasters, self.workspace) for kind in (BlockPainting, MaskPainting)]
         self.overlay = ClassOverlay(napari_viewer, self.workspace)
-        self.crowd = Crowd(napari_viewer, self.layers, self)
-        self.bindings = Bindings(self._actions())
+        self.stream = Stream(napari_viewer, self.layers, self.rasters, self._in_focus, self)
+        self.crowd = self.stream.crowd
+        self.deeds = Actions(self)
+        self.bindings = Bindings(self.deeds.table())
+        self.rasters.added = self._bind_raster
         self._closed = False
         self._watched: QWidget | None = None
-        self._maps: list[tuple[tuple[int, int, int, int], np.ndarray, int]] = []
-        self._pseudo: Any = None
-        self.refills = 0  # how often predictions were drawn anew, for the benchmark
         self._build()
         self._connect()
         self._adopt_existing()
 
     def _build(self) -> None:
         self.study_panel = StudyPanel(self.viewer, self.workspace)
-        self.label_panel = LabelPanel(self.workspace, self.go_to_suggestion)
+        self.label_panel = LabelPanel(self.workspace, self.deeds.go_to_suggestion)
         self.train_panel = TrainPanel(self.workspace, self.runner)
         self.review_panel = ReviewPanel(self.workspace)
+        self.mask_review = MaskReview(self.workspace, self.rasters)
+        self.review_panel.put_before_scores(self.mask_review)
         self.train_panel.viewport = self._seen
         self.tabs = QTabWidget()
         for title, panel in (
@@ -102,21 +110,24 @@ class Dock(QWidget):
         workspace = self.workspace
         workspace.image_changed.connect(self._image_changed)
         workspace.study_changed.connect(self._study_changed)
-        workspace.classes_changed.connect(self.layers.recolour)
-        workspace.predictions_changed.connect(self._predictions_changed)
-        workspace.cells_changed.connect(self._predictions_changed)
+        workspace.task_changed.connect(self._task_changed)
+        workspace.classes_changed.connect(self._recolour)
         workspace.went.connect(self.layers.look_at)
-        self.runner.event.connect(self._on_event)
+        self.runner.event.connect(self.stream.on_event)
         self.runner.event.connect(self.review_panel.on_event)
         self.label_panel.click_mode.connect(self.set_click_mode)
         self.label_panel.show_layers.connect(self.show_layers)
         self.label_panel.import_layer.connect(self.import_layer)
         self.label_panel.show_keys.connect(self.show_keys)
-        self.review_panel.add_missed.connect(self.add_missed)
+        for page in (self.label_panel.blocks, self.label_panel.images):
+            page.tool.connect(self.deeds.take_tool)
+        for page in (self.label_panel.images, self.mask_review):
+            page.use_predicted.connect(self.deeds.use_predicted)
+        self.review_panel.add_missed.connect(self.deeds.add_missed)
         self.review_panel.focused.connect(self._focused)
+        self.viewer.layers.selection.events.active.connect(self._active_layer)
         self.viewer.layers.events.removed.connect(self._layer_removed)
         self.viewer.layers.events.inserted.connect(self._layer_inserted)
-        self._refill = Calmly(self._show_predictions, 200, self)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._look)
         self._timer.start(LOOK_EVERY)
@@ -124,7 +135,6 @@ class Dock(QWidget):
         self._preload_timer.start(PRELOAD_AFTER)
         self._adopt_timer = self._later(self._adopt_existing)
         self._watch_timer = self._later(self._watch_window)
-        self._draw_timer = self._later(self._draw_predictions)
 
     def _later(self, slot: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
@@ -146,38 +156,87 @@ class Dock(QWidget):
         if self.runner.busy:
             self.runner.stop()
         if self.workspace.study is None:
-            self.annotations.detach()
-            self.bindings.release()
+            self._let_go()
+            self.rasters.remove_all()
             self.layers.remove_all()
         elif self.workspace.image is None:
             self.tabs.setCurrentIndex(0)
 
     def _image_changed(self) -> None:
+        self.stream.forget()
         self.show_layers()
-        self._maps.clear()
         self._look()
+
+    def _task_changed(self) -> None:
+        if self.workspace.image is not None:
+            self.stream.forget()
+            self.show_layers()
+        self.review_panel.show_task()
+
+    def _let_go(self) -> None:
+        """Follow no layer any more."""
+        self.bindings.release()
+        self.annotations.detach()
+        for painting in self.paintings:
+            painting.detach()
 
     @guarded
     def show_layers(self) -> None:
         """Make the layers that are missing, and fill all from the study."""
+        self._let_go()
         if self.workspace.image is None:
-            self.bindings.release()
-            self.annotations.detach()
+            self.rasters.remove_all()
             self.layers.remove_all()
             return
-        self.bindings.release()
         self.layers.show_image()
-        self.bindings.bind(self.layers.points[LABELS], "labels")
-        self.bindings.bind(self.layers.points[PREDICTIONS], "predictions")
-        self.annotations.attach()
+        self.rasters.show()
+        for painting in self.paintings:
+            painting.attach()
+        if CELL in self.workspace.task.kinds:
+            self.annotations.attach()
+        self._bind()
         self.draw_now()
+
+    def _bind(self) -> None:
+        """Have the keys work on the layers there are."""
+        self.bindings.release()
+        for name, layer in self.layers.points.items():
+            if name in (LABELS, PREDICTIONS):
+                self.bindings.bind(layer, "labels" if name == LABELS else "predictions")
+        task = self.workspace.task
+        if CELL in task.kinds:
+            return
+        if self.layers.image is not None:
+            self.bindings.bind(self.layers.image, "images" if task.heads else "masks")
+        for name, layer in self.rasters.found.items():
+            self._bind_raster(name, layer)
+
+    def _bind_raster(self, name: str, layer: Any) -> None:
+        scope = "images" if self.workspace.task.heads else "masks"
+        self.bindings.bind(layer, "blocks" if name == BLOCKS else scope)
+
+    def _recolour(self) -> None:
+        self.layers.recolour()
+        if self.workspace.image is not None and MASK in self.workspace.kinds():
+            if PAINT not in self.rasters.found:
+                self.show_layers()  # there was no class to paint before
+            self.rasters.recolour()
+
+    def _active_layer(self, event: Any) -> None:
+        """Have the keys choose from the classes of the layer that the user took."""
+        kind = {BLOCKS: BLOCK, PAINT: MASK}.get(event.value.name if event.value is not None else "")
+        if kind in self.workspace.kinds() and not self.layers.is_busy and not self._closed:
+            self.workspace.set_kind(kind)
 
     def _layer_removed(self, event: Any) -> None:
         if self.layers.is_busy or self._closed:
             return
-        kind = self.layers.forget(event.value)
+        kind = self.layers.forget(event.value) or self.rasters.forget(event.value)
         if kind == LABELS:
             self.annotations.detach()
+        for painting in self.paintings:
+            if painting.name == kind:
+                painting.detach()
         if kind in REMOVED:
             self.bindings.release(event.value)
             show_info(f"{REMOVED[kind]} 'Show layers' (step 2) brings the layer back.")
@@ -217,8 +276,7 @@ class Dock(QWidget):
         name = self.workspace.study.path
         self.runner.stop()
         with self.layers.busy():
-            self.bindings.release()
-            self.annotations.detach()
+            self._let_go()
             if (labels := self.layers.points.pop(LABELS, None)) is not None:
                 labels.name = "Labels of a study that is gone"
         self.workspace.close()
@@ -229,53 +287,17 @@ class Dock(QWidget):
 
     # -- predictions ---------------------------------------------------------------------------------------
 
-    def _on_event(self, event: Event) -> None:
-        image = self.workspace.image
-        if image is None:
-            return
-        if isinstance(event, Started):
-            self._pseudo = None
-        elif isinstance(event, Preview) and event.image_id == image.id:
-            pictures = event.prediction.pictures
-            if "uncertainty" in pictures:
-                self._maps.append((event.box, pictures["uncertainty"], round(event.scale[0])))
-            self.workspace.show_predictions(event.box, event.prediction.cells)
-        elif isinstance(event, PseudoLabels):
-            self._pseudo = event.frame
-            self._refill()
-
-    def _predictions_changed(self) -> None:
-        self._refill()
-
-    @guarded
-    def _show_predictions(self) -> None:
-        """Work out what is left to review; it is drawn in a turn of its own, so that each turn is short."""
-        if self.workspace.image is not None:
-            self._pending = (self.workspace.image.id, self.workspace.pending())
-            self._draw_timer.start(0)
-
-    @guarded
-    def _draw_predictions(self) -> None:
-        image, (image_id, pending) = self.workspace.image, self._pending
-        if image is None or image.id != image_id:
-            return
-        self.refills += 1
-        focus = self.review_panel.current() if self.tabs.currentIndex() == REVIEW else None
-        self.crowd.show(pending, focus)
-        if focus is not None:
-            self.layers.highlight(*focus)
-        maps, self._maps = self._maps, []
-        for box, values, stride in maps:
-            self.layers.fill_uncertainty(box, values, stride)
-        if self._pseudo is not None:
-            frame, self._pseudo = self._pseudo, None
-            self.layers.fill(PSEUDO, frame[frame["image_id"] == image.id])
+    @property
+    def refills(self) -> int:
+        """How often predictions were drawn anew, for the benchmark."""
+        return self.stream.refills
 
     def draw_now(self) -> None:
         """Show the predictions at once instead of soon."""
-        self._refill.stop()
-        self._show_predictions()
-        self._draw_predictions()
+        self.stream.now()
+
+    def _in_focus(self) -> tuple[float, float] | None:
+        return self.review_panel.current() if self.tabs.currentIndex() == REVIEW else None
 
     def _focused(self, row: float, col: float) -> None:
         self.layers.look_at(row, col)
@@ -285,57 +307,11 @@ class Dock(QWidget):
         self.crowd.focus(row, col)
         self.layers.highlight(row, col)
 
-    # -- keys and modes ------------------------------------------------------------------------------------
-
-    def _actions(self) -> dict[str, Any]:
-        return {
-            "digit": self._digit,
-            "undo": lambda: self.label_panel.undo(),
-            "redo": lambda: self.label_panel.redo(),
-            "delete": self._delete,
-            "no_paste": lambda: show_info("Labels cannot be pasted: click the cells instead."),
-            "suggest": lambda: self.label_panel.next_place(),
-            "next_image": lambda: self.label_panel.step_image(1),
-            "previous_image": lambda: self.label_panel.step_image(-1),
-            "accept": lambda: self.review_panel.accept(),
-            "reject": lambda: self.review_panel.reject(),
-            "next_prediction": lambda: self.review_panel.step(1),
-            "previous_prediction": lambda: self.review_panel.step(-1),
-            "add_missed": lambda: self.add_missed(),
-        }
-
-    @guarded
-    def _digit(self, key: str, scope: str) -> None:
-        name = self.workspace.class_of_key(key)
-        if name is None:
-            raise WorkspaceError(f"No class has the key {key}: give one in step 2.")
-        if scope == "predictions":
-            self.review_panel.correct(name)
-            return
-        layer = self.layers.points.get(LABELS)
-        if layer is not None and layer.mode == "select" and layer.selected_data:
-            self.workspace.set_class(self.annotations.selected(), name)
-        else:
-            self.workspace.set_active(name)
-
-    def _delete(self) -> None:
-        layer = self.layers.points.get(LABELS)
-        if layer is not None:
-            layer.remove_selected()
+    # -- modes and keys ------------------------------------------------------------------------------------
 
     def set_click_mode(self, clicking: bool) -> None:
         """Make the annotation layer active, to click cells or to select labels."""
-        if LABELS not in self.layers.points:
-            self.show_layers()
-        if LABELS in self.layers.points:
-            layer = self.layers.points[LABELS]
-            self.viewer.layers.selection.active = layer
-            layer.mode = "add" if clicking else "select"
-
-    def add_missed(self) -> None:
-        """Let the user click cells that the network did not find."""
-        self.set_click_mode(True)
-        show_info(f"Click the missed cells: they become {self.workspace.active}.")
+        self.deeds.set_click_mode(clicking)
 
     def show_keys(self) -> None:
         """Show all keys."""
@@ -343,18 +319,6 @@ class Dock(QWidget):
         box.setWindowTitle("Keys")
         box.setText(help_table())
         box.open()
-
-    @guarded
-    def go_to_suggestion(self) -> None:
-        """Go to the place where a label teaches most."""
-        workspace = self.workspace
-        place = suggest(workspace.pixels, workspace.labelled_places(), workspace.pending(), workspace.seen)
-        if place is None:
-            show_info("There is no other place to suggest in this image.")
-            return
-        workspace.seen.append((place.row, place.col))
-        workspace.went.emit(place.row, place.col)
-        show_info(f"Look here: {place.reason}.")
 
     @guarded
     def import_layer(self) -> None:
@@ -419,18 +383,22 @@ class Dock(QWidget):
         self._preload_timer.stop()
         self._adopt_timer.stop()
         self._watch_timer.stop()
-        self._draw_timer.stop()
-        self._refill.stop()
+        self.stream.close()
         self.review_panel.reload.stop()
+        self.mask_review.reload.stop()
+        self.label_panel.shutdown()
         was_training = self.runner.busy
         self.runner.close()
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
         self.viewer.layers.events.inserted.disconnect(self._layer_inserted)
+        self.viewer.layers.selection.events.active.disconnect(self._active_layer)
         self.bindings.release()
         self.annotations.close()
+        for painting in self.paintings:
+            painting.close()
         self.overlay.close()
-        self.crowd.close()
         if not window_closes:
+            self.rasters.remove_all()
             self.layers.remove_all(image=False)
         self.workspace.close()
         if was_training:

@@ -43,6 +43,13 @@ class ConfigForm(QWidget):
                 self._add(name, info)
             _set(self.fields[name], getattr(config, name))
 
+    def clear(self) -> None:
+        """Forget the fields: those of another method come."""
+        while self._layout.rowCount():
+            self._layout.removeRow(0)
+        self.fields = {}
+        self._base = None
+
     def overrides(self) -> dict[str, Any]:
         """Return settings that differ from the shown configuration, unchecked: pydantic judges them."""
         changed = {}

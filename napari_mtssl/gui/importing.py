@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Labels, Points
 
+from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 
 
@@ -23,9 +24,9 @@ def import_layer(workspace: Workspace, layer: Any) -> str:
     if not isinstance(layer, Points | Labels) or "mtssl" in layer.metadata:
         raise WorkspaceError("Select a Points or Labels layer of your own in the layer list first.")
     if isinstance(layer, Labels):
-        report = import_labels(study, np.asarray(layer.data), image.id, workspace.active)
+        report = import_labels(study, np.asarray(layer.data), image.id, workspace.active_of(CELL))
     else:
         has_class = "class" in layer.features
-        classes = [str(name) for name in layer.features["class"]] if has_class else workspace.active
+        classes = [str(name) for name in layer.features["class"]] if has_class else workspace.active_of(CELL)
         report = import_points(study, np.asarray(layer.data), image.id, classes)
     return str(report)

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.engine.control import Control
 from napari_mtssl.engine.events import Event, Finished, Preview
+from napari_mtssl.gui.stored import keep
 
 if TYPE_CHECKING:
     from napari_mtssl.engine.options import TrainOptions
+    from napari_mtssl.methods.base import Method
     from napari_mtssl.study import Study
 
 LOOK_SECONDS = 0.2
@@ -144,10 +146,10 @@ class Target:
 
 
 class PredictJob:
-    """Predict one image with an existing run, the visible part first."""
+    """Predict images with an existing run, of the first one the visible part first."""
 
-    def __init__(self, study_path: Path, target: Target) -> None:
-        self.study_path, self.target = study_path, target
+    def __init__(self, study_path: Path, *targets: Target) -> None:
+        self.study_path, self.targets = study_path, targets
         self.control = Control()
 
     def events(self) -> Iterator[Event]:
@@ -155,19 +157,31 @@ class PredictJob:
         from napari_mtssl.study import Study
 
         with Study.open(self.study_path) as study:
-            yield from predict(study, self.target, self.control, 0)
+            method = None
+            for target in self.targets:
+                if not self.control.stopped:
+                    method = method or loaded(study, target)
+                    yield from predict(study, target, self.control, 0, method)
 
 
-def predict(study: Study, target: Target, control: Control, step: int) -> Iterator[Event]:
-    """Predict an image tile by tile until stopped; a tile is in the study before it is yielded."""
+def loaded(study: Study, target: Target) -> Method:
+    """Load the network of a run."""
     from napari_mtssl.engine.checkpoint import load_method
+
+    return load_method(study.run(target.run).path, device=target.device)
+
+
+def predict(
+    study: Study, target: Target, control: Control, step: int, method: Method | None = None
+) -> Iterator[Event]:
+    """Predict an image tile by tile until stopped; a tile is in the study before it is yielded."""
     from napari_mtssl.engine.dense import predict_image
     from napari_mtssl.engine.devices import training_threads
     from napari_mtssl.images import ImagePool
 
     image = ImagePool()(study.image(target.image_id))
     with training_threads(target.threads):
-        method = load_method(study.run(target.run).path, device=target.device)
+        method = method or loaded(study, target)
         tile = 512 if method.device.type == "cuda" else 256
         tiles = predict_image(method, image, view=target.view, tile=tile, cancelled=lambda: control.stopped)
         for tile in tiles:
@@ -175,16 +189,6 @@ def predict(study: Study, target: Target, control: Control, step: int) -> Iterat
             event = Preview(step, target.image_id, tile.box, tile.prediction, *told)
             keep(study, target.run, event)
             yield event
-
-
-def keep(study: Study, run: str, event: Preview) -> None:
-    """Write a predicted tile to the study.
-
-    The box is shifted by half a pixel: pixel r covers [r - 0.5, r + 0.5), and a cell belongs to the tile of
-    its pixel.
-    """
-    box = tuple(edge - 0.5 for edge in event.box)
-    study.set_predictions(event.image_id, run, event.prediction.cells, box=box)
 
 
 def done_steps(study: Study, run: str) -> int:

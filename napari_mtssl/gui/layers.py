@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import RESERVED_COLOUR, Workspace
 
 if TYPE_CHECKING:
@@ -71,12 +72,14 @@ class StudyLayers:
     # -- making and removing -------------------------------------------------------------------------------
 
     def show_image(self) -> None:
-        """Show the workspace's image, under the points, in place of the one before."""
+        """Show the workspace's image, under the other layers, in place of the one before."""
         with self.busy():
             self._remove(self.uncertainty)
             self.uncertainty = None
             record = self.workspace.image
             found = self._find_image()
+            if found is None and self.image is not None and self._reuse_image():
+                found = self.image
             if self.image is not None and self.image != found:
                 self._remove(self.image)
             self.image = None
@@ -84,15 +87,41 @@ class StudyLayers:
                 return
             self.image = found if found is not None else self._add_image()
             calm(self.image)
-            if record.height * record.width < LARGE:
-                # Before training, not in the midst of it: a new layer takes a tenth of a second.
-                self._make_uncertainty(USUAL_STRIDE)
-            for kind in (PSEUDO, PREDICTIONS, LABELS):
-                self.make(kind)
-            for layer in self.points.values():
-                layer.scale, layer.units = self._scale, self._units
+            if CELL in self.workspace.task.kinds:
+                self._show_points(record)
+            else:
+                for layer in self.points.values():
+                    self._remove(layer)
+                self.points = {}
             self.viewer.reset_view()
-            self.viewer.layers.selection.active = self.points[LABELS]
+
+    def _show_points(self, record: Any) -> None:
+        if record.height * record.width < LARGE:
+            # Before training, not in the midst of it: a new layer takes a tenth of a second.
+            self._make_uncertainty(USUAL_STRIDE)
+        for kind in (PSEUDO, PREDICTIONS, LABELS):
+            self.make(kind)
+        for layer in self.points.values():
+            layer.scale, layer.units = self._scale, self._units
+        self.viewer.layers.selection.active = self.points[LABELS]
+
+    def _reuse_image(self) -> bool:
+        """Give the layer of the image before this one's pixels, if it is of the same sort: it is quicker."""
+        pixels, layer = self.workspace.pixels, self.image
+        same = not layer.multiscale and len(pixels.levels) == 1 and layer.rgb == (pixels.channels == 3)
+        if not same or layer not in self.viewer.layers or layer.dtype != pixels.dtype:
+            return False
+        layer.data = np.asarray(pixels.levels[0])
+        layer.name, layer.metadata = self.workspace.image.path.name, {"mtssl_image": self._image_key}
+        layer.scale, layer.units = self._scale, self._units
+        if not layer.rgb:
+            layer.reset_contrast_limits()
+        return True
+
+    @property
+    def world(self) -> tuple[tuple[float, float], tuple[str, str]]:
+        """World units per level-0 pixel of the image on screen, and their names."""
+        return self._scale, self._units
 
     def make(self, kind: str) -> Points:
         """Return the points layer of a kind; add it if there is none."""
@@ -269,7 +298,7 @@ class StudyLayers:
 
     @property
     def _cycle(self) -> Mapping[str, str]:
-        return self.workspace.colours() or {"": RESERVED_COLOUR}
+        return self.workspace.colours(CELL) or {"": RESERVED_COLOUR}
 
 
 def _coloured(kind: str, cycle: Mapping[str, str]) -> dict[str, Any]:

@@ -20,11 +20,15 @@ class Curves(QWidget):
     title : str
     placeholder : str
         Shown until there is a value.
+    quiet : bool
+        Take no room until there is a value.
     """
 
     MAX_POINTS = 2000
 
-    def __init__(self, title: str, placeholder: str, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, title: str, placeholder: str, *, quiet: bool = False, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.title = title
         self.data: dict[str, tuple[list[float], list[float]]] = {}
@@ -37,10 +41,15 @@ class Curves(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._placeholder)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._quiet = quiet
+        if quiet:
+            self.hide()
 
     def clear(self) -> None:
         """Forget all curves (a new run)."""
         self.data.clear()
+        if self._quiet:
+            self.hide()
         if self._plot is not None:
             self._plot.clear()
             self._curves.clear()
@@ -57,6 +66,8 @@ class Curves(QWidget):
                 half = len(steps) // 2
                 steps[:half], line[:half] = steps[:half:2], line[:half:2]
         self._dirty = True
+        if self._quiet and self.isHidden() and self.data:
+            self.show()
 
     def prepare(self) -> None:
         """Make the empty plot ahead of time, when nothing is going on: it takes a tenth of a second."""

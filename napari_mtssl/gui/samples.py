@@ -42,6 +42,63 @@ def field(size: int = 1024) -> list[tuple[Any, dict[str, Any], str]]:
         return _layers(study)
 
 
+def tissue() -> list[tuple[Any, dict[str, Any], str]]:
+    """Open made-up glands whose blocks have a class; the last image is to look at."""
+    from napari_mtssl.cli.demo.tissue import make_study
+
+    folder = samples_folder() / "tissue"
+    folder.mkdir(parents=True, exist_ok=True)
+    with make_study(folder) as study:
+        paint_bins(study)
+        return _layers(study)
+
+
+def brown() -> list[tuple[Any, dict[str, Any], str]]:
+    """Open the immunohistochemistry image of scikit-image with blocks that say how brown they are."""
+    from napari_mtssl.cli.demo.tissue import make_real_study
+
+    folder = samples_folder() / "tissue"
+    folder.mkdir(parents=True, exist_ok=True)
+    with make_real_study(folder) as study:
+        paint_bins(study)
+        return _layers(study)
+
+
+def lungs() -> list[tuple[Any, dict[str, Any], str]]:
+    """Open made-up chest X-rays, some with a mask, some with a diagnosis."""
+    from napari_mtssl.cli.demo.lungs import make_study
+
+    folder = samples_folder() / "lungs"
+    folder.mkdir(parents=True, exist_ok=True)
+    with make_study(folder) as study:
+        return _layers(study)
+
+
+def specimens() -> list[tuple[Any, dict[str, Any], str]]:
+    """Open made-up HEp-2 specimens, some with pattern, intensity and mask."""
+    from napari_mtssl.cli.demo.specimens import make_study
+
+    folder = samples_folder() / "specimens"
+    folder.mkdir(parents=True, exist_ok=True)
+    with make_study(folder) as study:
+        return _layers(study)
+
+
+def paint_bins(study: Study) -> None:
+    """Give bins of a share colours from blue (none) to red (all), once."""
+    from napari_mtssl.gui.panels.label_blocks import ramp
+    from napari_mtssl.methods.superres.statistics import bin_names
+
+    names = bin_names()
+    colours = {item.name: item.colour for item in study.classes("block")}
+    if any(colours.get(name) == ramp(at / (len(names) - 1)) for at, name in enumerate(names)):
+        return
+    with study.edit("Coloured the classes of blocks"):
+        for at, name in enumerate(names):
+            if name in colours:
+                study.update_class(name, colour=ramp(at / (len(names) - 1)), kind="block")
+
+
 def make_field_study(folder: Path, size: int, seed: int = 0) -> Study:
     """Make, or open again, a study of a synthetic cell field with some labels.
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-Scope = Literal["labels", "predictions"]
-BOTH: tuple[Scope, Scope] = ("labels", "predictions")
+Scope = Literal["labels", "predictions", "blocks", "masks", "images"]
+BOTH: tuple[Scope, ...] = ("labels", "predictions")
+ALL: tuple[Scope, ...] = ("labels", "predictions", "blocks", "masks", "images")
+PIXELS: tuple[Scope, ...] = ("masks", "images")
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,30 @@ class ShortcutSpec:
 
 _DIGITS = tuple(
     ShortcutSpec(
-        "digit", (digit,), BOTH, f"Class with key {digit}: label with it, or give it to the selection", digit
+        "digit", (digit,), ALL, f"Class with key {digit}: label with it, or give it to the selection", digit
     )
     for digit in "123456789"
 )
 
 SHORTCUTS: tuple[ShortcutSpec, ...] = (
     *_DIGITS,
-    ShortcutSpec("undo", ("Control-Z",), BOTH, "Undo the last edit of the study"),
-    ShortcutSpec("redo", ("Control-Shift-Z",), BOTH, "Do it again"),
+    ShortcutSpec("undo", ("Control-Z",), ALL, "Undo the last edit of the study"),
+    ShortcutSpec("redo", ("Control-Shift-Z",), ALL, "Do it again"),
     ShortcutSpec("delete", ("Delete", "Backspace"), ("labels",), "Delete the selected labels"),
     ShortcutSpec("no_paste", ("Control-V",), ("labels",), "(labels cannot be pasted)"),
-    ShortcutSpec("suggest", ("G",), BOTH, "Go to the next suggested place"),
-    ShortcutSpec("next_image", ("PageDown",), BOTH, "Next image"),
-    ShortcutSpec("previous_image", ("PageUp",), BOTH, "Previous image"),
-    ShortcutSpec("accept", ("Y",), BOTH, "Review: accept the prediction in focus"),
+    ShortcutSpec("suggest", ("G",), ALL, "Go to the next suggested place"),
+    ShortcutSpec("next_image", ("PageDown",), ALL, "Next image"),
+    ShortcutSpec("previous_image", ("PageUp",), ALL, "Previous image"),
+    ShortcutSpec(
+        "accept", ("Y",), (*BOTH, "images"), "Review: accept the prediction in focus, or the image's classes"
+    ),
     ShortcutSpec("reject", ("N",), BOTH, "Review: reject it (it becomes background)"),
     ShortcutSpec("next_prediction", ("Right",), BOTH, "Review: next prediction"),
     ShortcutSpec("previous_prediction", ("Left",), BOTH, "Review: previous prediction"),
+    ShortcutSpec("unlabelled", ("U",), ("images",), "Images: the next one that lacks a class or a mask"),
+    ShortcutSpec("next_kind", ("T",), PIXELS, "Images: the digits give classes of the next table"),
+    ShortcutSpec("complete", ("C",), ("images",), "Images: the mask is complete, or is not"),
+    ShortcutSpec("use_predicted", ("P",), PIXELS, "Take the predicted mask; correct it then"),
     ShortcutSpec("add_missed", ("M",), BOTH, "Add missed cells: click them with the active class"),
 )
 

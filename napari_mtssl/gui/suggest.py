@@ -46,11 +46,12 @@ def suggest(
     """
     avoid = np.array([*map(tuple, labelled), *seen], dtype=float).reshape(-1, 2)
     if len(labelled) >= FEW_LABELS and len(pending):
-        return _most_uncertain(pending, avoid)
+        return most_uncertain(pending, avoid)
     return _most_typical(image, avoid)
 
 
-def _most_uncertain(pending: pd.DataFrame, avoid: np.ndarray) -> Suggestion | None:
+def most_uncertain(pending: pd.DataFrame, avoid: np.ndarray) -> Suggestion | None:
+    """Choose the most uncertain place that is far from all of `avoid` (N, 2)."""
     order = pending.sort_values("uncertainty", ascending=False, kind="stable")
     for row, col, name in order[["row", "col", "class"]].itertuples(index=False):
         if _far(row, col, avoid):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import pandas as pd
 from psygnal import Signal
 
 from napari_mtssl.gui.predictions import PredictionStore
+from napari_mtssl.gui.tasks import BLOCK, CELL, CELLS, MASK, Task, kinds_of, task_of
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image
@@ -27,8 +28,12 @@ class Workspace:
     study : Study or None
     image : ImageRecord or None
         The image on screen.
+    task : Task
+        What is labelled.
+    kind : str
+        Kind of classes that the keys choose from: ``cell``, ``block``, ``mask`` or a head of whole images.
     active : str
-        Name of the class that the next click gets.
+        Name of the class, of that kind, that the next click gets.
     predictions : PredictionStore
         The program's cells of the image on screen.
     """
@@ -40,6 +45,12 @@ class Workspace:
     cells_changed = Signal()
     predictions_changed = Signal()
     active_changed = Signal()
+    task_changed = Signal()
+    blocks_changed = Signal()
+    mask_changed = Signal()
+    image_classes_changed = Signal()
+    image_predicted = Signal()  # of any image
+    rasters_drawn = Signal()
     went = Signal(float, float)  # look at this place (row, col) of the image on screen
 
     def __init__(self) -> None:
@@ -48,7 +59,9 @@ class Workspace:
         self.pool = ImagePool()
         self.study: Study | None = None
         self.image: ImageRecord | None = None
-        self.active = ""
+        self.task: Task = CELLS
+        self.kind = CELL
+        self._active: dict[str, str] = {}
         self.predictions = PredictionStore()
         self._cells: tuple[tuple[int, int], pd.DataFrame] | None = None
         self.seen: list[tuple[float, float]] = []
@@ -71,14 +84,17 @@ class Workspace:
         self.close()
         self.study = study
         images = study.images()
-        self.active = self._first_class()
+        self.task = task_of(study)
+        self.kind = self.kinds()[0]
+        self._active = {}
         self.study_changed.emit()
+        self.task_changed.emit()
         if images:
             self.select_image(images[0].id)
 
     def close(self) -> None:
         """Close the study, if one is open."""
-        study, self.study, self.image, self.active = self.study, None, None, ""
+        study, self.study, self.image, self._active = self.study, None, None, {}
         self.predictions = PredictionStore()
         self._cells = None
         self.seen = []
@@ -95,7 +111,7 @@ class Workspace:
 
     def add_images(self, paths: Sequence[Path], split: str = "train") -> list[ImageRecord]:
         """Register image files; the first new one is shown if none was."""
-        study = self._need_study()
+        study = self.need_study()
         from napari_mtssl.images import open_image
 
         records = []
@@ -120,7 +136,7 @@ class Workspace:
 
     def select_image(self, image_id: int) -> None:
         """Show another image; raises ImageError, and changes nothing, if its file cannot be read."""
-        study = self._need_study()
+        study = self.need_study()
         record = study.image(image_id)
         self.pool(record)
         self.image = record
@@ -131,7 +147,7 @@ class Workspace:
 
     def step_image(self, step: int) -> None:
         """Show the next (1) or the previous (-1) image of the list, round and round."""
-        images = self._need_study().images()
+        images = self.need_study().images()
         if not images:
             raise WorkspaceError("There is no image in this study yet. Add one under 1 Study.")
         ids = [image.id for image in images]
@@ -156,52 +172,87 @@ class Workspace:
 
     # -- classes -------------------------------------------------------------------------------------------
 
-    def classes(self) -> list[CellClass]:
-        """All classes, background first."""
-        return self.study.classes() if self.study is not None else []
+    def set_task(self, task: Task) -> None:
+        """Label something else in the same study."""
+        if task != self.task:
+            self.task = task
+            self.kind = self.kinds()[0]
+            self.task_changed.emit()
+            self.active_changed.emit()
 
-    def colours(self) -> dict[str, str]:
+    def kinds(self) -> list[str]:
+        """Kinds of classes that are labelled, the first by default."""
+        return kinds_of(self.task, self.study)
+
+    def heads(self) -> list[str]:
+        """Kinds of classes that whole images get."""
+        return [kind for kind in self.kinds() if kind not in (CELL, BLOCK, MASK)]
+
+    def set_kind(self, kind: str) -> None:
+        """Have the keys choose from the classes of another kind."""
+        if kind != self.kind:
+            self.kind = kind
+            self.active_changed.emit()
+
+    def classes(self, kind: str | None = None) -> list[CellClass]:
+        """All classes of a kind, by default of the one that is labelled now; background first."""
+        return self.study.classes(kind or self.kind) if self.study is not None else []
+
+    def colours(self, kind: str | None = None) -> dict[str, str]:
         """Class name to ``#rrggbb``."""
-        return {item.name: item.colour for item in self.classes()}
+        return {item.name: item.colour for item in self.classes(kind)}
 
-    def set_active(self, name: str) -> None:
+    @property
+    def active(self) -> str:
+        """Name of the class that the next click gets."""
+        return self.active_of(self.kind)
+
+    def active_of(self, kind: str) -> str:
+        """Name of the class of a kind that the next click gets; empty if the kind has no class."""
+        if self._active.get(kind) not in self.colours(kind):
+            self._active[kind] = self._first_class(kind)
+        return self._active[kind]
+
+    def set_active(self, name: str, kind: str | None = None) -> None:
         """Label with class `name` from now on."""
-        if name != self.active:
-            self.active = name
+        before = (self.kind, self.active)
+        self.kind = kind or self.kind
+        self._active[self.kind] = name
+        if (self.kind, self.active) != before:
             self.active_changed.emit()
 
     def classes_edited(self) -> None:
         """Say that classes were added, changed or removed; the active class stays valid."""
-        if self.active not in self.colours():
-            self.active = self._first_class()
         if self.study is not None and self.image is not None:
             self.predictions.set(
                 self.study.predictions(self.image.id)
             )  # a renamed class has its new name there
+        if self.study is not None and self.kind not in self.kinds():
+            self.kind = self.kinds()[0]
         self.classes_changed.emit()
         self.cells_changed.emit()
         self.active_changed.emit()
 
-    def class_of_key(self, key: str) -> str | None:
+    def class_of_key(self, key: str, kind: str | None = None) -> str | None:
         """Name of the class that key "1" to "9" stands for."""
-        return next((item.name for item in self.classes() if item.key == key), None)
+        return next((item.name for item in self.classes(kind) if item.key == key), None)
 
-    def _first_class(self) -> str:
-        classes = self.classes()
+    def _first_class(self, kind: str) -> str:
+        classes = self.classes(kind)
         return next((c.name for c in classes if not c.background), classes[0].name if classes else "")
 
     # -- cells ---------------------------------------------------------------------------------------------
 
     def add_cell(self, row: float, col: float) -> int:
         """Label the place with the active class; on disk when this returns."""
-        study, image = self._need_study(), self._need_image()
-        cell = study.add_cell(image.id, row, col, self.active)
+        study, image = self.need_study(), self.need_image()
+        cell = study.add_cell(image.id, row, col, self.active_of(CELL))
         self.cells_changed.emit()
         return cell
 
     def move_cells(self, moves: Sequence[tuple[int, float, float]]) -> None:
         """Move cells ``(id, row, col)``."""
-        study = self._need_study()
+        study = self.need_study()
         with study.edit(f"Moved {len(moves)} cells" if len(moves) > 1 else "Moved a cell"):
             for cell, row, col in moves:
                 study.move_cell(cell, row, col)
@@ -209,35 +260,72 @@ class Workspace:
 
     def set_class(self, cells: Sequence[int], name: str) -> None:
         """Give cells another class."""
-        self._need_study().set_class(list(cells), name)
+        self.need_study().set_class(list(cells), name)
         self.cells_changed.emit()
 
     def delete_cells(self, cells: Sequence[int]) -> None:
         """Delete cells; undo brings them back."""
-        self._need_study().delete_cells(list(cells))
+        self.need_study().delete_cells(list(cells))
         self.cells_changed.emit()
 
     def undo(self) -> str | None:
         """Take back the last edit; say which."""
-        return self._after_history(self._need_study().undo())
+        return self._after_history(self.need_study().undo())
 
     def redo(self) -> str | None:
         """Do the last undone edit again; say which."""
-        return self._after_history(self._need_study().redo())
+        return self._after_history(self.need_study().redo())
 
     def _after_history(self, sentence: str | None) -> str | None:
         if sentence is not None:
             self.classes_edited()
             self.refresh_image()
+            for signal in (self.blocks_changed, self.mask_changed, self.image_classes_changed):
+                signal.emit()
         return sentence
 
     def cells(self) -> pd.DataFrame:
         """Cells of the image on screen."""
-        study, image = self._need_study(), self._need_image()
+        study, image = self.need_study(), self.need_image()
         key = (image.id, study.change_counter())
         if self._cells is None or self._cells[0] != key:
             self._cells = (key, study.cells(image.id))
         return self._cells[1]
+
+    # -- blocks, masks, images -----------------------------------------------------------------------------
+
+    def set_blocks(self, blocks: Mapping[tuple[int, int], str | None]) -> None:
+        """Give blocks of the image on screen a class, or none, as one edit."""
+        study, image = self.need_study(), self.need_image()
+        try:
+            study.set_blocks(image.id, dict(blocks))
+        finally:
+            self.blocks_changed.emit()
+
+    def paint(self, row0: int, col0: int, patch: np.ndarray, where: np.ndarray) -> None:
+        """Paint a part of the exact mask of the image on screen, as one edit."""
+        study, image = self.need_study(), self.need_image()
+        study.paint_mask(image.id, row0, col0, patch, where=where)
+        self.mask_changed.emit()
+
+    def set_image_class(self, kind: str, name: str | None, image_id: int | None = None) -> None:
+        """Give an image, by default the one on screen, a class of a head, or none."""
+        study = self.need_study()
+        study.set_image_class(self.need_image().id if image_id is None else image_id, kind, name)
+        self.image_classes_changed.emit()
+
+    def painted(self) -> dict[str, int]:
+        """Pixels of the image on screen that are painted, by exact class."""
+        if self.study is None or self.image is None:
+            return {}
+        counts = np.bincount(self.study.mask(self.image.id).ravel(), minlength=1)
+        return {c.name: int(counts[c.code]) if c.code < len(counts) else 0 for c in self.classes(MASK)}
+
+    def image_table(self, ids: Sequence[int] | None = None) -> pd.DataFrame:
+        """Return what is said of each image as a whole, see `napari_mtssl.gui.image_table`."""
+        from napari_mtssl.gui.image_table import image_table
+
+        return image_table(self.need_study(), self.heads(), ids)
 
     # -- review --------------------------------------------------------------------------------------------
 
@@ -259,8 +347,8 @@ class Workspace:
         name : str, optional
             The class that a corrected prediction gets.
         """
-        study, image = self._need_study(), self._need_image()
-        background = next(c.name for c in study.classes() if c.background)
+        study, image = self.need_study(), self.need_image()
+        background = next(c.name for c in study.classes(CELL) if c.background)
         chosen = {"accepted": frame["class"], "corrected": name, "rejected": background}[verdict]
         cells = pd.DataFrame({"image_id": image.id, "row": frame["row"], "col": frame["col"]})
         cells = cells.assign(status=verdict, source="model", confidence=frame["confidence"])
@@ -275,17 +363,26 @@ class Workspace:
         self.predictions_changed.emit()
 
     def labelled_places(self) -> np.ndarray:
-        """Row and col of all cells of the image on screen, (N, 2)."""
+        """Row and col of all cells, or blocks, of the image on screen that have a class, (N, 2)."""
+        if BLOCK in self.task.kinds:
+            study, image = self.need_study(), self.need_image()
+            grid, blocks = study.grid(image.id), study.blocks(image.id)
+            if grid is None or not len(blocks):
+                return np.zeros((0, 2))
+            corner, side = (grid.row0, grid.col0), (grid.height, grid.width)
+            return (blocks[["i", "j"]].to_numpy(float) + 0.5) * side + corner - 0.5
         return self.cells()[["row", "col"]].to_numpy(float)
 
     # -- guards --------------------------------------------------------------------------------------------
 
-    def _need_study(self) -> Study:
+    def need_study(self) -> Study:
+        """Return the open study; without one, say what to do."""
         if self.study is None:
             raise WorkspaceError("No study is open. Make or open one under 1 Study.")
         return self.study
 
-    def _need_image(self) -> ImageRecord:
+    def need_image(self) -> ImageRecord:
+        """Return the image on screen; without one, say what to do."""
         if self.image is None:
             raise WorkspaceError("No image is open. Add one under 1 Study.")
         return self.image

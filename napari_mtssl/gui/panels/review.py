@@ -25,6 +25,7 @@ from napari_mtssl.engine.events import Event, Finished, Validated
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.review_table import PredictionModel
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row, swatch
+from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 
 EVERY_CLASS = "All classes"
@@ -49,6 +50,7 @@ class ReviewPanel(QWidget):
         super().__init__(parent)
         self._workspace = workspace
         self._own = False
+        self._other: QWidget | None = None
         self.model = PredictionModel(self)
         self._build()
         self.reload = Calmly(self._load, 500, self)
@@ -59,7 +61,11 @@ class ReviewPanel(QWidget):
         self._classes_changed()
 
     def _build(self) -> None:
-        layout = QVBoxLayout(self)
+        whole = QVBoxLayout(self)
+        self.cells = QWidget()
+        whole.addWidget(self.cells)
+        layout = QVBoxLayout(self.cells)
+        layout.setContentsMargins(0, 0, 0, 0)
         self.progress = note()
         layout.addWidget(self.progress)
         self.only_class = QComboBox()
@@ -102,9 +108,14 @@ class ReviewPanel(QWidget):
         )
         layout.addWidget(row(self.missed_button, self.accept_all_button, None))
 
-        layout.addWidget(heading("Held-out scores"))
+        whole.addWidget(heading("Held-out scores"))
         self.scores = note(NO_SCORES)
-        layout.addWidget(self.scores)
+        whole.addWidget(self.scores)
+        self.cells_export = QWidget()
+        whole.addWidget(self.cells_export)
+        whole.addStretch()
+        layout = QVBoxLayout(self.cells_export)
+        layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(heading("Export"))
         self.with_predictions = QCheckBox("with predictions not reviewed yet")
         self.with_predictions.setToolTip("Predictions go out as detections, labels as annotations")
@@ -116,7 +127,20 @@ class ReviewPanel(QWidget):
         )
         self.csv_button = button("CSV …", self.export_csv, "Labels of all images: image, row, col, class")
         layout.addWidget(row(self.geojson_button, self.csv_button, None))
-        layout.addStretch()
+
+    def put_before_scores(self, page: QWidget) -> None:
+        """Take in the page that reviews masks and images, shown instead of the one for cells."""
+        self._other = page
+        self.layout().insertWidget(1, page)
+        self.show_task()
+
+    def show_task(self) -> None:
+        """Show what reviews the task."""
+        cells = CELL in self._workspace.task.kinds
+        self.cells.setVisible(cells)
+        self.cells_export.setVisible(cells)
+        if self._other is not None:
+            self._other.setVisible(not cells)
 
     # -- showing -------------------------------------------------------------------------------------------
 
@@ -133,7 +157,7 @@ class ReviewPanel(QWidget):
         )
         if pending is None:
             pending = self._workspace.predictions.frame
-        self.model.set_frame(pending, self._workspace.colours())
+        self.model.set_frame(pending, self._workspace.colours(CELL))
         if here is not None:
             self._select(self.model.position_near(*here), move=False)
         self._count()
@@ -158,7 +182,7 @@ class ReviewPanel(QWidget):
         self.csv_button.setEnabled(study is not None)
 
     def _classes_changed(self) -> None:
-        classes = self._workspace.classes()
+        classes = self._workspace.classes(CELL)
         chosen = self.only_class.currentData()
         self.only_class.blockSignals(True)
         self.only_class.clear()
@@ -308,7 +332,7 @@ class ReviewPanel(QWidget):
     @guarded
     def digit(self, key: str) -> None:
         """Give what is selected the class of a key."""
-        name = self._workspace.class_of_key(key)
+        name = self._workspace.class_of_key(key, CELL)
         if name is None:
             raise WorkspaceError(f"No class has the key {key}: give one in step 2.")
         self.correct(name)

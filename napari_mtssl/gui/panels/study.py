@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_mtssl.gui.notify import guarded, show_info, show_warning
 from napari_mtssl.gui.rows import button, heading, note, row
+from napari_mtssl.gui.tasks import CELL, TASKS, task_named
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class StudyPanel(QWidget):
         workspace.study_changed.connect(self.refresh)
         workspace.images_changed.connect(self.refresh)
         workspace.image_changed.connect(self._mark_current)
+        workspace.task_changed.connect(self._show_task)
         self.refresh()
+        self._show_task()
 
     def _build(self) -> None:
         layout = QVBoxLayout(self)
@@ -74,6 +77,14 @@ class StudyPanel(QWidget):
                 None,
             )
         )
+        self.task = QComboBox()
+        for task in TASKS:
+            self.task.addItem(task.title, task.name)
+            self.task.setItemData(self.task.count() - 1, task.text, Qt.ItemDataRole.ToolTipRole)
+        self.task.activated.connect(self._task_chosen)
+        self.task_note = note()
+        layout.addWidget(row("What do you label?", self.task, None))
+        layout.addWidget(self.task_note)
         layout.addWidget(heading("Images"))
         self.table = QTableWidget(0, 3)
         self.table.setHorizontalHeaderLabels(["Image", "Group", "Used to"])
@@ -130,6 +141,9 @@ class StudyPanel(QWidget):
         """Open a study and remember it."""
         self._workspace.open(path)
         self._remember(self._workspace.study.path)
+        chosen = self._settings().value(f"task/{self._workspace.study.path}")
+        if chosen in [task.name for task in TASKS] and self._workspace.study.kinds() == [CELL]:
+            self._workspace.set_task(task_named(chosen))  # the classes do not tell yet
         if self._workspace.study.read_only:
             show_warning(
                 "This study cannot be written (read-only folder or file): you can look, but not label."
@@ -162,6 +176,19 @@ class StudyPanel(QWidget):
 
     def _last_folder(self) -> Path:
         return next((p.parent for p in self._recent_paths()), Path.home())
+
+    # -- what is labelled ----------------------------------------------------------------------------------
+
+    def _show_task(self) -> None:
+        task = self._workspace.task
+        self.task.setCurrentIndex(self.task.findData(task.name))
+        self.task_note.setText(f"<small>{task.text}.</small>")
+
+    @guarded
+    def _task_chosen(self) -> None:
+        self._workspace.set_task(task_named(self.task.currentData()))
+        if self._workspace.study is not None:
+            self._settings().setValue(f"task/{self._workspace.study.path}", self.task.currentData())
 
     # -- images --------------------------------------------------------------------------------------------
 

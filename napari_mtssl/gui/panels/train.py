@@ -37,13 +37,13 @@ from napari_mtssl.gui.plots import Curves
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
 from napari_mtssl.gui.training import Runner, State, duration
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+from napari_mtssl.methods import method_names
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from napari_mtssl.study import Study
 
-METHOD = "hydramix"
 PRESETS = {"robust": "Robust (ours)", "paper": "Paper (as published)"}
 DEVICES = {
     "auto": "Automatic",
@@ -53,6 +53,7 @@ DEVICES = {
 }
 NEW = "New network"
 LOG_LINES = 2000
+HIDDEN = ("preset", "steps")
 
 
 class TrainPanel(QWidget):
@@ -73,18 +74,22 @@ class TrainPanel(QWidget):
         self.viewport: Any = lambda: None  # set by the dock: what the user sees
         self._clock = 0.0
         self._config: BaseModel | None = None
+        self._to_predict, self._predicted_images = 1, set[int]()
         self.timings: dict[str, float] = {}  # seconds from the press of Train, for the benchmark
         self._build()
         self._draw = Calmly(self._draw_curves, 500, self)
         workspace.study_changed.connect(self.refresh)
+        workspace.task_changed.connect(self._task_chosen)
         runner.event.connect(self.on_event)
         runner.state_changed.connect(self._show_state)
         runner.ended.connect(self._ended)
         self.refresh()
+        self._task_chosen()
 
     def _build(self) -> None:
         layout = QVBoxLayout(self)
         form = QFormLayout()
+        self.method = note()
         self.preset = _choice(PRESETS, "Where the settings come from")
         self.preset.currentIndexChanged.connect(self._preset_chosen)
         self.steps = QSpinBox()
@@ -100,6 +105,7 @@ class TrainPanel(QWidget):
         )
         self.network = _choice({NEW: NEW}, "Begin anew, or go on with a network trained before")
         for label, widget in (
+            ("Method", self.method),
             ("Mode", self.mode),
             ("Network", self.network),
             ("Preset", self.preset),
@@ -111,7 +117,7 @@ class TrainPanel(QWidget):
         layout.addLayout(form)
         self.advanced = QCollapsible("Advanced settings")
         self.advanced_note = note("The settings appear as soon as the network library is loaded.")
-        self.form = ConfigForm(hidden=("preset", "steps"))
+        self.form = ConfigForm(hidden=HIDDEN)
         self.advanced.toggled.connect(self._show_form)
         self.advanced.addWidget(self.advanced_note)
         self.advanced.addWidget(self.form)
@@ -138,17 +144,23 @@ class TrainPanel(QWidget):
             "Held-out scores appear here: let an image with labels be used to validate (step 1).",
         )
         self.weights = note()
-        layout.addWidget(self.losses)
-        layout.addWidget(self.scores)
+        self.balance = Curves("Weights of the tasks", "", quiet=True)
+        self.norms = Curves("Gradient norms", "", quiet=True)
+        for curves in (self.losses, self.scores, self.balance, self.norms):
+            layout.addWidget(curves)
         layout.addWidget(self.weights)
 
-        layout.addWidget(heading("Predict the whole image"))
+        layout.addWidget(heading("Predict with a trained network"))
         self.run_choice = _choice({}, "A network trained in this study")
         self.run_choice.setMinimumWidth(160)
         self.predict_button = button(
             "Predict", self.predict, "The visible part first; Stop cancels and keeps what is done"
         )
+        self.predict_all_button = button(
+            "Predict all images", self.predict_all, "One after the other, the one on screen first"
+        )
         layout.addWidget(row(self.run_choice, self.predict_button, None))
+        layout.addWidget(row(self.predict_all_button, None))
         self.log_section = QCollapsible("Log")
         self.log = QPlainTextEdit()
         self.log.setReadOnly(True)
@@ -168,12 +180,30 @@ class TrainPanel(QWidget):
         QTimer.singleShot(100, self.losses.prepare)
         QTimer.singleShot(300, self.scores.prepare)
 
+    def _installed(self) -> bool:
+        return self._workspace.task.method in method_names()
+
+    def _task_chosen(self) -> None:
+        """Show the settings of the method that learns what is labelled now."""
+        task = self._workspace.task
+        known = self._installed()
+        self.method.setText(task.method if known else f"⚠ No installed package has the method {task.method}.")
+        self.form.clear()
+        self._config = None
+        self.refresh()
+        self._preset_chosen()
+
     def _preset_chosen(self) -> None:
         if not self.advanced_note.isHidden():
             return
         from napari_mtssl.methods import get_method
 
-        self._config = get_method(METHOD).configure(self.preset.currentData())
+        if not self._installed():
+            return
+        chosen = get_method(self._workspace.task.method)
+        self.method.setText(chosen.title)
+        preset = self.preset.currentData()
+        self._config = chosen.configure(preset if preset in chosen.presets else next(iter(chosen.presets)))
         self.steps.setValue(self._config.steps)
         if self.advanced.isExpanded() or self.form.fields:
             self._show_form()
@@ -186,7 +216,9 @@ class TrainPanel(QWidget):
     def refresh(self) -> None:
         """Show the study's runs and what can be pressed."""
         study = self._workspace.study
-        runs = [run.name for run in reversed(study.runs())] if study is not None else []
+        method = self._workspace.task.method
+        found = reversed(study.runs()) if study is not None else []
+        runs = [run.name for run in found if run.method == method]
         runs = [name for name in runs if any((study.path / "runs" / name).glob("*.safetensors"))]
         for box, first in ((self.network, [NEW]), (self.run_choice, [])):
             chosen = box.currentText()
@@ -209,7 +241,7 @@ class TrainPanel(QWidget):
         resume = self._runs[self.network.currentIndex() - 1] if self.network.currentIndex() > 0 else None
         request = TrainRequest(
             study.path,
-            METHOD,
+            self._workspace.task.method,
             self.preset.currentData(),
             self.device.currentData(),
             self.form.overrides() if resume is None else {},
@@ -221,6 +253,8 @@ class TrainPanel(QWidget):
         self.error_row.hide()
         self.losses.clear()
         self.scores.clear()
+        self.balance.clear()
+        self.norms.clear()
         self.weights.clear()
         self.progress.setRange(0, 0)
         self.say("Training starts.")
@@ -246,18 +280,27 @@ class TrainPanel(QWidget):
         study = self._need_study()
         if self._workspace.image is None:
             raise WorkspaceError("Show an image first (step 1).")
+        self._predict(study, [self._workspace.image.id])
+
+    @guarded
+    def predict_all(self) -> None:
+        """Predict every image of the study with the chosen run."""
+        study = self._need_study()
+        here = self._workspace.image.id if self._workspace.image is not None else None
+        self._predict(study, sorted((image.id for image in study.images()), key=lambda i: (i != here, i)))
+
+    def _predict(self, study: Study, image_ids: list[int]) -> None:
         if not self._runs:
             raise WorkspaceError("Nothing is trained yet: press Train first.")
         seen = self.viewport()
-        target = Target(
-            self.run_choice.currentText(),
-            self._workspace.image.id,
-            seen[1] if seen else None,
-            self.device.currentData(),
-        )
+        view = seen[1] if seen else None
+        here = self._workspace.image.id if self._workspace.image is not None else None
+        run, device = self.run_choice.currentText(), self.device.currentData()
+        targets = [Target(run, i, view if i == here else None, device) for i in image_ids]
         self.error_row.hide()
         self.progress.setRange(0, 0)
-        self._runner.predict(PredictJob(study.path, target))
+        self._to_predict, self._predicted_images = len(targets), set()
+        self._runner.predict(PredictJob(study.path, *targets))
 
     # -- events --------------------------------------------------------------------------------------------
 
@@ -296,6 +339,9 @@ class TrainPanel(QWidget):
             f"step {event.step:,} of {event.total_steps:,}  ·  {duration(event.seconds_left)} left"
         )
         self.losses.add(event.step, {"total": event.total, **event.losses})
+        if event.balance:
+            self.balance.add(event.step, event.balance.get("weight", {}))
+            self.norms.add(event.step, event.balance.get("norm", {}))
         parts = ", ".join(f"{name.replace('_', ' ')} {weight:.2g}" for name, weight in event.weights.items())
         self.weights.setText(
             f"<small>{event.steps_per_second:.1f} steps/s.  Weights of the losses: {parts}</small>"
@@ -324,6 +370,12 @@ class TrainPanel(QWidget):
     def _predicted(self, event: Preview) -> None:
         self._since_start("first_prediction_s")
         if self._runner.state is State.PREDICTING:
+            if self._to_predict > 1:
+                self._predicted_images.add(event.image_id)
+                self.progress.setRange(0, self._to_predict)
+                self.progress.setValue(len(self._predicted_images))
+                self.progress.setFormat(f"image {len(self._predicted_images):,} of {self._to_predict:,}")
+                return
             self.progress.setRange(0, event.total)
             self.progress.setValue(event.done)
             self.progress.setFormat(f"predicted {event.done} of {event.total} tiles")
@@ -350,16 +402,17 @@ class TrainPanel(QWidget):
         self.refresh()
 
     def _draw_curves(self) -> None:
-        self.losses.draw()
-        self.scores.draw()
+        for curves in (self.losses, self.scores, self.balance, self.norms):
+            curves.draw()
 
     # -- showing -------------------------------------------------------------------------------------------
 
     def _show_state(self) -> None:
         busy, state = self._runner.busy, self._runner.state
         open_ = self._workspace.study is not None
-        self.start_button.setEnabled(open_ and not busy)
-        self.predict_button.setEnabled(open_ and not busy and bool(self._runs))
+        self.start_button.setEnabled(open_ and not busy and self._installed())
+        for widget in (self.predict_button, self.predict_all_button):
+            widget.setEnabled(open_ and not busy and bool(self._runs))
         self.pause_button.setEnabled(busy and state in (State.TRAINING, State.PAUSED))
         self.pause_button.setText("Go on" if state is State.PAUSED else "Pause")
         self.stop_button.setEnabled(busy and state is not State.STOPPING)

@@ -1,0 +1,160 @@
+"""What the keys do, and the tools and modes that buttons and keys share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_mtssl.gui.layers import LABELS
+from napari_mtssl.gui.notify import guarded, show_info
+from napari_mtssl.gui.rasters import BLOCKS, PAINT
+from napari_mtssl.gui.suggest import most_uncertain, suggest
+from napari_mtssl.gui.tasks import BLOCK, MASK
+from napari_mtssl.gui.workspace import WorkspaceError
+
+if TYPE_CHECKING:
+    from napari_mtssl.gui.dock import Dock
+
+LAYER_OF = {BLOCK: BLOCKS, MASK: PAINT}
+
+
+class Actions:
+    """Actions on the layers and panels of a dock, by the names that `shortcuts` uses."""
+
+    def __init__(self, dock: Dock) -> None:
+        self._dock = dock
+
+    def table(self) -> dict[str, Any]:
+        """Functions by the name of their shortcut."""
+        dock = self._dock
+        return {
+            "digit": self.digit,
+            "undo": lambda: dock.label_panel.undo(),
+            "redo": lambda: dock.label_panel.redo(),
+            "delete": self.delete,
+            "no_paste": lambda: show_info("Labels cannot be pasted: click the cells instead."),
+            "suggest": lambda: dock.label_panel.next_place(),
+            "next_image": lambda: dock.label_panel.step_image(1),
+            "previous_image": lambda: dock.label_panel.step_image(-1),
+            "accept": lambda: (dock.mask_review if dock.workspace.task.heads else dock.review_panel).accept(),
+            "reject": lambda: dock.review_panel.reject(),
+            "next_prediction": lambda: dock.review_panel.step(1),
+            "previous_prediction": lambda: dock.review_panel.step(-1),
+            "add_missed": self.add_missed,
+            "unlabelled": lambda: dock.label_panel.images.next_unlabelled(),
+            "next_kind": self.next_kind,
+            "complete": self.complete,
+            "use_predicted": self.use_predicted,
+        }
+
+    @guarded
+    def digit(self, key: str, scope: str) -> None:
+        """Choose the class of a key, or give it to what is selected, or to the image."""
+        dock, workspace = self._dock, self._dock.workspace
+        name = workspace.class_of_key(key)
+        if name is None:
+            raise WorkspaceError(f"No class has the key {key}: give one in step 2.")
+        if scope == "predictions":
+            dock.review_panel.correct(name)
+            return
+        if workspace.kind in workspace.heads():
+            dock.label_panel.images.give_by_key(workspace.kind, name)
+            return
+        layer = dock.layers.points.get(LABELS)
+        if layer is not None and layer.mode == "select" and layer.selected_data:
+            workspace.set_class(dock.annotations.selected(), name)
+        else:
+            workspace.set_active(name)
+
+    def delete(self) -> None:
+        """Delete the selected labels."""
+        layer = self._dock.layers.points.get(LABELS)
+        if layer is not None:
+            layer.remove_selected()
+
+    def next_kind(self) -> None:
+        """Have the keys choose from the next kind of classes."""
+        workspace = self._dock.workspace
+        kinds = workspace.kinds()
+        workspace.set_kind(kinds[(kinds.index(workspace.kind) + 1) % len(kinds)])
+        show_info(f"The keys 1 to 9 now give: {workspace.kind}.")
+
+    def complete(self) -> None:
+        """Say that the mask is complete, or that it is not."""
+        if self._dock.workspace.task.heads:
+            self._dock.label_panel.images.toggle_complete()
+
+    @guarded
+    def use_predicted(self) -> None:
+        """Make the predicted mask the image's own; the user corrects it then."""
+        dock, workspace = self._dock, self._dock.workspace
+        study, record = workspace.need_study(), workspace.need_image()
+        codes = dock.rasters.predicted_codes(record)
+        if codes is None:
+            raise WorkspaceError("There is no predicted mask of this image yet: train or predict (step 3).")
+        background = next(item.code for item in workspace.classes(MASK) if item.background)
+        whole = workspace.task.heads
+        with study.edit(f"Used the predicted mask of {record.path.name}"):
+            patch = np.where(codes == background, 0, codes) if whole else codes
+            # Exact paint of a person stays: a correction is surer than a prediction.
+            where = np.ones(codes.shape, bool) if whole else study.mask(record.id) == 0
+            study.paint_mask(record.id, 0, 0, patch, where=where, source="model")
+            if whole:
+                study.set_mask_complete(record.id, True)
+        workspace.mask_changed.emit()
+        self.take_tool(MASK, "paint", None)
+        show_info("The predicted mask is this image's mask now: correct it with the brush.")
+
+    def take_tool(self, kind: str, mode: str, size: int | None) -> None:
+        """Make a painted layer active, in one of napari's modes."""
+        dock = self._dock
+        if not dock.workspace.classes(kind):
+            show_info("Add a class first: it is what the brush paints.")
+            return
+        if LAYER_OF[kind] not in dock.rasters.found:
+            dock.show_layers()
+        layer = dock.rasters.found.get(LAYER_OF[kind])
+        if layer is None:
+            show_info(
+                "Lay a grid first." if kind == BLOCK else "This image is too large to paint its pixels."
+            )
+            return
+        dock.workspace.set_kind(kind)
+        layer.visible = True
+        dock.viewer.layers.selection.active = layer
+        layer.mode = mode
+        if size is not None:
+            layer.brush_size = size
+
+    def set_click_mode(self, clicking: bool) -> None:
+        """Make the annotation layer active, to click cells or to select labels."""
+        dock = self._dock
+        if LABELS not in dock.layers.points:
+            dock.show_layers()
+        if LABELS in dock.layers.points:
+            layer = dock.layers.points[LABELS]
+            dock.viewer.layers.selection.active = layer
+            layer.mode = "add" if clicking else "select"
+
+    def add_missed(self) -> None:
+        """Let the user click cells that the network did not find."""
+        self.set_click_mode(True)
+        show_info(f"Click the missed cells: they become {self._dock.workspace.active}.")
+
+    @guarded
+    def go_to_suggestion(self) -> None:
+        """Go to the place where a label teaches most."""
+        workspace = self._dock.workspace
+        doubtful = self._dock.rasters.doubtful_places() if MASK in workspace.kinds() else None
+        if doubtful is not None:
+            place = most_uncertain(doubtful, np.array(workspace.seen, float).reshape(-1, 2))
+        else:
+            pending = workspace.pending()
+            place = suggest(workspace.pixels, workspace.labelled_places(), pending, workspace.seen)
+        if place is None:
+            show_info("There is no other place to suggest in this image.")
+            return
+        workspace.seen.append((place.row, place.col))
+        workspace.went.emit(place.row, place.col)
+        show_info(f"Look here: {place.reason}.")

@@ -1,0 +1,264 @@
+"""Step 2 for images as wholes (lungs, specimens): browse, paint masks, give classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QDialog, QInputDialog, QVBoxLayout, QWidget
+
+from napari_mtssl.gui.notify import guarded, show_info
+from napari_mtssl.gui.panels.browser import BY_CLASS, ImageBrowser
+from napari_mtssl.gui.panels.classes import ClassTable
+from napari_mtssl.gui.panels.tools import PaintTools
+from napari_mtssl.gui.rows import Calmly, button, heading, note, row
+from napari_mtssl.gui.tasks import MASK
+from napari_mtssl.gui.thumbnails import Thumbnails
+from napari_mtssl.gui.workspace import Workspace
+
+
+class ImagesPage(QWidget):
+    """Browser, mask, and one table of classes for each head.
+
+    Signals
+    -------
+    tool : str, str, int
+        The user takes a tool: kind of what is painted, napari's mode, size of the brush.
+    use_predicted
+        The user wants the predicted mask as a label.
+    """
+
+    tool = Signal(str, str, int)
+    use_predicted = Signal()
+
+    def __init__(self, workspace: Workspace, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._workspace = workspace
+        self.thumbnails = Thumbnails(self)
+        self.heads: dict[str, ClassTable] = {}
+        self._sheet: QDialog | None = None
+        self._build()
+        workspace.study_changed.connect(self.thumbnails.clear)
+        for signal in (workspace.study_changed, workspace.classes_changed, workspace.task_changed):
+            signal.connect(self._make_heads)
+        for signal in (workspace.image_changed, workspace.image_classes_changed, workspace.mask_changed):
+            signal.connect(self._show_image)
+        self._recount = Calmly(self._count, 300, self)
+        for signal in (workspace.image_classes_changed, workspace.mask_changed, workspace.image_changed):
+            signal.connect(self._recount)
+        self._make_heads()
+        self._show_image()
+
+    def _build(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.browser = ImageBrowser(self._workspace, self.thumbnails)
+        layout.addWidget(self.browser)
+        self.unlabelled_button = button(
+            "Next unlabelled", self.next_unlabelled, "U. The next image that lacks a class or a mask"
+        )
+        self.doubt_button = button(
+            "Most uncertain", self.next_uncertain, "G. The image whose classes the network is least sure of"
+        )
+        self.sheet_button = button(
+            "Contact sheet", self.show_sheet, "All images at once, sorted by class or by doubt"
+        )
+        layout.addWidget(row(self.unlabelled_button, self.doubt_button, self.sheet_button, None))
+        layout.addWidget(heading("Mask"))
+        self.mask = ClassTable(
+            self._workspace,
+            MASK,
+            {"Painted": "Pixels of this image that are painted"},
+            self._pixel_counts,
+            "what is outlined, for example lung",
+        )
+        layout.addWidget(self.mask)
+        self.tools = PaintTools(lambda mode, size: self.tool.emit(MASK, mode, size), 40)
+        layout.addWidget(self.tools)
+        self.use_button = button(
+            "Use predicted mask", self.use_predicted.emit, "P. It becomes this image's mask; correct it then"
+        )
+        self.complete = QCheckBox("Mask is complete")
+        self.complete.setToolTip("C. Everything that is not painted is background")
+        self.complete.clicked.connect(self.set_complete)
+        layout.addWidget(row(self.use_button, self.complete, None))
+        self._heads = QVBoxLayout()
+        layout.addLayout(self._heads)
+        self.hint = note()
+        layout.addWidget(self.hint)
+        self.head_button = button(
+            "Another question …", self.add_head, "Another kind of class that whole images get, as severity"
+        )
+        layout.addWidget(row(self.head_button, None))
+
+    # -- showing -------------------------------------------------------------------------------------------
+
+    def _make_heads(self) -> None:
+        """Have one table for each head."""
+        wanted = self._workspace.heads() if self._workspace.study is not None else []
+        if list(self.heads) == wanted:
+            return
+        for table in self.heads.values():
+            table.close_table()
+        while self._heads.count():
+            widget = self._heads.takeAt(0).widget()
+            widget.hide()
+            widget.deleteLater()
+        self.heads = {}
+        for kind in wanted:
+            title = kind.replace("_", " ").capitalize()
+            none = button("None", partial(self._give, kind, None), f"Take this image's {kind} away")
+            self._heads.addWidget(row(heading(title), None, none))
+            self.heads[kind] = ClassTable(
+                self._workspace,
+                kind,
+                {
+                    "Images": "Images of the study that have the class",
+                    "Here": "This image: yours, or predicted",
+                },
+                partial(self._image_counts, kind),
+                f"a {kind} that an image can have",
+                partial(self._give, kind),
+            )
+            self._heads.addWidget(self.heads[kind])
+
+    def _count(self) -> None:
+        if self._workspace.study is not None and self.isVisibleTo(self.window()):
+            for table in (self.mask, *self.heads.values()):
+                table.refresh_counts()
+
+    def _pixel_counts(self) -> Mapping[str, Sequence[object]]:
+        counts = self._workspace.painted()
+        return {item.name: (counts.get(item.name, 0),) for item in self._workspace.classes(MASK)}
+
+    def _image_counts(self, kind: str) -> Mapping[str, Sequence[object]]:
+        study, image = self._workspace.need_study(), self._workspace.image
+        given = study.image_classes()
+        given = given[given["kind"] == kind]
+        counts = given["class"].value_counts()
+        here = set(given.loc[given["image_id"] == image.id, "class"]) if image is not None else set()
+        predicted = {}
+        if image is not None:
+            said = study.image_predictions(image.id)
+            said = said[said["kind"] == kind]
+            predicted = dict(zip(said["class"], said["probability"], strict=True))
+        table = {}
+        for name in self._workspace.colours(kind):
+            mark = "●" if name in here else ""
+            share = f"{predicted[name]:.0%}" if name in predicted else ""
+            table[name] = (int(counts.get(name, 0)), f"{mark} {share}".strip())
+        return table
+
+    def _show_image(self) -> None:
+        study, image = self._workspace.study, self._workspace.image
+        for widget in (
+            self.tools,
+            self.use_button,
+            self.complete,
+            self.unlabelled_button,
+            self.doubt_button,
+            self.sheet_button,
+        ):
+            widget.setEnabled(image is not None)
+        if study is None or image is None:
+            self.hint.setText(
+                "Open a study first (step 1)." if study is None else "Add images first (step 1)."
+            )
+            return
+        self.complete.setChecked(study.mask_state(image.id).complete)
+        self.hint.setText(
+            "Keys 1 to 9 give the class of the table clicked last, T goes to the next table. "
+            "Every class and every stroke is saved at once; masks or classes may be missing."
+        )
+
+    # -- doing ---------------------------------------------------------------------------------------------
+
+    @guarded
+    def _give(self, kind: str, name: str | None) -> None:
+        if self._workspace.image is not None:
+            self._workspace.set_image_class(kind, name)
+
+    def give_by_key(self, kind: str, name: str) -> None:
+        """Give the image on screen a class, and say so on the canvas."""
+        self._workspace.set_active(name, kind)
+        self._give(kind, name)
+
+    @guarded
+    def set_complete(self) -> None:
+        """Say whether what is not painted is background."""
+        study, image = self._workspace.need_study(), self._workspace.need_image()
+        study.set_mask_complete(image.id, self.complete.isChecked())
+        self._workspace.mask_changed.emit()
+
+    def toggle_complete(self) -> None:
+        """Do the same by key."""
+        self.complete.setChecked(not self.complete.isChecked())
+        self.set_complete()
+
+    @guarded
+    def add_head(self) -> None:
+        """Ask for another kind of class of whole images."""
+        kind, good = QInputDialog.getText(
+            self, "Another question", "What is asked of each image, in one word, for example severity:"
+        )
+        if not good:
+            return
+        name, good = QInputDialog.getText(self, "Another question", f"First answer to '{kind}':")
+        if good:
+            self._workspace.need_study().add_class(name, kind=kind.strip().lower())
+            self._workspace.classes_edited()
+
+    @guarded
+    def next_unlabelled(self) -> None:
+        """Show the next image that lacks a class or a mask."""
+        table = self._workspace.image_table()
+        self._go(
+            table.loc[~table["labelled"], "image_id"].tolist(), "Every image has its classes and a mask."
+        )
+
+    @guarded
+    def next_uncertain(self) -> None:
+        """Show the image whose classes the network is least sure of, then the next of these."""
+        table = self._workspace.image_table()
+        left = table[~table["classed"] & table["doubt"].notna()]
+        ids = left.sort_values("doubt", ascending=False, kind="stable")["image_id"].tolist()
+        here = self._workspace.image.id if self._workspace.image is not None else None
+        at = ids.index(here) + 1 if here in ids else 0
+        if not ids:
+            show_info("No image without a class has a prediction: train, then 'Predict all images' (step 3).")
+            return
+        self._workspace.select_image(ids[at % len(ids)])
+
+    def _go(self, ids: list[int], otherwise: str) -> None:
+        here = self._workspace.image.id if self._workspace.image is not None else None
+        others = [image_id for image_id in ids if image_id != here]
+        if not others:
+            show_info(otherwise)
+            return
+        order = [image.id for image in self._workspace.need_study().images()]
+        after = order[order.index(here) + 1 :] if here in order else order
+        self._workspace.select_image(next((i for i in after if i in others), others[0]))
+
+    def show_sheet(self) -> None:
+        """Show all images in a window of their own, sorted by class."""
+        if self._sheet is None:
+            self._sheet = QDialog(self)
+            self._sheet.setWindowTitle("Contact sheet")
+            self._sheet.setWindowFlag(Qt.WindowType.WindowMaximizeButtonHint)
+            layout = QVBoxLayout(self._sheet)
+            self.sheet = ImageBrowser(self._workspace, self.thumbnails, 0)
+            self.sheet.order.setCurrentText(BY_CLASS)
+            layout.addWidget(self.sheet)
+            self._sheet.resize(760, 560)
+        self._sheet.show()
+        self._sheet.raise_()
+
+    def shutdown(self) -> None:
+        """End the thread that makes thumbnails."""
+        self.thumbnails.close()
+        self._recount.stop()
+        self.browser.stop()
+        if self._sheet is not None:
+            self.sheet.stop()
+            self._sheet.close()

@@ -1,0 +1,223 @@
+"""Step 4 for masks and images: areas, predicted classes to accept, scores, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_mtssl.gui.measuring import area_lines, report
+from napari_mtssl.gui.notify import guarded, show_info
+from napari_mtssl.gui.rasters import RasterLayers
+from napari_mtssl.gui.rows import Calmly, button, heading, note, row, swatch
+from napari_mtssl.gui.tasks import MASK
+from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+
+ID = Qt.ItemDataRole.UserRole
+
+
+class MaskReview(QWidget):
+    """Areas of the predicted mask, the list of images with their predicted classes, export.
+
+    Signals
+    -------
+    use_predicted
+        The user wants the predicted mask as a label.
+    """
+
+    use_predicted = Signal()
+
+    def __init__(self, workspace: Workspace, rasters: RasterLayers, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._workspace, self._rasters = workspace, rasters
+        self._build()
+        self.reload = Calmly(self._load, 500, self)
+        for signal in (
+            workspace.study_changed,
+            workspace.image_changed,
+            workspace.task_changed,
+            workspace.rasters_drawn,
+            workspace.image_predicted,
+            workspace.image_classes_changed,
+            workspace.mask_changed,
+        ):
+            signal.connect(self.reload)
+
+    def _build(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.title = heading("Areas of this image, as predicted")
+        layout.addWidget(self.title)
+        self.areas = _table(("Class", "Area", "Share"))
+        self.areas.setFixedHeight(120)
+        layout.addWidget(self.areas)
+        self.use_button = button(
+            "Use predicted mask",
+            self.use_predicted.emit,
+            "P. Becomes a label where nothing is painted; correct it then, training learns from it",
+        )
+        layout.addWidget(row(self.use_button, None))
+        self.images_box = QWidget()
+        box = QVBoxLayout(self.images_box)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.addWidget(heading("Images, the most doubtful first"))
+        self.images = _table(("Image", "Classes", "Doubt", "Mask"))
+        self.images.setMinimumHeight(200)
+        self.images.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.images.cellClicked.connect(self._clicked)
+        box.addWidget(self.images)
+        self.accept_button = button(
+            "✓ Accept classes",
+            self.accept,
+            "Y. What is predicted for the selected images becomes their class",
+        )
+        box.addWidget(row(self.accept_button, None))
+        box.addWidget(note("To correct a class, click it in step 2 or press its key on the image."))
+        layout.addWidget(self.images_box)
+        layout.addWidget(heading("Export"))
+        self.png_button = button(
+            "Masks as PNG …",
+            self.export_png,
+            "One PNG for each image with a mask, and a table of what its values mean",
+        )
+        self.geojson_button = button(
+            "GeoJSON for QuPath …", self.export_geojson, "Outlines of this image's mask, with classes"
+        )
+        self.csv_button = button("Areas and classes as CSV …", self.export_csv, "One line for each image")
+        layout.addWidget(row(self.png_button, self.geojson_button, None))
+        layout.addWidget(row(self.csv_button, None))
+
+    # -- showing -------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        workspace = self._workspace
+        if workspace.study is None or MASK not in workspace.kinds() or not self.isVisibleTo(self.window()):
+            return
+        image = workspace.image
+        areas = self._rasters.areas() if image is not None else {}
+        lines = area_lines(areas, image.pixel_size_um if image is not None else None)
+        colours = workspace.colours(MASK)
+        self.areas.setRowCount(len(lines))
+        for at, line in enumerate(lines):
+            for column, text in enumerate(line):
+                self.areas.setItem(at, column, QTableWidgetItem(text))
+            self.areas.item(at, 0).setIcon(swatch(colours[line[0]]))
+        self.use_button.setEnabled(bool(areas))
+        self.images_box.setVisible(workspace.task.heads)
+        if workspace.task.heads:
+            self._show_images(workspace.image_table())
+
+    def _show_images(self, table: pd.DataFrame) -> None:
+        table = table.sort_values("doubt", ascending=False, kind="stable", na_position="last")
+        names = {image.id: image.path.name for image in self._workspace.need_study().images()}
+        chosen = set(self._selected())
+        self.images.setRowCount(len(table))
+        self.images.clearSelection()
+        for at, line in enumerate(table.itertuples()):
+            doubt = "" if pd.isna(line.doubt) else f"{line.doubt:.0%}"
+            mask = "✓" if line.painted else ""
+            for column, text in enumerate((names[line.image_id], line.said, doubt, mask)):
+                self.images.setItem(at, column, QTableWidgetItem(text))
+            self.images.item(at, 0).setData(ID, line.image_id)
+            if line.image_id in chosen:
+                for column in range(self.images.columnCount()):
+                    self.images.item(at, column).setSelected(True)
+
+    def showEvent(self, event: object) -> None:
+        """Show what changed while hidden."""
+        super().showEvent(event)
+        self.reload()
+
+    # -- doing ---------------------------------------------------------------------------------------------
+
+    def _selected(self) -> list[int]:
+        rows = sorted({index.row() for index in self.images.selectedIndexes()})
+        return [self.images.item(at, 0).data(ID) for at in rows if self.images.item(at, 0) is not None]
+
+    @guarded
+    def _clicked(self, at: int, column: int) -> None:
+        image_id = self.images.item(at, 0).data(ID)
+        if self._workspace.image is None or self._workspace.image.id != image_id:
+            self._workspace.select_image(image_id)
+
+    @guarded
+    def accept(self) -> None:
+        """Give the selected images, or the one on screen, the classes that are predicted for them."""
+        study = self._workspace.need_study()
+        ids = self._selected() or [self._workspace.need_image().id]
+        said = study.image_predictions()
+        best = said.sort_values("probability").groupby(["image_id", "kind"], sort=False).tail(1)
+        best = best.rename(columns={"class": "name"})
+        given = set(study.image_classes()[["image_id", "kind"]].itertuples(index=False, name=None))
+        count = 0
+        with study.edit("Accepted predicted classes"):
+            for line in best[best["image_id"].isin(ids)].itertuples():
+                if (line.image_id, line.kind) not in given:
+                    share = min(line.probability, 1.0)
+                    study.set_image_class(
+                        line.image_id, line.kind, line.name, source="model", confidence=share
+                    )
+                    count += 1
+        if not count:
+            raise WorkspaceError("Nothing is predicted for these images that they do not have already.")
+        self._workspace.image_classes_changed.emit()
+        show_info(f"{count} predicted class{'' if count == 1 else 'es'} accepted; one Undo takes all back.")
+
+    # -- export --------------------------------------------------------------------------------------------
+
+    @guarded
+    def export_png(self) -> None:
+        """Ask for a folder, and write every mask there, with what is predicted where nobody painted."""
+        study = self._workspace.need_study()
+        folder = QFileDialog.getExistingDirectory(self, "Folder for the masks")
+        if folder:
+            from napari_mtssl.study.mask_files import export_masks
+
+            paths = export_masks(study, Path(folder), predictions=True)
+            show_info(f"Written: {len(paths)} mask{'' if len(paths) == 1 else 's'} in {folder}.")
+
+    @guarded
+    def export_geojson(self) -> None:
+        """Ask where, and write the outlines of this image's mask."""
+        study, image = self._workspace.need_study(), self._workspace.need_image()
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Export for QuPath", f"{image.path.stem}-mask.geojson", "GeoJSON (*.geojson)"
+        )
+        if path:
+            from napari_mtssl.study.polygon_files import export_mask_geojson
+
+            count = export_mask_geojson(study, image.id, Path(path), predictions=True)
+            show_info(f"Written: {count:,} outlines in {path}. Drop it onto the image in QuPath.")
+
+    @guarded
+    def export_csv(self) -> None:
+        """Ask where, and write areas and classes of all images."""
+        study = self._workspace.need_study()
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Export as CSV", f"{study.name}-images.csv", "CSV (*.csv)"
+        )
+        if path:
+            report(study, self._workspace.heads()).to_csv(Path(path), index=False, float_format="%.6g")
+            show_info(f"Written: {path}")
+
+
+def _table(columns: tuple[str, ...]) -> QTableWidget:
+    table = QTableWidget(0, len(columns))
+    table.setHorizontalHeaderLabels(list(columns))
+    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    table.verticalHeader().hide()
+    table.verticalHeader().setDefaultSectionSize(22)
+    table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+    table.horizontalHeader().setSectionResizeMode(min(1, len(columns) - 1), QHeaderView.ResizeMode.Stretch)
+    return table

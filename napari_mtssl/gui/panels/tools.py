@@ -1,0 +1,61 @@
+"""The row of tools for a layer that is painted: napari's own modes, one press away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtWidgets import QHBoxLayout, QSpinBox, QWidget
+
+from napari_mtssl.gui.rows import button
+
+MODES = {
+    "paint": ("Brush", "Paint with the active class; the layer's controls set the size too"),
+    "polygon": ("Polygon", "Click corners; a double click closes it"),
+    "fill": ("Fill", "Fill an area of one class"),
+    "erase": ("Erase", "Take back what is painted here"),
+    "pan_zoom": ("Move", "Move and zoom the view"),
+}
+
+
+class PaintTools(QWidget):
+    """Buttons for the modes of a Labels layer, and the size of its brush.
+
+    Parameters
+    ----------
+    choose : callable
+        Called with the mode and the size of the brush (level-0 pixels, or blocks).
+    size : int
+        Of the brush at first.
+    modes : tuple of str
+        Which of napari's modes are offered.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[str, int], None],
+        size: int,
+        modes: tuple[str, ...] = tuple(MODES),
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._choose = choose
+        self._mode = "paint"
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        self.buttons = {}
+        for mode in modes:
+            text, tip = MODES[mode]
+            self.buttons[mode] = button(text, lambda _=False, m=mode: self._pressed(m), tip)
+            layout.addWidget(self.buttons[mode])
+        self.size = QSpinBox()
+        self.size.setRange(1, 500)
+        self.size.setValue(size)
+        self.size.setToolTip("Size of the brush")
+        self.size.valueChanged.connect(lambda: self._choose(self._mode, self.size.value()))
+        layout.addWidget(self.size)
+        layout.addStretch()
+
+    def _pressed(self, mode: str) -> None:
+        self._mode = mode
+        self._choose(mode, self.size.value())

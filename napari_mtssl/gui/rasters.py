@@ -1,0 +1,365 @@
+"""Layers of pixels: the user's blocks and exact mask, the program's predicted mask and pictures.
+
+Each is made once and gets other data with another image: a new layer takes a tenth of a second.
+All functions here run on the main thread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from napari_mtssl.gui.layers import UNCERTAINTY, StudyLayers, calm
+from napari_mtssl.gui.tasks import BLOCK, MASK
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Layer
+
+    from napari_mtssl.engine.events import Preview
+    from napari_mtssl.study import CellClass, Grid, ImageRecord
+
+BLOCKS, PAINT, PREDICTED = "Blocks", "Mask", "Predicted mask"
+PROBABILITY, SALIENCY = "Probability", "Saliency"
+MOST = 64_000_000  # elements of a mask that is held in memory
+ORDER = (UNCERTAINTY, SALIENCY, PROBABILITY, PREDICTED, BLOCKS, PAINT)  # from below
+OPACITY = {BLOCKS: 0.3, PAINT: 0.5, PREDICTED: 0.9}
+OUTLINED = 16_000_000  # elements of a predicted mask that are drawn as outlines: napari looks at each
+COLOURMAPS = {UNCERTAINTY: "magma", SALIENCY: "inferno", PROBABILITY: "viridis"}
+FAINT = 0.35  # of a background's colour
+
+
+@dataclass
+class Predicted:
+    """What is predicted for the image on screen.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Of kind ``mask``, background first.
+    codes : ndarray uint16 (h, w)
+        Code of the most probable class; 0 where nothing is predicted yet.
+    probability : ndarray float32 (h, w)
+        Of everything that is not background.
+    scale : tuple of float
+        Level-0 pixels per element.
+    """
+
+    classes: tuple[str, ...]
+    codes: np.ndarray
+    probability: np.ndarray
+    scale: tuple[float, float]
+
+
+class RasterLayers:
+    """Makes, fills and removes the layers of pixels.
+
+    Attributes
+    ----------
+    found : dict of str to Layer
+        By name; a layer is missing until it is made or after the user removed it.
+    predicted : Predicted or None
+    added : callable
+        Called with the name and the layer when one was made.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, layers: StudyLayers) -> None:
+        self.viewer = viewer
+        self.layers = layers
+        self.workspace = layers.workspace
+        self.found: dict[str, Layer] = {}
+        self.predicted: Predicted | None = None
+        self.added: Callable[[str, Layer], None] = lambda name, layer: None
+        self.origin = (0, 0)  # block (i, j) of the first element of the layer of blocks
+
+    # -- making and removing -------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Make the layers of the task, and fill them from the study."""
+        self.predicted = None
+        record, kinds = self.workspace.image, self.workspace.kinds()
+        if record is None:
+            self.remove_all()
+            return
+        if BLOCK in kinds:
+            self.fill_blocks()
+        if MASK in kinds:
+            self._place(PREDICTED, np.zeros((2, 2), np.uint16), (record.height / 2, record.width / 2))
+            self.fill_mask()
+            for name in (UNCERTAINTY, SALIENCY, PROBABILITY):
+                if name in self.found:
+                    self._place(name, np.zeros((1, 1), np.float32), (record.height, record.width))
+            self._load_predicted()
+        for name in [name for name in self.found if not self._wanted(name, kinds)]:
+            self._remove(name)
+
+    def _wanted(self, name: str, kinds: list[str]) -> bool:
+        return BLOCK in kinds if name == BLOCKS else MASK in kinds
+
+    def forget(self, layer: Layer) -> str | None:
+        """Note that the user removed `layer`; return its name if it was ours."""
+        for name, ours in list(self.found.items()):
+            if ours == layer:
+                del self.found[name]
+                return name
+        return None
+
+    def remove_all(self) -> None:
+        """Take the layers out of the viewer; what they show stays in the study."""
+        for name in list(self.found):
+            self._remove(name)
+        self.predicted = None
+
+    def _remove(self, name: str) -> None:
+        layer = self.found.pop(name, None)
+        with self.layers.busy():
+            if layer is not None and layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+
+    def _place(
+        self,
+        name: str,
+        data: np.ndarray,
+        scale: tuple[float, float] = (1.0, 1.0),
+        corner: tuple[float, float] = (0.0, 0.0),
+    ) -> Layer:
+        """Put data into the layer of a name; add it if there is none.
+
+        Parameters
+        ----------
+        scale, corner : tuple of float
+            Level-0 pixels per element; the upper left corner, 0.0 being the edge of the first pixel.
+        """
+        world, units = self.layers.world
+        size = [s * w for s, w in zip(scale, world, strict=True)]
+        shift = [(c + s / 2 - 0.5) * w for c, s, w in zip(corner, scale, world, strict=True)]
+        layer = self.found.get(name)
+        with self.layers.busy():
+            if layer is None:
+                layer = self._add(name, data, size, shift, units)
+                self.found[name] = layer
+                self.added(name, layer)
+            else:
+                layer.data = data
+                layer.scale, layer.translate, layer.units = size, shift, units
+        return layer
+
+    def _add(self, name: str, data: np.ndarray, scale: Any, translate: Any, units: Any) -> Layer:
+        active = self.viewer.layers.selection.active
+        common = {"name": name, "scale": scale, "translate": translate, "units": units}
+        common["metadata"] = {"mtssl": name}
+        if name in COLOURMAPS:
+            layer = self.viewer.add_image(
+                data,
+                colormap=COLOURMAPS[name],
+                contrast_limits=(0, 1),
+                blending="additive",
+                opacity=0.6,
+                visible=False,
+                interpolation2d="linear",
+                **common,
+            )
+        else:
+            layer = self.viewer.add_labels(
+                data, opacity=OPACITY[name], colormap=self._colormap(name), **common
+            )
+            layer.brush_size = 1 if name == BLOCKS else 15
+            if name == PREDICTED:
+                layer.editable = False
+                layer.contour = 2
+        calm(layer)
+        below = [other for other in ORDER[: ORDER.index(name)] if other in self.found]
+        under = self.found[below[-1]] if below else self.layers.image
+        place = self.viewer.layers.index(under) + 1 if under in self.viewer.layers else 0
+        self.viewer.layers.move(self.viewer.layers.index(layer), place)
+        if active is not None:
+            self.viewer.layers.selection.active = active
+        return layer
+
+    # -- colours -------------------------------------------------------------------------------------------
+
+    def recolour(self) -> None:
+        """Take over added, renamed or recoloured classes."""
+        for name in (BLOCKS, PAINT, PREDICTED):
+            if name in self.found:
+                with self.layers.busy():
+                    self.found[name].colormap = self._colormap(name)
+
+    def _colormap(self, name: str) -> Any:
+        from napari.utils.colormaps import DirectLabelColormap
+
+        classes = self.workspace.classes(BLOCK if name == BLOCKS else MASK)
+        colours: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
+        for item in classes:
+            alpha = 0.0 if item.background and name == PREDICTED else FAINT if item.background else 1.0
+            colours[item.code] = (*(int(item.colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), alpha)
+        return DirectLabelColormap(color_dict=colours)
+
+    # -- the user's ----------------------------------------------------------------------------------------
+
+    def fill_blocks(self) -> np.ndarray | None:
+        """Show the study's blocks; return what the layer holds, None if the image has no grid."""
+        study, record = self.workspace.need_study(), self.workspace.need_image()
+        grid = study.grid(record.id)
+        if grid is None:
+            self._remove(BLOCKS)
+            return None
+        i0, j0, i1, j1 = grid.blocks_over((0, 0, record.height, record.width))
+        codes = np.zeros((i1 - i0, j1 - j0), np.uint16)
+        blocks = study.blocks(record.id)
+        by_name = {item.name: item.code for item in self.workspace.classes(BLOCK)}
+        codes[blocks["i"] - i0, blocks["j"] - j0] = [by_name[name] for name in blocks["class"]]
+        self.origin = (i0, j0)
+        self._put_blocks(codes, grid)
+        return codes
+
+    def _put_blocks(self, codes: np.ndarray, grid: Grid) -> None:
+        i0, j0 = self.origin
+        self._place(BLOCKS, codes, (grid.height, grid.width), grid.edges(i0, j0)[:2])
+
+    def fill_mask(self) -> np.ndarray | None:
+        """Show the study's exact mask; return what the layer holds, None if the image is too large."""
+        study, record = self.workspace.need_study(), self.workspace.need_image()
+        if record.height * record.width > MOST or not self.workspace.classes(MASK):
+            self._remove(PAINT)
+            return None
+        codes = study.mask(record.id)
+        self._place(PAINT, codes)
+        return codes
+
+    # -- the program's -------------------------------------------------------------------------------------
+
+    def mask_classes(self) -> list[CellClass]:
+        """Exact classes, background first: the order in which methods speak of them."""
+        return self.workspace.classes(MASK)
+
+    def tile(self, event: Preview) -> None:
+        """Take in a predicted part of the image on screen, or the whole of it."""
+        prediction = event.prediction
+        if prediction.mask is not None:
+            classes = self.mask_classes()[: len(prediction.mask)]
+            self._take_mask(prediction.mask, event.box, event.scale, classes)
+        for name, picture in prediction.pictures.items():
+            self._take_picture(name.capitalize(), picture, event.box, event.scale)
+
+    def _take_mask(
+        self,
+        probs: np.ndarray,
+        box: tuple[int, ...],
+        scale: tuple[float, float],
+        classes: Sequence[CellClass],
+    ) -> None:
+        shape, step = self._grid(scale)
+        held = self.predicted
+        names = tuple(item.name for item in classes)
+        if held is None or held.codes.shape != shape or held.classes != names:
+            full = tuple(s * step for s in scale)
+            held = Predicted(names, np.zeros(shape, np.uint16), np.zeros(shape, np.float32), full)
+            self.predicted = held
+            if PREDICTED in self.found:
+                self._place(PREDICTED, held.codes, held.scale)
+                self.found[PREDICTED].contour = 2 if held.codes.size < OUTLINED else 0
+            if PROBABILITY in self.found:
+                self._place(PROBABILITY, held.probability, held.scale)
+        probs = probs[:, ::step, ::step]
+        known = probs.max(0) > 0  # where the study holds none yet, all are 0
+        codes = np.array([item.code for item in classes], np.uint16)
+        _write(held.codes, np.where(known, codes[probs.argmax(0)], 0), box, held.scale)
+        _write(held.probability, np.where(known, 1 - probs[0], 0), box, held.scale)
+        self._make_picture(PROBABILITY, held.probability, held.scale)
+        for name in (PREDICTED, PROBABILITY):
+            if name in self.found and self.found[name].visible:
+                self.found[name].refresh(extent=False)
+
+    def _take_picture(
+        self, name: str, picture: np.ndarray, box: tuple[int, ...], scale: tuple[float, float]
+    ) -> None:
+        shape, step = self._grid(scale)
+        full = (scale[0] * step, scale[1] * step)
+        layer = self.found.get(name)
+        if layer is None or layer.data.shape != shape:
+            if layer is None and name not in COLOURMAPS:
+                return
+            layer = self._place(name, np.zeros(shape, np.float32), full)
+        _write(layer.data, picture[::step, ::step], box, full)
+        if layer.visible:
+            layer.refresh(extent=False)
+
+    def _make_picture(self, name: str, data: np.ndarray, scale: tuple[float, float]) -> None:
+        if name not in self.found:
+            self._place(name, data, scale)
+
+    def _grid(self, scale: tuple[float, float]) -> tuple[tuple[int, int], int]:
+        """Shape of the layer for what comes at a scale, and how many elements become one."""
+        record = self.workspace.need_image()
+        height, width = math.ceil(record.height / scale[0] - 1e-6), math.ceil(record.width / scale[1] - 1e-6)
+        step = math.ceil(math.sqrt(height * width / MOST))
+        return (-(-height // step), -(-width // step)), step
+
+    def _load_predicted(self) -> None:
+        """Show what a run said of this image before."""
+        from napari_mtssl.gui.stored import stored_mask
+
+        found = stored_mask(self.workspace.need_study(), self.workspace.need_image())
+        if found is not None:
+            event, names = found
+            by_name = {item.name: item for item in self.mask_classes()}
+            classes = [by_name[name] for name in names if name in by_name]
+            if len(classes) == len(names):
+                self._take_mask(event.prediction.mask, event.box, event.scale, classes)
+
+    def predicted_codes(self, record: ImageRecord) -> np.ndarray | None:
+        """Codes of the predicted classes, one for each pixel of the image; None if nothing is predicted."""
+        held = self.predicted
+        if held is None or record.height * record.width > MOST:
+            return None
+        rows = np.minimum((np.arange(record.height) + 0.5) / held.scale[0], held.codes.shape[0] - 1)
+        cols = np.minimum((np.arange(record.width) + 0.5) / held.scale[1], held.codes.shape[1] - 1)
+        return held.codes[np.ix_(rows.astype(int), cols.astype(int))]
+
+    def doubtful_places(self, apart: int = 48) -> pd.DataFrame | None:
+        """Places where the predicted class is least sure, one in each square `apart` pixels wide.
+
+        Returns
+        -------
+        DataFrame or None
+            ``row, col, class, uncertainty``; None if nothing is predicted.
+        """
+        held = self.predicted
+        if held is None:
+            return None
+        names = {item.code: item.name for item in self.mask_classes()}
+        step = [max(1, round(apart / s)) for s in held.scale]
+        doubt = np.where(held.codes > 0, 1 - 2 * np.abs(held.probability - 0.5), 0)
+        rows = []
+        for top in range(0, doubt.shape[0], step[0]):
+            for left in range(0, doubt.shape[1], step[1]):
+                part = doubt[top : top + step[0], left : left + step[1]]
+                i, j = np.unravel_index(part.argmax(), part.shape)
+                place = [(at + 0.5) * s - 0.5 for at, s in zip((top + i, left + j), held.scale, strict=True)]
+                name = names.get(int(held.codes[top + i, left + j]))
+                if name is not None:
+                    rows.append((*place, name, float(part.mean())))
+        return pd.DataFrame(rows, columns=["row", "col", "class", "uncertainty"])
+
+    def areas(self) -> Mapping[str, int]:
+        """Level-0 pixels that are predicted to be of each class."""
+        held = self.predicted
+        if held is None:
+            return {}
+        element = held.scale[0] * held.scale[1]
+        codes = {item.code: item.name for item in self.mask_classes()}
+        counts = np.bincount(held.codes.ravel(), minlength=max(codes, default=0) + 1)
+        return {name: round(counts[code] * element) for code, name in codes.items()}
+
+
+def _write(whole: np.ndarray, part: np.ndarray, box: tuple[int, ...], scale: tuple[float, float]) -> None:
+    """Write a part whose upper left corner is that of the box."""
+    row, col = round(box[0] / scale[0]), round(box[1] / scale[1])
+    part = part[: whole.shape[0] - row, : whole.shape[1] - col]
+    whole[row : row + part.shape[0], col : col + part.shape[1]] = part

@@ -1,0 +1,90 @@
+"""What one wants to label: it decides the method, the layers and the panels. Knows no Qt and no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_mtssl.study import Study
+
+CELL, BLOCK, MASK = "cell", "block", "mask"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to label.
+
+    Attributes
+    ----------
+    name : str
+    title, text : str
+        For the list from which the user chooses.
+    method : str
+        Name of the method that learns it.
+    kinds : tuple of str
+        Kinds of classes it has from the start; heads of whole images that the user adds come on top.
+    heads : bool
+        Whether whole images get classes.
+    """
+
+    name: str
+    title: str
+    text: str
+    method: str
+    kinds: tuple[str, ...]
+    heads: bool = False
+
+
+CELLS = Task("cells", "Cells", "Click cells; a network finds and classifies all of them", "hydramix", (CELL,))
+TISSUE = Task(
+    "tissue",
+    "Tissue",
+    "Give blocks a coarse class; a network draws the exact outlines",
+    "superres",
+    (BLOCK, MASK),
+)
+LUNGS = Task(
+    "lungs",
+    "Images (lungs)",
+    "Paint some masks, give some images a class; one network learns both",
+    "multimix",
+    (MASK, "diagnosis"),
+    heads=True,
+)
+SPECIMENS = Task(
+    "specimens",
+    "Specimens",
+    "A mask and several classes for each image, their losses balanced",
+    "joint-unet",
+    (MASK, "pattern", "intensity"),
+    heads=True,
+)
+TASKS = (CELLS, TISSUE, LUNGS, SPECIMENS)
+
+
+def task_named(name: str) -> Task:
+    """Return the task of a name."""
+    return next(task for task in TASKS if task.name == name)
+
+
+def task_of(study: Study) -> Task:
+    """Guess from a study's classes what is labelled in it."""
+    kinds = study.kinds()
+    heads = [kind for kind in kinds if kind not in (CELL, BLOCK, MASK)]
+    if BLOCK in kinds:
+        return TISSUE
+    if len(study.classes(CELL)) > 1:
+        return CELLS
+    if len(heads) > 1 or set(heads) & {"pattern", "intensity"}:
+        return SPECIMENS
+    return LUNGS if heads or MASK in kinds else CELLS
+
+
+def kinds_of(task: Task, study: Study | None) -> list[str]:
+    """Kinds of classes that are labelled: those of the task, and other heads that the study has."""
+    others: Sequence[str] = study.kinds() if study is not None and task.heads else ()
+    heads = [kind for kind in others if kind not in (CELL, BLOCK, MASK)]
+    usual = [kind for kind in task.kinds if kind in (CELL, BLOCK, MASK) or not heads]
+    return [*usual, *heads]

@@ -1,0 +1,306 @@
+"""Tissue in a real window: a grid, painted blocks, statistics, corrections; the study always knows."""
+
+import numpy as np
+import pytest
+
+from napari_mtssl.engine.events import Preview
+from napari_mtssl.gui.layers import LABELS
+from napari_mtssl.gui.panels.statistics import MEAN, SPREAD
+from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, PROBABILITY
+from napari_mtssl.gui.tasks import BLOCK, MASK, TISSUE
+from napari_mtssl.methods.prediction import Prediction
+from napari_mtssl.study import Grid, Study
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def tissue_path(study_path):
+    """A study with a grid of 16 pixels on the first image, coarse and exact classes."""
+    with Study.open(study_path) as study:
+        study.add_class("0-20", kind="block", key="1")
+        study.add_class("80-100", kind="block", key="2")
+        study.add_class("tumour", kind="mask", key="1", colour="#cc0000")
+        study.set_grid(study.images()[0].id, Grid(16, 16))
+    return study_path
+
+
+@pytest.fixture
+def dock(make_dock, tissue_path):
+    return make_dock(tissue_path)
+
+
+def press(layer, key):
+    from napari.utils.key_bindings import coerce_keybinding
+
+    layer.keymap[coerce_keybinding(key)](layer)
+
+
+def stroke(dock, name, places, value=None):
+    """Paint as napari's brush does: several places, one stroke."""
+    layer = dock.rasters.found[name].__wrapped__
+    with layer.block_history():
+        for place in places:
+            layer.paint(place, layer.selected_label if value is None else value)
+    return layer
+
+
+def stored_blocks(dock):
+    with Study.open(dock.workspace.study.path) as study:
+        blocks = study.blocks(dock.workspace.image.id)
+    return {(i, j): name for i, j, name in blocks.itertuples(index=False)}
+
+
+def predict(dock, probs, scale=(1.0, 1.0), box=(0, 0, 96, 96), pictures=None):
+    """Send a prediction as a run does."""
+    image = dock.workspace.image.id
+    event = Preview(1, image, box, Prediction(mask=probs, pictures=pictures or {}), scale, 1, 1)
+    dock.runner.event.emit(event)
+    dock.draw_now()
+
+
+def test_a_study_with_blocks_opens_as_tissue_without_layers_for_cells(dock):
+    assert dock.workspace.task is TISSUE
+    assert [layer.name for layer in dock.viewer.layers] == ["first.png", PREDICTED, BLOCKS, PAINT]
+    assert LABELS not in dock.viewer.layers
+    assert dock.label_panel.blocks.isVisibleTo(dock.label_panel)
+    assert not dock.label_panel.cells.isVisibleTo(dock.label_panel)
+    assert dock.study_panel.task.currentText() == "Tissue"
+
+
+def test_a_stroke_over_blocks_is_one_edit_on_disk_and_can_be_undone(dock):
+    dock.label_panel.blocks.block_tools.buttons["paint"].click()
+    assert dock.viewer.layers.selection.active.name == BLOCKS
+    press(dock.rasters.found[BLOCKS], "2")
+    stroke(dock, BLOCKS, [(0, 0), (0, 1), (1, 1)])
+    painted = {(0, 0): "80-100", (0, 1): "80-100", (1, 1): "80-100"}
+    assert stored_blocks(dock) == painted
+    press(dock.rasters.found[BLOCKS], "1")
+    stroke(dock, BLOCKS, [(0, 0)])
+    assert stored_blocks(dock)[(0, 0)] == "0-20"
+    press(dock.rasters.found[BLOCKS], "Control-Z")
+    assert stored_blocks(dock) == painted
+    codes = {item.name: item.code for item in dock.workspace.classes(BLOCK)}
+    assert dock.rasters.found[BLOCKS].data[0, 0] == codes["80-100"]
+    press(dock.rasters.found[BLOCKS], "Control-Z")
+    assert stored_blocks(dock) == {}
+    assert not dock.rasters.found[BLOCKS].data.any()
+
+
+def test_blocks_are_filled_and_erased(dock):
+    layer = dock.rasters.found[BLOCKS].__wrapped__
+    layer.fill((2, 2), layer.selected_label)
+    assert len(stored_blocks(dock)) == 36
+    stroke(dock, BLOCKS, [(0, 0)], 0)
+    assert len(stored_blocks(dock)) == 35
+
+
+def test_a_label_that_is_no_class_is_refused_in_words(dock, told):
+    stroke(dock, BLOCKS, [(0, 0)], 77)
+    assert any("not saved" in message and "77" in message for _, message in told)
+    assert not dock.rasters.found[BLOCKS].data.any()
+    assert stored_blocks(dock) == {}
+
+
+def test_the_grid_lies_on_the_image_also_with_odd_sizes_and_micrometres(dock, told):
+    workspace = dock.workspace
+    workspace.study.add_image(
+        workspace.image.path.with_name("second.png"), height=96, width=96, pixel_size_um=0.5
+    )
+    workspace.refresh_image()
+    workspace.select_image(workspace.study.images()[1].id)
+    page = dock.label_panel.blocks
+    assert "no grid" in page.hint.text()
+    page.size.setValue(20.5)
+    page.lay_button.click()
+    layer = dock.rasters.found[BLOCKS]
+    assert layer.data.shape == (5, 5)
+    world = layer.data_to_world((0, 0))
+    scale = dock.layers.world[0][0]
+    np.testing.assert_allclose(world, [(20.5 / 2 - 0.5) * scale] * 2)
+    np.testing.assert_allclose(layer.scale, [20.5 * scale] * 2)
+
+
+def test_an_image_of_sixteen_bits_gets_blocks_in_micrometres(make_dock, tmp_path):
+    import tifffile
+
+    pixels = np.random.default_rng(0).integers(0, 4000, (60, 90), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "deep.tif", pixels)
+    with Study.create(tmp_path / "deep.mtssl") as study:
+        for name in ("none", "some", "half", "much", "all"):
+            study.add_class(name, kind="block")
+        study.add_image(tmp_path / "deep.tif", height=60, width=90, pixel_size_um=0.25)
+        path = study.path
+    dock = make_dock(path)
+    page = dock.label_panel.blocks
+    page.unit.setCurrentText("µm")
+    page.size.setValue(5)
+    page.lay_button.click()
+    grid = dock.workspace.study.grid(dock.workspace.image.id)
+    assert (grid.height, grid.width) == (20, 20)
+    press(dock.rasters.found[BLOCKS], "5")
+    stroke(dock, BLOCKS, [(2, 4)])
+    assert stored_blocks(dock) == {(2, 4): "all"}
+    page.classes.refresh_counts()
+    assert page.classes.table.item(4, 3).text() == "1"
+
+
+def test_another_grid_asks_before_it_erases(dock, monkeypatch):
+    from qtpy.QtWidgets import QMessageBox
+
+    stroke(dock, BLOCKS, [(0, 0)])
+    page = dock.label_panel.blocks
+    page.size.setValue(32)
+    monkeypatch.setattr(QMessageBox, "question", lambda *a, **k: QMessageBox.StandardButton.No)
+    page.lay_button.click()
+    assert len(stored_blocks(dock)) == 1
+    monkeypatch.setattr(QMessageBox, "question", lambda *a, **k: QMessageBox.StandardButton.Yes)
+    page.lay_button.click()
+    assert stored_blocks(dock) == {}
+    assert dock.rasters.found[BLOCKS].data.shape == (3, 3)
+    dock.label_panel.undo()
+    assert len(stored_blocks(dock)) == 1
+    assert dock.rasters.found[BLOCKS].data.shape == (6, 6)
+
+
+def test_paint_is_an_exact_label_and_its_stroke_one_edit(dock):
+    dock.label_panel.blocks.mask_tools.buttons["paint"].click()
+    assert dock.workspace.kind == MASK
+    layer = stroke(dock, PAINT, [(10, 10), (10, 40)])
+    code = next(item.code for item in dock.workspace.classes(MASK) if item.name == "tumour")
+    with Study.open(dock.workspace.study.path) as study:
+        np.testing.assert_array_equal(study.mask(dock.workspace.image.id), layer.data)
+    assert layer.data[10, 40] == code
+    press(dock.rasters.found[PAINT], "9")
+    stroke(dock, PAINT, [(80, 80)])
+    dock.label_panel.undo()
+    dock.label_panel.undo()
+    assert not dock.rasters.found[PAINT].data.any()
+
+
+def test_tiles_of_a_predicted_mask_appear_where_they_belong(dock):
+    top = np.stack([np.full((24, 48), 0.2), np.full((24, 48), 0.8)]).astype(np.float32)
+    doubt = {"uncertainty": np.full((24, 48), 0.5, np.float32)}
+    predict(dock, top, (2.0, 2.0), (48, 0, 96, 96), doubt)
+    code = next(item.code for item in dock.workspace.classes(MASK) if item.name == "tumour")
+    shown = dock.rasters.found[PREDICTED].data
+    assert shown.shape == (48, 48)
+    assert (shown[24:] == code).all()
+    assert not shown[:24].any()
+    np.testing.assert_allclose(dock.rasters.found[PROBABILITY].data[24:], 0.8)
+    np.testing.assert_allclose(dock.rasters.found["Uncertainty"].data[24:], 0.5)
+    assert dock.rasters.areas() == {"background": 0, "tumour": 48 * 96}
+    np.testing.assert_allclose(dock.rasters.found[PREDICTED].data_to_world((0, 0)), (0.5, 0.5))
+
+
+def test_the_predicted_mask_fills_what_nobody_painted_in_one_edit(dock, told):
+    dock.deeds.use_predicted()
+    assert any("no predicted mask" in message for _, message in told)
+    stroke(dock, PAINT, [(5, 5)])
+    before = dock.rasters.found[PAINT].data.copy()
+    probs = np.zeros((2, 96, 96), np.float32)
+    probs[0] = 1
+    probs[:, 50:] = [[[0.1]], [[0.9]]]
+    predict(dock, probs)
+    dock.mask_review.use_predicted.emit()
+    codes = {item.name: item.code for item in dock.workspace.classes(MASK)}
+    data = dock.rasters.found[PAINT].data
+    assert (data[50:] == codes["tumour"]).all()
+    assert data[5, 5] == codes["tumour"]
+    assert data[30, 30] == codes["background"]
+    dock.label_panel.undo()
+    np.testing.assert_array_equal(dock.rasters.found[PAINT].data, before)
+
+
+def test_the_suggested_place_is_where_the_mask_is_least_sure(dock, told):
+    probs = np.zeros((2, 96, 96), np.float32)
+    probs[0], probs[1] = 0.95, 0.05
+    probs[:, 70:75, 20:25] = 0.5
+    predict(dock, probs)
+    dock.label_panel.suggest_button.click()
+    row, col = dock.viewer.scene.camera.center[-2:]
+    assert 69 <= row <= 75
+    assert 19 <= col <= 25
+
+
+def test_statistics_are_typed_floored_and_drawn(dock, told):
+    pytest.importorskip("napari_mtssl.methods.superres.statistics")
+    page = dock.label_panel.blocks
+    page.statistics_section.expand(animate=False)
+    editor = page.statistics
+    assert editor.table.rowCount() == 2
+    editor.defaults_button.click()
+    assert float(editor.table.item(0, MEAN).text()) == pytest.approx(10)
+    editor.table.item(1, SPREAD).setText("0")
+    assert any("3 %" in message for _, message in told)
+    table = dock.workspace.study.statistics().set_index(["block_class", "mask_class"])
+    assert table.loc[("80-100", "tumour"), "spread"] == pytest.approx(0.03)
+    assert table.loc[("80-100", "tumour"), "source"] == "expert"
+    editor.table.item(1, MEAN).setText("85")
+    table = dock.workspace.study.statistics().set_index(["block_class", "mask_class"])
+    assert table.loc[("80-100", "background"), "mean"] == pytest.approx(0.15)
+    editor.table.item(1, MEAN).setText("many")
+    assert any("no number" in message for _, message in told)
+    assert editor.table.item(1, MEAN).text() == "85"
+    dock.label_panel.undo()
+    assert editor.table.item(1, MEAN).text() == "90"
+
+
+def test_statistics_are_measured_in_painted_blocks(dock, told):
+    pytest.importorskip("napari_mtssl.methods.superres.statistics")
+    editor = dock.label_panel.blocks.statistics
+    editor.show_now(True)
+    editor.measure_button.click()
+    assert any("No block" in message for _, message in told)
+    study, image = dock.workspace.study, dock.workspace.image.id
+    code = next(item.code for item in study.classes("mask") if item.name == "tumour")
+    study.set_blocks(image, {(0, 0): "0-20", (0, 1): "0-20"})
+    study.paint_mask(image, 0, 0, np.full((4, 16), code, np.uint16))  # a quarter of the first block
+    study.set_mask_complete(image, True)
+    editor.measure_button.click()
+    table = study.statistics().set_index(["block_class", "mask_class"])
+    assert table.loc[("0-20", "tumour"), "mean"] == pytest.approx((0.25 + 0 + 2 * 0.1) / 4)
+    assert table.loc[("0-20", "tumour"), "source"] == "measured"
+
+
+def test_ten_bins_are_added_ready_to_train_in_one_edit(make_dock, study_path):
+    pytest.importorskip("napari_mtssl.methods.superres.statistics")
+    dock = make_dock(study_path)
+    dock.workspace.set_task(TISSUE)
+    dock.label_panel.blocks.bins_button.click()
+    study = dock.workspace.study
+    assert len(study.classes("block")) == 10
+    assert len(study.statistics()) == 20
+    assert PAINT in dock.viewer.layers
+    dock.label_panel.undo()
+    assert not study.classes("block")
+
+
+def test_layers_removed_by_the_user_come_back_and_nothing_is_lost(dock, told):
+    stroke(dock, BLOCKS, [(0, 0)])
+    for name in (BLOCKS, PAINT, PREDICTED, "first.png"):
+        dock.viewer.layers.remove(name)
+    assert any("blocks are safe" in message for _, message in told)
+    predict(dock, np.full((2, 48, 48), 0.5, np.float32), (2.0, 2.0))
+    dock.label_panel.undo()
+    dock.label_panel.redo()
+    dock.label_panel.show_layers.emit()
+    assert [layer.name for layer in dock.viewer.layers if layer.name in (BLOCKS, PAINT)] == [BLOCKS, PAINT]
+    assert dock.rasters.found[BLOCKS].data[0, 0] > 0
+    assert not any(severity == "error" for severity, _ in told)
+
+
+def test_switching_the_task_switches_layers_and_keys(dock):
+    dock.study_panel.task.setCurrentIndex(0)
+    dock.study_panel.task.activated.emit(0)
+    assert LABELS in dock.viewer.layers
+    assert BLOCKS not in dock.viewer.layers
+    dock.study_panel.task.setCurrentIndex(1)
+    dock.study_panel.task.activated.emit(1)
+    assert LABELS not in dock.viewer.layers
+    assert BLOCKS in dock.viewer.layers
+
+
+def test_closing_the_dock_takes_its_layers(dock):
+    dock.viewer.window.remove_dock_widget(dock)
+    assert [layer.name for layer in dock.viewer.layers] == ["first.png"]
