@@ -51,40 +51,21 @@ def random_forest(sets: TissueSets, seed: int) -> list[np.ndarray]:
     from sklearn.ensemble import RandomForestClassifier
 
     labels, rng = sets.labelled(seed), np.random.default_rng(seed)
-    chosen: list[tuple[int, int, int]] = []
-    pixels = []
     pure = int(labels.coarse.min()), int(labels.coarse.max())
-    for bin_ in pure:
-        for number in rng.choice(np.flatnonzero(labels.coarse == bin_), PIXELS // 2):
-            row0, col0, row1, col1 = labels.boxes[number]
-            chosen.append(
-                (int(labels.image[number]), int(rng.integers(row0, row1)), int(rng.integers(col0, col1)))
-            )
-            pixels.append(int(bin_ == pure[1]))
     if pure[0] == pure[1]:
         raise MethodError("A random forest needs blocks of two coarse classes to learn from.")
-    places, target = np.array(chosen), np.array(pixels)
-    order = np.argsort(places[:, 0], kind="stable")
-    places, target = places[order], target[order]
-    features = [
-        _features(sets.train[index].pixels)[tuple(places[places[:, 0] == index, 1:].T)]
-        for index in np.unique(places[:, 0])
+    block, found = sets.pixel_features
+    chosen = [
+        rng.choice(np.flatnonzero(labels.coarse[block] == kind), PIXELS // 2, replace=True) for kind in pure
     ]
+    target = np.repeat([0, 1], PIXELS // 2)
     forest = RandomForestClassifier(50, max_depth=16, max_samples=0.3, random_state=seed)
-    forest.fit(np.concatenate(features), target)
+    forest.fit(found[np.concatenate(chosen)], target)
     masks = []
-    for view in sets.test:
-        found = _features(view.pixels)
-        share = forest.predict_proba(found.reshape(-1, found.shape[-1]))[:, 1]
+    for view, features in zip(sets.test, sets.test_features, strict=True):
+        share = forest.predict_proba(features.astype(np.float32))[:, 1]
         masks.append((share >= 0.5).reshape(view.mask.shape))
     return masks
-
-
-def _features(pixels: np.ndarray) -> np.ndarray:
-    """Intensity, edges and texture of each channel at several scales, as interactive tools have them."""
-    from skimage.feature import multiscale_basic_features
-
-    return multiscale_basic_features(pixels, sigma_min=1, sigma_max=16, channel_axis=-1).astype(np.float32)
 
 
 def network(

@@ -24,6 +24,7 @@ CLASSES = ("stroma", "gland")
 BINS = bin_names()
 LEAST = 0.5  # of a block must lie in the image, else nobody would label it
 EXAMINED = 12  # blocks of each coarse class that an expert looks at, as in the paper
+PIXELS_EACH = 100  # of each block, for the random forest to draw from
 FOLDS = 2  # of the patients, for labels from a patch classifier
 Box = tuple[int, int, int, int]
 
@@ -132,6 +133,27 @@ class TissueSets:
         """These blocks as patches of a classifier."""
         return as_patches([self.train[index].piece(box) for index, box in self.boxes])
 
+    @cached_property
+    def pixel_features(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features of some pixels of every block to learn from: the blocks (P,), and features (P, F)."""
+        rng = np.random.default_rng(0)
+        block, found = [], []
+        for index, view in enumerate(self.train):
+            features = features_of(view.pixels)
+            for number, (owner, box) in enumerate(self.boxes):
+                if owner == index:
+                    rows = rng.integers(box[0], box[2], PIXELS_EACH)
+                    cols = rng.integers(box[1], box[3], PIXELS_EACH)
+                    found.append(features[rows, cols])
+                    block.append(np.full(PIXELS_EACH, number))
+        return np.concatenate(block), np.concatenate(found)
+
+    @cached_property
+    def test_features(self) -> list[np.ndarray]:
+        """Features (h * w, F) of every pixel of the test images, in half precision: there are many."""
+        parts = [features_of(view.pixels) for view in self.test]
+        return [part.reshape(-1, part.shape[-1]).astype(np.float16) for part in parts]
+
     def labelled(self, seed: int) -> Labelled:
         """Coarse labels and statistics of one seed."""
         if seed not in self._labelled:
@@ -203,6 +225,14 @@ class TissueSets:
         labels = self.labelled(seed)
         shares = torch.from_numpy(labels.eta[labels.coarse])
         return PatchClassifier(2, seed=seed).fit(self.patches, shares, tell)
+
+
+def features_of(pixels: np.ndarray) -> np.ndarray:
+    """Intensity, edges and texture of each channel at several scales, as interactive tools have them."""
+    from skimage.feature import multiscale_basic_features
+
+    found = multiscale_basic_features(pixels, sigma_min=1, sigma_max=16, channel_axis=-1)
+    return found.astype(np.float32)
 
 
 def _shares(coarse: np.ndarray) -> torch.Tensor:
