@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.study.cells import CellTable
+from napari_mtssl.study.polygons import filled
 from napari_mtssl.study.records import BLOCK, Grid, ImageRecord, StudyError, plural
 from napari_mtssl.study.tiles import polygon_bytes, polygon_of
 
@@ -308,12 +309,11 @@ class BlockTable(CellTable):
         )
         if not found:
             return {}
-        from skimage.draw import polygon
-
         for region_id, _, data in found:
             corners = (polygon_of(data) - (rows[0], cols[0])) / step
-            down, right = polygon(corners[:, 0], corners[:, 1], numbers.shape)
-            numbers[down, right] = 2 * region_id + 1
+            down, right, inside = filled([corners], (0, 0, *numbers.shape))
+            part = numbers[down : down + inside.shape[0], right : right + inside.shape[1]]
+            part[inside] = 2 * region_id + 1
         return {2 * region_id + 1: names[class_id] for region_id, class_id, _ in found}
 
     # -- checks --------------------------------------------------------------------------------------------

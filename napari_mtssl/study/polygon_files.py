@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # What names an object in its image, its rings of (x, y) as text, its class, and what else is said.
 _Item = tuple[str, list[list[tuple[str, str]]], str, dict[str, str]]
 
+_BAND = 2048  # rows that are painted at once
 _SAME = 0.01  # pixels by which a rectangle may differ from a block of the grid
 
 
@@ -199,24 +200,51 @@ def import_mask_geojson(
     """
     path = Path(path)
     image = study.image(image_id)
-    found, skipped = read_outlines(path)
+    found, skipped = read_outlines(path, exact=False)
     with study.edit(f"Imported {path.name}"):
         names, created = make_classes(study, [f.name for f in found], _colours(found), MASK)
         codes = {c.name: c.code for c in study.classes(MASK)}
-        changed = 0
-        for outline in found:
-            row0, col0, inside = filled(outline.rings)
-            patch = np.full(inside.shape, codes[names[outline.name]], np.uint16)
-            box = (row0, col0, row0 + inside.shape[0], col0 + inside.shape[1])
-            changed += bool((study.mask(image.id, box) != patch)[inside].any())
-            study.paint_mask(image.id, row0, col0, patch, where=inside)
+        pieces = [(outline.rings, codes[names[outline.name]]) for outline in found]
+        changed = _paint(study, image, pieces)
         if complete:
             study.set_mask_complete(image.id, True)
     return ImportReport(changed, len(found) - changed, 0, skipped, created, "polygon")
 
 
-def read_outlines(path: Path) -> tuple[list[Outline], int]:
+def _paint(study: Study, image: ImageRecord, pieces: list[tuple[list[np.ndarray], int]]) -> int:
+    """Paint polygons in bands of rows, and count those that changed something.
+
+    One by one, they would compress the same tiles again and again; all at once, a slide would not fit.
+    """
+    first = np.array([rings[0][:, 0].min() for rings, _ in pieces])
+    last = np.array([rings[0][:, 0].max() for rings, _ in pieces])
+    changed: set[int] = set()
+    for row0 in range(0, image.height, _BAND):
+        box = (row0, 0, min(row0 + _BAND, image.height), image.width)
+        here = np.flatnonzero((last >= row0 - 1) & (first <= box[2])).tolist()
+        if not here:
+            continue
+        before = study.mask(image.id, box)
+        after = before.copy()
+        for n in here:
+            rings, code = pieces[n]
+            row, col, inside = filled(rings, box)
+            part = after[row - row0 : row - row0 + inside.shape[0], col : col + inside.shape[1]]
+            if (part[inside] != code).any():
+                part[inside] = code
+                changed.add(n)
+        study.paint_mask(image.id, row0, 0, after, where=after != before)
+    return len(changed)
+
+
+def read_outlines(path: Path, *, exact: bool = True) -> tuple[list[Outline], int]:
     """Read the polygons with a class of a GeoJSON file, and count the other objects.
+
+    Parameters
+    ----------
+    path : Path
+    exact : bool
+        To the last bit, at ten times the time.
 
     Raises
     ------
@@ -224,7 +252,7 @@ def read_outlines(path: Path) -> tuple[list[Outline], int]:
         If it is no such file, or has no polygon with a class.
     """
     try:
-        root = json.loads(read_text(path), parse_float=Decimal)
+        root = json.loads(read_text(path), parse_float=Decimal if exact else float)
     except ValueError as error:
         raise StudyError(f"{path.name} is no GeoJSON: {error}.") from error
     found: list[Outline] = []
@@ -236,7 +264,7 @@ def read_outlines(path: Path) -> tuple[list[Outline], int]:
             points = geometry.get("coordinates")
             parts = {"Polygon": [points], "MultiPolygon": points}
             polygons = parts.get(str(geometry.get("type"))) or []
-            rings = [[_ring(ring) for ring in polygon] for polygon in polygons if polygon]
+            rings = [[_ring(ring, exact) for ring in polygon] for polygon in polygons if polygon]
         except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise StudyError(
                 f"Object {number} of {path.name} cannot be read as GeoJSON: {error!r}."
@@ -257,8 +285,11 @@ def read_outlines(path: Path) -> tuple[list[Outline], int]:
     return found, skipped
 
 
-def _ring(points: Iterable[Any]) -> np.ndarray:
-    ring = np.array([pixel_position(point) for point in points], np.float64)
+def _ring(points: list[Any], exact: bool) -> np.ndarray:
+    if exact:
+        ring = np.array([pixel_position(point) for point in points], np.float64)
+    else:
+        ring = np.array([point[1::-1] for point in points], np.float64) - 0.5
     if len(ring) < 4 or not np.isfinite(ring).all():
         raise ValueError("a ring of fewer than four points")
     return ring

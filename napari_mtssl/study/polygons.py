@@ -32,27 +32,16 @@ def outlines(mask: np.ndarray, simplify: float = 0.0) -> Iterator[Polygon]:
     from scipy import ndimage
     from skimage.measure import find_contours
 
-    padded = np.pad(mask.astype(bool), 1)
-    parts, n = ndimage.label(padded)
-    shells: dict[int, np.ndarray] = {}
-    holes: dict[int, list[np.ndarray]] = {part: [] for part in range(1, n + 1)}
-    for contour in find_contours(padded, 0.5, fully_connected="low"):
-        # A contour runs half-way between a pixel inside and one outside: here, the two about its first point.
-        row, col = contour[0]
-        beside = parts[int(np.floor(row)), int(np.floor(col))], parts[int(np.ceil(row)), int(np.ceil(col))]
-        ring = _along_edges(contour)
-        if _signed_area(ring) * _OUTSIDE > 0:
-            shells[max(beside)] = ring
-        else:
-            holes[max(beside)].append(ring)
-    for part in sorted(shells):
-        polygon = shapely.Polygon(shells[part][:, ::-1], [ring[:, ::-1] for ring in holes[part]])
+    parts, _ = ndimage.label(mask)
+    for part, place in enumerate(ndimage.find_objects(parts), start=1):
+        own = np.pad(parts[place] == part, 1)
+        first = [edge.start for edge in place]
+        rings = [_along_edges(c) + first for c in find_contours(own, 0.5, fully_connected="low")]
+        rings.sort(key=_area, reverse=True)  # a hole is smaller than what it is in
+        polygon = shapely.Polygon(rings[0][:, ::-1], [ring[:, ::-1] for ring in rings[1:]])
         if simplify > 0:
             polygon = polygon.simplify(simplify)
         yield from polygons_in(polygon)
-
-
-_OUTSIDE = 1  # the sign of the area that find_contours gives a contour about higher values
 
 
 def _along_edges(contour: np.ndarray) -> np.ndarray:
@@ -71,10 +60,10 @@ def _along_edges(contour: np.ndarray) -> np.ndarray:
     return np.concatenate([ring, ring[:1]])
 
 
-def _signed_area(ring: np.ndarray) -> float:
+def _area(ring: np.ndarray) -> float:
     row, col = ring[:-1].T
     ahead_row, ahead_col = ring[1:].T
-    return float((col * ahead_row - ahead_col * row).sum() / 2)
+    return float(abs((col * ahead_row - ahead_col * row).sum()) / 2)
 
 
 def polygons_in(shape: BaseGeometry) -> Iterator[Polygon]:
@@ -126,13 +115,18 @@ def ring_of(rings: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([closed[0], *(np.concatenate([hole, start]) for hole in closed[1:])])[:-1]
 
 
-def filled(rings: Sequence[np.ndarray]) -> tuple[int, int, np.ndarray]:
-    """Find the pixels whose centres lie in a polygon.
+def filled(
+    rings: Sequence[np.ndarray], within: tuple[int, int, int, int] | None = None
+) -> tuple[int, int, np.ndarray]:
+    """Find the pixels whose centres lie in a polygon, inside an odd number of its rings.
 
     Parameters
     ----------
     rings : sequence of ndarray (N, 2)
-        The outline, then its holes: (row, col), pixel centres at integers.
+        The outline, then its holes: (row, col), pixel centres at integers. Of centres on an edge, those on an
+        upper or left one are inside.
+    within : tuple of int, optional
+        ``(row0, col0, row1, col1)``, half open: what lies outside is left out.
 
     Returns
     -------
@@ -140,12 +134,23 @@ def filled(rings: Sequence[np.ndarray]) -> tuple[int, int, np.ndarray]:
         The pixel that the array begins at.
     inside : ndarray of bool
     """
-    from skimage.draw import polygon
-
-    low = np.floor(rings[0].min(axis=0)).astype(int)
-    shape = tuple((np.ceil(rings[0].max(axis=0)).astype(int) - low + 1).tolist())
-    inside = np.zeros(shape, bool)
-    for ring in rings:
-        rows, cols = polygon(*(ring - low).T, shape=shape)
-        inside[rows, cols] ^= True
+    low = np.floor(np.min([ring.min(axis=0) for ring in rings], axis=0)).astype(int)
+    high = np.ceil(np.max([ring.max(axis=0) for ring in rings], axis=0)).astype(int) + 1
+    if within is not None:
+        low, high = np.maximum(low, within[:2]), np.minimum(high, within[2:])
+    height, width = np.maximum(high - low, 0).tolist()
+    # The parity of the edges that are crossed on the way from the left: one more column for those beyond.
+    crossed = np.zeros((height, width + 1), np.uint8)
+    begin = np.concatenate(rings)
+    end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
+    up = begin[:, 0] > end[:, 0]
+    begin[up], end[up] = end[up], begin[up]
+    first = np.maximum(np.ceil(begin[:, 0]).astype(int), low[0])
+    n = np.maximum(np.minimum(np.ceil(end[:, 0]).astype(int), high[0]) - first, 0)
+    edge = np.repeat(np.arange(len(n)), n)
+    rows = first[edge] + np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
+    slope = (end[edge, 1] - begin[edge, 1]) / (end[edge, 0] - begin[edge, 0])
+    cols = np.ceil(begin[edge, 1] + (rows - begin[edge, 0]) * slope).astype(int)
+    np.add.at(crossed, (rows - low[0], np.clip(cols - low[1], 0, width)), 1)
+    inside = np.add.accumulate(crossed[:, :width], axis=1, dtype=np.uint8) % 2 == 1
     return int(low[0]), int(low[1]), inside

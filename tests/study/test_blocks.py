@@ -80,6 +80,8 @@ def test_coarse_map(study: Study, coarse: ImageRecord) -> None:
     assert (numbers[64:128, 50:100] == block1).sum() > 2500
     assert numbers[64, 0] == 0 and numbers[0, 50] == 0 and numbers[128, 99] == 0
     assert numbers[63, 49] == region  # regions lie over blocks
+    for box in ((0, 200, 50, 300), (150, 0, 200, 50), (-500, -500, -400, -400), (0, 0, 30, 200)):
+        assert region not in study.coarse_map(coarse.id, box)[1]
     part, _ = study.coarse_map(coarse.id, (50, -20, 90, 70))
     assert (part[:, 20:] == numbers[50:90, :70]).all() and not part[:, :20].any()
     coarser, _ = study.coarse_map(coarse.id, (0, 0, 200, 300), step=5)

@@ -72,6 +72,30 @@ def test_outlines_are_exact_and_valid(seed: int, part: float) -> None:
     assert area == mask.sum()
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(3, 9), box=st.tuples(*[st.integers(-30, 30)] * 2))
+def test_filled_pixels_are_those_inside(seed: int, n: int, box) -> None:
+    """Also of rings that cross themselves, and cut by a box."""
+    import shapely
+
+    ring = np.random.default_rng(seed).uniform(-20, 20, (n, 2))
+    row0, col0, inside = filled([ring])
+    shape = shape_of(ring)
+    rows, cols = np.indices(inside.shape)
+    expected = shapely.contains_xy(shape, rows + row0, cols + col0)
+    np.testing.assert_array_equal(inside, expected)
+    within = (*box, box[0] + 15, box[1] + 17)
+    row1, col1, part = filled([ring], within)
+    whole = np.zeros((140, 140), bool)
+    whole[row0 + 60 : row0 + 60 + inside.shape[0], col0 + 60 : col0 + 60 + inside.shape[1]] = inside
+    np.testing.assert_array_equal(
+        part, whole[row1 + 60 : row1 + 60 + part.shape[0], col1 + 60 : col1 + 60 + part.shape[1]]
+    )
+    outside = whole.copy()
+    outside[within[0] + 60 : within[2] + 60, within[1] + 60 : within[3] + 60] = False
+    assert part.sum() + outside.sum() == whole.sum()
+
+
 def test_simpler_outlines_have_fewer_corners() -> None:
     mask = np.hypot(*np.mgrid[-30:31, -30:31]) < 28
     (exact,), (simple,) = list(outlines(mask)), list(outlines(mask, simplify=1.0))
