@@ -351,7 +351,7 @@ def _resample(pixels: np.ndarray, rows: float, cols: float, height: int, width: 
         return np.stack(planes, axis=-1)
     plane = PIL.Image.fromarray(np.ascontiguousarray(pixels))
     resampled = plane.resize((width, height), PIL.Image.Resampling.BILINEAR, box=(0, 0, cols, rows))
-    return np.asarray(resampled, dtype=np.float32)
+    return np.array(resampled, dtype=np.float32)  # a copy: Pillow's own may not be written to
 
 
 def reflect_index(start: int, length: int, size: int) -> np.ndarray:

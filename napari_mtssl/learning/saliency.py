@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 Scores = Callable[[torch.Tensor], torch.Tensor]
+HOW = ("gradient", "smooth-gradient", "grad-cam")
 
 
 @contextmanager
@@ -121,6 +122,34 @@ def smooth_grad(
             for image, index in zip(images, classes, strict=True)
         ]
     return torch.cat(maps).abs().amax(1, keepdim=True)
+
+
+def class_map(
+    classifier: nn.Module, images: torch.Tensor, index: int | None = None, how: str = HOW[0]
+) -> torch.Tensor:
+    """Show where a class is seen in images, in one of the ways of `HOW`.
+
+    Parameters
+    ----------
+    classifier : nn.Module
+        From images to raw scores (N, K). For Grad-CAM, ``network.encoder.4`` must be its deepest features.
+    images : Tensor, shape (N, C, H, W)
+    index : int, optional
+        Of the class; by default the most probable one of each image.
+    how : str
+
+    Returns
+    -------
+    Tensor, shape (N, 1, H, W)
+    """
+    with torch.no_grad(), evaluating(classifier):
+        best = classifier(images).argmax(1)
+        classes = best if index is None else torch.full_like(best, index)
+        if how == "gradient":
+            return input_gradient(classifier, images, classes)
+    if how == "smooth-gradient":
+        return smooth_grad(classifier, images, classes)
+    return grad_cam(classifier, "network.encoder.4", images, classes)
 
 
 def _own(classifier: nn.Module) -> nn.Module:

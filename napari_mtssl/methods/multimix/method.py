@@ -8,35 +8,34 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from napari_mtssl.learning.pseudo_labels import (
-    DistributionAlignment,
-    MeanTeacher,
-    SoftThreshold,
-    hard_threshold,
-)
+from napari_mtssl.learning.pseudo_labels import MeanTeacher, hard_threshold
 from napari_mtssl.learning.radiograph import move, normalise
-from napari_mtssl.learning.saliency import evaluating, input_gradient, to_range
+from napari_mtssl.learning.saliency import HOW, class_map, evaluating, input_gradient, to_range
 from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput
 from napari_mtssl.methods.multimix import losses as loss
+from napari_mtssl.methods.multimix.batch import Batch, Memory, known_cross_entropy, shares_of, split
 from napari_mtssl.methods.multimix.config import PRESETS, MultiMixConfig
-from napari_mtssl.methods.multimix.samples import FieldBank, no_guesses
+from napari_mtssl.methods.multimix.reader import read_fields, resized
+from napari_mtssl.methods.multimix.refine import refine
+from napari_mtssl.methods.multimix.samples import FieldBank, guesses_table
+from napari_mtssl.methods.multimix.scores import field_scores
 from napari_mtssl.methods.multimix.views import Views, inside, move_mask
-from napari_mtssl.nets.multimix import MultiMixNet
+from napari_mtssl.methods.prediction import Prediction, no_image_classes
+from napari_mtssl.nets.multimix import Classifier, MultiMixNet
 
 if TYPE_CHECKING:
-    from napari_mtssl.images import ImagePool
+    from napari_mtssl.images import Image, ImagePool
     from napari_mtssl.study import Study
 
 AT_ONCE = 16  # images, in prediction
+SHOWN = 256  # least side of predicted grids, so that boundaries show no steps
 NOT_OF_IMAGES = ("cell", "block", "mask")
 
 
@@ -80,7 +79,7 @@ class MultiMix(Method):
         if config.ema > 0:
             self._teacher = copy.deepcopy(self._network).eval().requires_grad_(False)
             self._follow = MeanTeacher(self._teacher, self._network, config.ema)
-        self._memory = _Memory(
+        self._memory = Memory(
             config.channels, [len(names) for names in self.heads.values()], config.alignment
         ).to(device)
         self._updates: int | None = None
@@ -99,8 +98,11 @@ class MultiMix(Method):
         return self._teacher
 
     def samples(self, study: Study, images: ImagePool, split: Literal["train", "validation"]) -> FieldBank:
-        """Read masks, classes and pixels of one split."""
-        raise NotImplementedError
+        """Read masks, classes and pixels of one split; see `read_fields`."""
+        learnt = dict(self.heads)
+        if self.mask_classes:
+            learnt["mask"] = self.mask_classes
+        return read_fields(study, images, split, learnt, self.config, self.device)
 
     def prepare(self, samples: Samples) -> None:
         """Take mean and deviation of the grey values from the first samples seen."""
@@ -110,13 +112,10 @@ class MultiMix(Method):
 
     def optimiser(self) -> torch.optim.Optimizer:
         """Adam, or AdamW with weight decay on every kernel."""
-        config = self.config
+        config, parameters = self.config, list(self._network.parameters())
         if config.optimiser_name == "adam":
-            return torch.optim.Adam(
-                self._network.parameters(), config.learning_rate, weight_decay=config.weight_decay
-            )
-        kernels = [p for p in self._network.parameters() if p.ndim > 1]
-        others = [p for p in self._network.parameters() if p.ndim <= 1]
+            return torch.optim.Adam(parameters, config.learning_rate, weight_decay=config.weight_decay)
+        kernels, others = ([p for p in parameters if (p.ndim > 1) == kernel] for kernel in (True, False))
         groups = [
             {"params": kernels, "weight_decay": config.weight_decay},
             {"params": others, "weight_decay": 0.0},
@@ -145,7 +144,7 @@ class MultiMix(Method):
         images = [part for part in batch.streams() if part is not None]
         sizes = [len(part) for part in images]
         features = self._network.encode(torch.cat(images))
-        of = dict(zip(batch.names(), _split(features, sizes), strict=True))
+        of = dict(zip(batch.names(), split(features, sizes), strict=True))
         losses: dict[str, torch.Tensor] = {}
         weights: dict[str, float] = {}
         pseudo: dict[str, torch.Tensor] = {}
@@ -163,10 +162,10 @@ class MultiMix(Method):
         if self._follow is not None:
             self._follow.update(self._updates)
 
-    def _draw(self, bank: FieldBank, batch_size: int, progress: float) -> _Batch:
+    def _draw(self, bank: FieldBank, batch_size: int, progress: float) -> Batch:
         """Draw the streams of one step."""
         config, parts = self.config, self.config.parts
-        batch = _Batch()
+        batch = Batch()
         if self.mask_classes and len(bank.masked):
             chosen = bank.draw_masked(batch_size)
             images, grid = self._views.labelled(
@@ -198,7 +197,7 @@ class MultiMix(Method):
             raise MethodError("There is no label to learn from; paint a mask or give an image its class.")
         return batch
 
-    def _draw_unmasked(self, bank: FieldBank, count: int, batch: _Batch) -> None:
+    def _draw_unmasked(self, bank: FieldBank, count: int, batch: Batch) -> None:
         """Images without a mask, and with a teacher its guess of theirs."""
         pixels = bank.pixels(bank.draw_from(bank.mask_pool, count))
         if self.config.seg_consistency != "teacher":
@@ -213,7 +212,7 @@ class MultiMix(Method):
     def _class_losses(
         self,
         bank: FieldBank,
-        batch: _Batch,
+        batch: Batch,
         of: Mapping[str, list[torch.Tensor]],
         ramp: float,
         losses: dict[str, torch.Tensor],
@@ -225,7 +224,7 @@ class MultiMix(Method):
             return
         scores = self._network.classify(of["cls_labelled"][-1])
         terms = [
-            _known_cross_entropy(z, bank.classes[kind][batch.classed])
+            known_cross_entropy(z, bank.classes[kind][batch.classed])
             for kind, z in zip(self.heads, scores, strict=True)
         ]
         losses["class"], weights["class"] = torch.stack(terms).mean(), 1.0
@@ -237,7 +236,9 @@ class MultiMix(Method):
         strong = self._network.classify(of["cls_strong"][-1])
         terms = []
         for head, (kind, z) in enumerate(zip(self.heads, strong, strict=True)):
-            target = _shares(bank.classes[kind], len(self.heads[kind])) if not self.config.balanced else None
+            target = (
+                shares_of(bank.classes[kind], len(self.heads[kind])) if not self.config.balanced else None
+            )
             probs = self._memory.aligned(head, guesses[head], target)
             trust = self._trust(head, probs)
             terms.append((trust * F.cross_entropy(z, probs.argmax(1), reduction="none")).mean())
@@ -253,7 +254,7 @@ class MultiMix(Method):
 
     def _mask_losses(
         self,
-        batch: _Batch,
+        batch: Batch,
         of: Mapping[str, list[torch.Tensor]],
         ramp: float,
         losses: dict[str, torch.Tensor],
@@ -354,40 +355,79 @@ class MultiMix(Method):
         }
         return (torch.cat(masks) if masks else None), found_classes
 
+    # -- whole images --------------------------------------------------------------------------------------
+
+    def predict_image(self, image: Image) -> Prediction:
+        """Masks, their uncertainty, the saliency, and the probability of each class, of a whole image."""
+        pixels = self._pixels(image)
+        masks, classes = self.predict_fields(pixels)
+        rows = [
+            {"kind": kind, "class": name, "probability": float(p)}
+            for kind, probs in classes.items()
+            for name, p in zip(self.heads[kind], probs[0].tolist(), strict=True)
+        ]
+        pictures: dict[str, np.ndarray] = {}
+        if self.heads:
+            pictures["saliency"] = _enlarged(to_range(self.saliency(self.normal(pixels))))[0]
+        mask = None
+        if masks is not None:
+            refined = refine(masks[0].cpu().numpy(), self.config)
+            mask = _enlarged(torch.from_numpy(refined)[None])
+            entropy = -(mask * np.log(mask.clip(1e-8))).sum(0) / np.log(len(mask))
+            pictures["uncertainty"] = entropy.astype(np.float32)
+        frame = pd.DataFrame(rows) if rows else no_image_classes()
+        return Prediction(mask=mask, pictures=pictures, image=frame)
+
+    def explain(
+        self, image: Image, kind: str | None = None, class_name: str | None = None, how: str = "gradient"
+    ) -> np.ndarray:
+        """Show where in an image the network sees a class.
+
+        Parameters
+        ----------
+        image : Image
+        kind, class_name : str, optional
+            By default the first kind of image class, and the class that is most probable.
+        how : str
+            ``gradient`` (the paper's), ``smooth-gradient`` or ``grad-cam``.
+
+        Returns
+        -------
+        ndarray of float32, shape (h, w), values in [0, 1]
+            Covers the image evenly.
+
+        Raises
+        ------
+        MethodError
+            If there is no such kind, class or way.
+        """
+        kind = kind or next(iter(self.heads), "")
+        if kind not in self.heads or how not in HOW:
+            raise MethodError(
+                f"There is no map '{how}' of '{kind}'. Choose of {', '.join(HOW)}, "
+                f"and of: {', '.join(self.heads) or 'no kind, for no image class is learnt'}."
+            )
+        head, names = list(self.heads).index(kind), self.heads[kind]
+        if class_name is not None and class_name not in names:
+            raise MethodError(f"There is no class '{class_name}' of {kind}; choose of: {', '.join(names)}.")
+        seen = self.normal(self._pixels(image))
+        index = None if class_name is None else names.index(class_name)
+        return _enlarged(to_range(class_map(Classifier(self._teacher, head), seen, index, how)))[0]
+
+    def _pixels(self, image: Image) -> torch.Tensor:
+        """One image (1, C, S, S) in [0, 1]."""
+        pixels = resized(image, self.config)
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].to(self.device)
+
     def describe(self, samples: Samples, pseudo: Mapping[str, torch.Tensor]) -> pd.DataFrame:
         """Guessed classes of whole images; row and col are those of the image's corner."""
-        if not pseudo:
-            return no_guesses()
-        bank = _bank(samples)
-        names = np.asarray(next(iter(self.heads.values())), dtype=object)
-        probs = pseudo["probs"].cpu().numpy()
-        return pd.DataFrame(
-            {
-                "image_id": bank.image_ids[pseudo["index"]].cpu().numpy(),
-                "row": 0.0,
-                "col": 0.0,
-                "class": names[probs.argmax(1)],
-                "confidence": probs.max(1).astype(float),
-            }
-        )
+        return guesses_table(_bank(samples), pseudo, next(iter(self.heads.values()), ()))
 
     def evaluate(self, samples: Samples) -> dict[str, float]:
         """Dice of the masks and accuracy of the classes, and their mean first."""
         bank = _bank(samples)
-        scores: dict[str, float] = {}
-        masks, classes = self.predict_fields(bank.images)
-        if masks is not None and len(bank.masked):
-            found = masks[bank.masked][:, 1:]
-            truth = bank.masks[:, 1:].float() / 255
-            scores["dice"] = 1 - float(
-                loss.dice_loss((found > 0.5).float(), (truth > 0.5).float(), bank.known.float())
-            )
-        for kind, probs in classes.items():
-            index = bank.classes.get(kind)
-            if index is not None and bool((index >= 0).any()):
-                right = (probs.argmax(1) == index)[index >= 0].float()
-                scores[f"{kind}_accuracy"] = float(right.mean())
-        return {"score": float(np.mean(list(scores.values()))) if scores else float("nan"), **scores}
+        return field_scores(bank, *self.predict_fields(bank.images))
 
     # -- checkpoint ----------------------------------------------------------------------------------------
 
@@ -404,83 +444,11 @@ class MultiMix(Method):
         self._updates = None
 
 
-@dataclass
-class _Batch:
-    """The five streams of a step, normalised, and what is known or guessed of them."""
-
-    seg_labelled: torch.Tensor | None = None
-    seg_unlabelled: torch.Tensor | None = None
-    cls_labelled: torch.Tensor | None = None
-    cls_weak: torch.Tensor | None = None
-    cls_strong: torch.Tensor | None = None
-    masks: torch.Tensor | None = None
-    known: torch.Tensor | None = None
-    guessed_masks: torch.Tensor | None = None
-    guessed_inside: torch.Tensor | None = None
-    classed: torch.Tensor | None = None
-    unclassed: torch.Tensor | None = None
-    guessed: list[torch.Tensor] | None = None
-
-    def names(self) -> list[str]:
-        """Streams that this step has."""
-        every = ("seg_labelled", "seg_unlabelled", "cls_labelled", "cls_weak", "cls_strong")
-        return [name for name in every if getattr(self, name) is not None]
-
-    def streams(self) -> list[torch.Tensor]:
-        """Images of the streams of `names`."""
-        return [getattr(self, name) for name in self.names()]
-
-
-class _Memory(nn.Module):
-    """What training steps remember from one to the next, besides weights."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-    fitted: torch.Tensor
-    updates: torch.Tensor
-
-    def __init__(self, channels: int, classes: Sequence[int], alignment: float) -> None:
-        super().__init__()
-        self.trust = nn.ModuleList(SoftThreshold(n) for n in classes)
-        self.align = nn.ModuleList(DistributionAlignment(n, alignment) for n in classes)
-        self.alignment = alignment
-        self.register_buffer("updates", torch.tensor(0))
-        self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
-        self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
-        self.register_buffer("fitted", torch.tensor(False))
-
-    @torch.no_grad()
-    def fit(self, images: torch.Tensor) -> None:
-        """Take the channels' mean and deviation."""
-        self.mean.copy_(images.mean((0, 2, 3), keepdim=True))
-        self.std.copy_(images.std((0, 2, 3), keepdim=True).clamp_min(1e-3))
-        self.fitted.fill_(True)
-
-    def aligned(self, head: int, probs: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor:
-        """Move guesses (N, C) towards the classes' shares, or towards equal shares."""
-        if not self.alignment:
-            return probs
-        if target is None:
-            target = torch.full_like(probs[0], 1.0 / probs.shape[1])
-        return self.align[head](probs, target)
-
-
-def _split(features: Sequence[torch.Tensor], sizes: Sequence[int]) -> list[list[torch.Tensor]]:
-    """Levels of features of all streams to features of each stream."""
-    return [list(parts) for parts in zip(*(level.split(list(sizes)) for level in features), strict=True)]
-
-
-def _known_cross_entropy(logits: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over the images that have a class of this kind."""
-    known = (index >= 0).to(logits.dtype)
-    cost = F.cross_entropy(logits, index.clamp_min(0), reduction="none")
-    return (cost * known).sum() / known.sum().clamp_min(1.0)
-
-
-def _shares(index: torch.Tensor, classes: int) -> torch.Tensor:
-    """Share of each class among labelled images."""
-    counts = torch.bincount(index[index >= 0], minlength=classes).float()
-    return counts / counts.sum().clamp_min(1.0)
+def _enlarged(maps: torch.Tensor) -> np.ndarray:
+    """First of maps (1, K, S, S) as float32 (K, s, s), s at least `SHOWN`."""
+    if maps.shape[-1] < SHOWN:
+        maps = F.interpolate(maps, size=(SHOWN, SHOWN), mode="bilinear", align_corners=False)
+    return maps[0].float().cpu().numpy()
 
 
 def _bank(samples: Samples) -> FieldBank:

@@ -217,6 +217,17 @@ def _resize(plane: np.ndarray, size: int, how: Any) -> np.ndarray:
     return np.asarray(PIL.Image.fromarray(plane).resize((size, size), how), dtype=np.float32)
 
 
-def no_guesses() -> pd.DataFrame:
-    """Make a table of guesses without a row."""
-    return pd.DataFrame({name: [] for name in ("image_id", "row", "col", "class", "confidence")})
+def guesses_table(bank: FieldBank, pseudo: Mapping[str, torch.Tensor], names: Sequence[str]) -> pd.DataFrame:
+    """Guessed classes of whole images as ``image_id, row, col, class, confidence``; row and col are 0."""
+    if not pseudo:
+        return pd.DataFrame({name: [] for name in ("image_id", "row", "col", "class", "confidence")})
+    probs = pseudo["probs"].cpu().numpy()
+    return pd.DataFrame(
+        {
+            "image_id": bank.image_ids[pseudo["index"]].cpu().numpy(),
+            "row": 0.0,
+            "col": 0.0,
+            "class": np.asarray(names, dtype=object)[probs.argmax(1)],
+            "confidence": probs.max(1).astype(float),
+        }
+    )

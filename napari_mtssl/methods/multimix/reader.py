@@ -1,0 +1,135 @@
+"""From a study to a `FieldBank`: masks, image classes and pixels of one split, resized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_mtssl.methods.base import MethodError, draw_labels
+from napari_mtssl.methods.multimix.config import MultiMixConfig
+from napari_mtssl.methods.multimix.samples import FieldBank, shares
+
+if TYPE_CHECKING:
+    from napari_mtssl.images import Image, ImagePool
+    from napari_mtssl.study import Study
+    from napari_mtssl.study.records import ImageRecord, Split
+
+BAND = 1024  # rows of a mask that are read at once
+FINE = 4  # a mask is read with so many pixels along each pixel of the result, at least
+
+
+def read_fields(
+    study: Study,
+    pool: ImagePool,
+    split: Split,
+    vocabulary: Mapping[str, Sequence[str]],
+    config: MultiMixConfig,
+    device: torch.device,
+) -> FieldBank:
+    """Read every image of a split with what its study says of it.
+
+    Parameters
+    ----------
+    vocabulary : mapping of str to sequence of str
+        ``mask`` with the background first, and every kind of image class that is learnt.
+
+    Raises
+    ------
+    MethodError
+        If no image has a mask or a class, or there are only classes, and of each kind a single one.
+    """
+    records = study.images(split)
+    place = {record.id: index for index, record in enumerate(records)}
+    classes = _classes(study, split, vocabulary, place, config)
+    masks = _masks(study, records, vocabulary.get("mask", ()), place, config)
+    kinds_of = [len({c for c in index if c >= 0}) for index in classes.values()]
+    if not masks and not any(kinds_of):
+        raise MethodError("No image has a mask or a class yet; paint a mask or give some images their class.")
+    if split == "train" and not masks and max(kinds_of) < 2:
+        raise MethodError("All labelled images have the same class; label some of another class, too.")
+    pixels = np.stack([resized(pool(record), config) for record in records])
+    return FieldBank.from_arrays(
+        pixels,
+        {index: covered for index, (covered, _) in masks.items()},
+        classes,
+        known={index: known for index, (_, known) in masks.items()},
+        image_ids=[record.id for record in records],
+        mask_classes=max(len(vocabulary.get("mask", ())), 1),
+        device=device,
+    )
+
+
+def resized(image: Image, config: MultiMixConfig) -> np.ndarray:
+    """Read a whole image as the network sees it: float32 (S, S) or (S, S, 3)."""
+    pixels = image.resized(config.size, config.size)
+    if config.colour == "grey":
+        return pixels if pixels.ndim == 2 else pixels.mean(axis=-1)
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
+
+
+def _classes(
+    study: Study,
+    split: Split,
+    vocabulary: Mapping[str, Sequence[str]],
+    place: Mapping[int, int],
+    config: MultiMixConfig,
+) -> dict[str, list[int]]:
+    """Class index of each image by kind, -1 where unknown."""
+    found = {kind: [-1] * len(place) for kind in vocabulary if kind != "mask"}
+    frame = study.image_classes(split=split)
+    frame = frame[(frame["status"] != "rejected") & frame["kind"].isin(list(found))]
+    for kind, group in frame.groupby("kind"):
+        for row in draw_labels(group, config.labels, config.seed).itertuples():
+            name = row[frame.columns.get_loc("class") + 1]
+            if name in vocabulary[str(kind)]:  # a class made after training began is not learnt
+                found[str(kind)][place[int(row.image_id)]] = list(vocabulary[str(kind)]).index(name)
+    return found
+
+
+def _masks(
+    study: Study,
+    records: Sequence[ImageRecord],
+    names: Sequence[str],
+    place: Mapping[int, int],
+    config: MultiMixConfig,
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Covered shares and known pixels of each image with a mask."""
+    if len(names) < 2:
+        return {}
+    codes = {item.name: item.code for item in study.classes("mask")}
+    order = [codes[name] for name in names if name in codes]
+    painted = [record for record in records if _has_mask(study, record.id)]
+    if config.labels and config.labels < len(painted):
+        chosen = np.random.default_rng(config.seed).permutation(len(painted))[: config.labels]
+        painted = [painted[index] for index in sorted(chosen)]
+    found = {}
+    for record in painted:
+        said = _coarse(study, record, config.size * FINE)
+        if study.mask_state(record.id).complete:
+            said[said == 0] = order[0]
+        else:
+            said[said == 0] = -1
+        covered, known = shares(said, order, config.size)
+        if known.any():
+            found[place[record.id]] = covered, known
+    return found
+
+
+def _has_mask(study: Study, image_id: int) -> bool:
+    """Whether somebody said something about an image's pixels."""
+    state = study.mask_state(image_id)
+    return state.painted or state.complete
+
+
+def _coarse(study: Study, record: ImageRecord, side: int) -> np.ndarray:
+    """Codes of a mask, of large images only every so many pixels: int32."""
+    step = max(min(record.height, record.width) // side, 1)
+    band = max(BAND // step, 1) * step
+    parts = []
+    for top in range(0, record.height, band):
+        box = (top, 0, min(top + band, record.height), record.width)
+        parts.append(study.mask(record.id, box)[step // 2 :: step, step // 2 :: step])
+    return np.concatenate(parts).astype(np.int32)
