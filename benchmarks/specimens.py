@@ -24,7 +24,14 @@ from napari_mtssl.evaluation.table import markdown, write_json
 from napari_mtssl.methods.joint_unet import JointUNetMethod
 
 # Chosen on patients made with other seeds.
-SYNTHETIC = {"batch_size": 16, "size": 96, "steps": 260, "scale": 0.1, "strong": 0.5}
+SYNTHETIC = {
+    "batch_size": 16,
+    "size": 128,
+    "steps": 500,
+    "learning_rate": 3e-3,
+    "unlabelled_ratio": 0.5,
+    "strong": 0.5,
+}
 RULE = "equal"
 GLAS_LABELLED = 15
 
@@ -56,7 +63,7 @@ def main() -> None:
 
 def run_synthetic(options: argparse.Namespace, folder: Path) -> dict:
     plan = specimens.Plan(
-        synthetic(150, 4, 96, seed=0),
+        synthetic(150, 4, 128, seed=0),
         folder,
         folds=3,
         overrides=SYNTHETIC,
@@ -100,7 +107,7 @@ def headline(table: dict) -> dict:
 def step_ratio(device: str, threads: int, rounds: int = 12) -> float:
     """Median time of a step with GradNorm over that with fixed weights, steps taken in turn."""
     chosen = pick_device(device)
-    data = synthetic(10, 4, 96, seed=1)
+    data = synthetic(10, 4, 128, seed=1)
     methods, times = {}, {"fixed": [], "gradnorm": []}
     samples = specimens.image_set(data, 20, device=chosen)
     for name in times:

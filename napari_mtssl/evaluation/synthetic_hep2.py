@@ -150,7 +150,7 @@ def _specimen(rng: np.random.Generator, patient: Patient, number: int, size: int
 
     light = np.zeros((size, size), np.float32)
     mask = np.zeros((size, size), bool)
-    unit = size * 0.085 * patient.radius  # half a nucleus
+    unit = size * 0.115 * patient.radius  # half a nucleus
     centres = _places(rng, size, unit)
     mitotic = rng.random(len(centres)) < (0.45 if patient.pattern == "mitsp" else 0.08)
     if patient.pattern == "mitsp" and len(centres):
@@ -178,7 +178,7 @@ def _places(rng: np.random.Generator, size: int, unit: float) -> np.ndarray:
     kept: list[np.ndarray] = []
     for _ in range(60):
         point = rng.uniform(-0.3 * unit, size + 0.3 * unit, 2)
-        if all(np.hypot(*(point - other)) > 3.0 * unit for other in kept):
+        if all(np.hypot(*(point - other)) > 2.6 * unit for other in kept):
             kept.append(point)
     few = int(rng.integers(max(2, len(kept) // 2), len(kept) + 1))
     return np.array(kept[:few])

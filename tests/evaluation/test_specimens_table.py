@@ -11,7 +11,7 @@ from napari_mtssl.evaluation.readers import DataError
 from napari_mtssl.evaluation.specimens import Plan, image_set, reproduce, rows, settings_of
 from napari_mtssl.evaluation.specimens_report import by_fold, write
 
-QUICK = {"steps": 3, "base": 4, "batch_size": 4, "tta": 1}
+QUICK = {"encoder": "residual", "steps": 3, "base": 4, "batch_size": 4, "tta": 1}
 
 
 def test_rows_are_named_as_the_report_names_them():

@@ -10,7 +10,7 @@ from napari_mtssl.methods.joint_unet.samples import UNKNOWN, draw_labelled, near
 from napari_mtssl.methods.joint_unet.scores import Outcome, auroc, scores
 from napari_mtssl.methods.joint_unet.views import Views, dihedral, mask_loss
 
-TINY = {"precision": "float32", "size": 64, "base": 4, "batch_size": 4, "tta": 1}
+TINY = {"precision": "float32", "encoder": "residual", "size": 64, "base": 4, "batch_size": 4, "tta": 1}
 CPU = torch.device("cpu")
 
 
@@ -215,3 +215,31 @@ def test_it_learns_mask_and_intensity_of_made_up_specimens():
     found = method.evaluate(image_set(other))
     assert found["mask_dice"] > 0.75
     assert found["intensity_accuracy"] > 0.75
+
+
+def test_a_view_of_another_brightness_does_not_teach_the_intensity(data):
+    method = build(data, gain=0.8)
+    samples = image_set(data)
+    method.prepare(samples)
+    views = Views(method.config)
+    torch.manual_seed(0)
+    images = samples.images.float() / 255
+    moved, dimmed = views.regained(images, bright=False)
+    assert 0 < int(dimmed.sum()) < len(images)
+    assert torch.equal(moved[~dimmed], images[~dimmed])
+    assert not torch.equal(moved[dimmed], images[dimmed])
+    same, none = views.regained(images, bright=True)
+    assert torch.equal(same, images) and not none.any()
+    # without one image of its own brightness there is nothing to learn of the intensity
+    method._views.regained = lambda images, bright: (images, torch.ones(len(images), dtype=torch.bool))
+    torch.manual_seed(0)
+    assert set(method.step(samples, 0.5, 4).losses) == {"mask", "pattern"}
+
+
+def test_a_tint_keeps_the_brightness():
+    config = JointUNetMethod.configure(size=64, tint=1.0, blur=0.0, noise=0.0, brightness=0.0)
+    images = torch.rand(4, 3, 32, 32) * 0.3
+    torch.manual_seed(0)
+    tinted = Views(config).coloured(images, bright=False)
+    torch.testing.assert_close(tinted.mean((1, 2, 3)), images.mean((1, 2, 3)), rtol=0.02, atol=0)
+    assert (tinted.mean((2, 3)) - images.mean((2, 3))).abs().max() > 0.02

@@ -85,6 +85,28 @@ class JointUNetConfig(MethodConfig):
         title="Brightness",
         description="Strongest factor, either way; small, since intensity may be what is asked for.",
     )
+    tint: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        title="Tint",
+        description="Logarithm of the strongest change of a colour against the others, at equal brightness; "
+        "only of images on black.",
+    )
+    gain: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        title="Gain",
+        description="Logarithm of the strongest change of brightness of every second image on black; such an "
+        "image teaches all but the kinds of 'Kinds of brightness'.",
+    )
+    brightness_kinds: str = Field(
+        "intensity",
+        title="Kinds of brightness",
+        description="Kinds of image classes, with commas between, that are about how bright an image is.",
+    )
+    blur: float = Field(0.0, ge=0, le=2, title="Blur", description="Strongest blur, pixels.")
     noise: float = Field(0.0, ge=0, le=0.2, title="Noise")
     tta: Literal[1, 4, 8] = Field(
         1, title="Views to predict", description="Mirrored and turned views that a prediction averages."
@@ -99,7 +121,10 @@ class JointUNetConfig(MethodConfig):
         1.0, ge=0, title="Weight of guesses", description="Against labels, of the same task."
     )
     threshold: float = Field(
-        0.8, ge=0.5, lt=1, title="Threshold", description="Guesses less sure than this do not count."
+        0.95, ge=0.5, lt=1, title="Threshold", description="Guessed classes less sure than this do not count."
+    )
+    mask_threshold: float = Field(
+        0.8, ge=0.5, lt=1, title="Threshold of pixels", description="The same for pixels of guessed masks."
     )
     ramp: float = Field(
         0.3, ge=0, le=1, title="Ramp", description="Share of the run over which guesses come to count."
@@ -130,7 +155,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "steps": 600,
         "batch_size": 8,
         "learning_rate": 2e-3,
-        "encoder": "residual",
+        "encoder": "resnet34",
         "base": 16,
         "size": 192,
         "optimiser_name": "adamw",
@@ -143,7 +168,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "shift": 0.1,
         "stain": 0.25,
         "brightness": 0.04,
-        "noise": 0.02,
+        "tint": 0.8,
+        "gain": 0.8,
+        "blur": 0.5,
+        "noise": 0.03,
         "tta": 8,
         "precision": "auto",
         "ema": 0.99,

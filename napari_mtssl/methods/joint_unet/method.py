@@ -82,6 +82,7 @@ class JointUNetMethod(Method):
         self._memory = _Memory().to(device)
         self._updates: int | None = None
         self._views = Views(config)
+        self._of_brightness = {name.strip() for name in config.brightness_kinds.split(",")}
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -159,8 +160,8 @@ class JointUNetMethod(Method):
         chosen = self._draw(found, batch_size)
         images, masks = self._views.warped(found.images[chosen].float() / 255, found.masks[chosen])
         assert masks is not None
-        images = self._views.coloured(images, bright)
-        guess = None
+        images, dimmed = self._views.regained(self._views.coloured(images, bright), bright)
+        guess, dimmed_too = None, dimmed
         count = round(batch_size * config.unlabelled_ratio)
         ramp = min(1.0, progress / config.ramp) if config.ramp else 1.0
         if self._follow is not None and count and len(found.unlabelled_index) and config.consistency:
@@ -169,7 +170,8 @@ class JointUNetMethod(Method):
             views, _ = self._views.warped(found.images[pick].float() / 255)
             with torch.no_grad(), self._precision():
                 guess = self._teacher(views)
-            images = torch.cat([images, self._views.strong(views, bright)])
+            strong, dimmed_too = self._views.regained(self._views.strong(views, bright), bright)
+            images = torch.cat([images, strong])
         self._network.train()
         with self._precision():
             mask_logits, logits = self._network(images)
@@ -180,13 +182,15 @@ class JointUNetMethod(Method):
             losses[MASK] = mask_loss(mask_logits[:n][here], masks[here], config.mask_loss)
         for kind in self.heads:
             truth = found.labels[kind][chosen]
+            if kind in self._of_brightness:
+                truth = torch.where(dimmed, -1, truth)
             if bool((truth >= 0).any()):
                 losses[kind] = F.cross_entropy(logits[kind][:n].float(), truth, ignore_index=-1)
         for kind in losses:
             weights[kind] = config.mask_weight if kind == MASK else config.class_weight
             tasks[kind] = kind
         if guess is not None:
-            said = self._agreement(guess, mask_logits, logits, n)
+            said = self._agreement(guess, mask_logits, logits, n, dimmed_too)
             for kind, loss in said.items():
                 if kind not in losses:
                     continue  # what is never taught is not guessed either
@@ -201,25 +205,29 @@ class JointUNetMethod(Method):
         mask_logits: torch.Tensor | None,
         logits: dict[str, torch.Tensor],
         n: int,
+        dimmed: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """Losses against what the teacher is sure of."""
-        sure = self.config.threshold
+        sure, sure_pixel = self.config.threshold, self.config.mask_threshold
         losses = {}
         if guess[0] is not None and mask_logits is not None:
             own, theirs = mask_logits[n:].float(), guess[0].float()
             if own.shape[1] == 1:
                 probs = torch.sigmoid(theirs)
-                trust = ((probs - 0.5).abs() + 0.5 >= sure).float()
+                trust = ((probs - 0.5).abs() + 0.5 >= sure_pixel).float()
                 cost = F.binary_cross_entropy_with_logits(own, (probs > 0.5).float(), reduction="none")
             else:
                 best, target = theirs.softmax(1).max(1)
-                trust = (best >= sure).float()
+                trust = (best >= sure_pixel).float()
                 cost = F.cross_entropy(own, target, reduction="none")
             losses[MASK] = (cost * trust).mean()
         for kind in self.heads:
             best, target = guess[1][kind].float().softmax(1).max(1)
             cost = F.cross_entropy(logits[kind][n:].float(), target, reduction="none")
-            losses[kind] = (cost * (best >= sure)).mean()
+            trust = best >= sure
+            if kind in self._of_brightness:
+                trust = trust & ~dimmed
+            losses[kind] = (cost * trust).mean()
         return losses
 
     def _draw(self, found: ImageSet, count: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from napari_mtssl.learning.augment import AffineRange, jitter_stain, random_affine, warp
+from napari_mtssl.learning.augment import AffineRange, blur, jitter_stain, random_affine, warp
 from napari_mtssl.methods.joint_unet.config import JointUNetConfig
 from napari_mtssl.methods.joint_unet.samples import UNKNOWN
 
@@ -46,6 +46,17 @@ class Views:
         config, count = self.config, len(images)
         if bright and config.stain:
             images = jitter_stain(images, config.stain)
+        if not bright and config.tint:
+            gain = torch.exp((torch.rand(count, 3, 1, 1, device=images.device) * 2 - 1) * config.tint)
+            moved = images * gain
+            # as bright as before: the intensity may be what is asked for
+            images = (
+                moved
+                * (images.mean((1, 2, 3), keepdim=True) + 1e-6)
+                / (moved.mean((1, 2, 3), keepdim=True) + 1e-6)
+            )
+        if config.blur:
+            images = blur(images, torch.rand(count, device=images.device) * config.blur)
         if config.brightness:
             images = images * torch.exp(_uniform(count, config.brightness, images))
         if config.noise:
@@ -53,6 +64,14 @@ class Views:
                 count, 1, 1, 1, device=images.device
             ) * torch.randn_like(images)
         return images.clamp(0, 1)
+
+    def regained(self, images: torch.Tensor, bright: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Change the brightness of about every second image on black, and say of which (N,)."""
+        changed = torch.rand(len(images), device=images.device) < 0.5
+        if bright or not self.config.gain:
+            return images, torch.zeros_like(changed)
+        factor = torch.exp(_uniform(len(images), self.config.gain, images))
+        return torch.where(changed[:, None, None, None], (images * factor).clamp(0, 1), images), changed
 
     def strong(self, images: torch.Tensor, bright: bool) -> torch.Tensor:
         """Colour a view that a guess is learnt from: further than `coloured`, and with a hole."""
