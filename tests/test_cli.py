@@ -389,6 +389,8 @@ def test_predict_wants_images_and_a_folder(trained, tmp_path):
     assert_complains(run("predict", trained, tmp_path / "no.png", "--out", tmp_path), "no.png")
     assert_complains(run("predict", trained, image, image, "--out", tmp_path), "Two images")
     assert_complains(run("predict", trained, image, "--out", tmp_path / "file"), "cannot be made")
+    elsewhere = ("--runner", "laptop")
+    assert_complains(run("predict", trained, image, "--out", tmp_path, *elsewhere), "no runner 'laptop'")
 
 
 def test_evaluate_wants_labels_in_the_split(trained):

@@ -36,14 +36,23 @@ def predict(
         float | None,
         typer.Option(metavar="UM", help="Micrometres a pixel, where a file does not tell.", min=0.001),
     ] = None,
+    runner: Annotated[
+        str,
+        typer.Option(
+            metavar="WHERE",
+            help="Who predicts large images: thread, process, or tcp://HOST:PORT of a Dask cluster.",
+        ),
+    ] = "thread",
 ) -> None:
     """Predict images with a trained run: cells, masks and classes, whatever it learnt."""
     from napari_mtssl.cli.results import predicted, write_results
     from napari_mtssl.cli.slides import is_slide, trained_um, write_slide
     from napari_mtssl.engine.checkpoint import load_method
+    from napari_mtssl.engine.runners import check_runner
     from napari_mtssl.images import open_image
     from napari_mtssl.study import Study
 
+    check_runner(runner)
     opened = [open_image(path) for path in images]
     for image in opened:
         image.pixel_size_um = image.pixel_size_um or pixel_size
@@ -58,7 +67,16 @@ def predict(
     make_folder(out)
     for image in opened:
         if is_slide(method, image):
-            said = write_slide(method, image, trained_um(run_dir), colours, out)
+            said = write_slide(
+                method,
+                image,
+                trained_um(run_dir),
+                colours,
+                out,
+                run_dir=run_dir,
+                runner=runner,
+                device=device,
+            )
         else:
             said = write_results(method, image, predicted(method, image), colours, out)
         notes.print(f"{image.path.name}: {said}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from napari_mtssl.cli.console import notes
 
 if TYPE_CHECKING:
     from napari_mtssl.cli.results import Colours
-    from napari_mtssl.engine.slide_prediction import SlideStore
+    from napari_mtssl.engine.slide_prediction import Executor, SlidePlan, SlideStore
     from napari_mtssl.images import Image
     from napari_mtssl.methods.base import Method
 
@@ -32,8 +34,33 @@ def trained_um(run_dir: Path) -> float | None:
     return None if size is None else float(size)
 
 
-def write_slide(method: Method, image: Image, um_per_px: float | None, colours: Colours, out: Path) -> str:
+def write_slide(
+    method: Method,
+    image: Image,
+    um_per_px: float | None,
+    colours: Colours,
+    out: Path,
+    *,
+    run_dir: Path | None = None,
+    runner: str = "thread",
+    device: str = "auto",
+) -> str:
     """Predict a slide into ``STEM.prediction`` and write what other programs read beside it.
+
+    Parameters
+    ----------
+    method : Method
+    image : Image
+    um_per_px : float or None
+        Pixel size that the run learnt.
+    colours : mapping
+    out : Path
+    run_dir : Path, optional
+        Where other processes find the run.
+    runner : str
+        ``thread``, ``process`` or the address of a Dask cluster.
+    device : str
+        For other processes.
 
     Returns
     -------
@@ -54,8 +81,9 @@ def write_slide(method: Method, image: Image, um_per_px: float | None, colours: 
             notes.print(f"{image.path.name}: {before} of {len(plan.tiles)} tiles were done before.")
         with Progress(*columns, console=notes, transient=True) as progress:
             task = progress.add_task(image.path.name, total=len(plan.tiles), completed=before)
-            for tile in predict_slide(method, plan, store):
-                progress.update(task, completed=tile.done)
+            with _executor(plan, run_dir, runner, device) as executor:
+                for tile in predict_slide(method, plan, store, executor=executor):
+                    progress.update(task, completed=tile.done)
             for done, total in store.finish():
                 progress.update(task, description="levels", completed=done, total=total)
         return _write_files(method, image, store, plan.view, colours, out)
@@ -64,6 +92,18 @@ def write_slide(method: Method, image: Image, um_per_px: float | None, colours: 
         raise typer.Exit(130) from None
     finally:
         store.close()
+
+
+@contextmanager
+def _executor(plan: SlidePlan, run_dir: Path | None, runner: str, device: str) -> Iterator[Executor | None]:
+    """Who predicts the tiles; None for this thread."""
+    from napari_mtssl.engine.runners import THREAD, DaskTiles, check_runner, connected, tile_job
+
+    if check_runner(runner) == THREAD or run_dir is None:
+        yield None
+        return
+    with connected(runner) as client:
+        yield DaskTiles(client, tile_job(run_dir, plan, device=device))
 
 
 def _write_files(

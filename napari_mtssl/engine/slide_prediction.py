@@ -161,7 +161,7 @@ def plan_slide(
         "size": [image.height, image.width],
         "pixel size": image.pixel_size_um,
         "resolution": view.pixel_size_um,
-        "run": _digest(method),
+        "run": digest_of(method),
         "tile size": tile,
         "tissue": hashlib.blake2b(tissue.mask.tobytes(), digest_size=8).hexdigest(),
     }
@@ -271,7 +271,7 @@ def _label_names(method: Method) -> dict[str, Any]:
     return {"properties": [{"label-value": i, "class": name} for i, name in enumerate(names, start=1)]}
 
 
-def _digest(method: Method) -> str:
+def digest_of(method: Method) -> str:
     """Fingerprint of a trained method: its settings, classes and weights."""
     digest = hashlib.blake2b(digest_size=16)
     about = {"method": method.name, "config": method.config.model_dump(mode="json")}

@@ -87,6 +87,7 @@ class Image:
         self.magnification = magnification
         self.associated = dict(associated or {})
         self.scale = scale
+        self.url: str | None = None  # where it is, if it is not a file of this computer
         self._levels: list[da.Array] | None = None
 
     def __repr__(self) -> str:
@@ -212,7 +213,9 @@ class Image:
             factor = (wanted, wanted)
         sources = [source, *(s for s in self.sources[level + 1 :] if s.shape[0] < source.shape[0])]
         size = self.pixel_size_um * math.sqrt(factor[0] * factor[1])
-        return Image(self.path, sources, size, magnification=self.magnification, scale=factor)
+        view = Image(self.path, sources, size, magnification=self.magnification, scale=factor)
+        view.url = self.url
+        return view
 
     def read_at(self, um_per_px: float, row: float, col: float, height: int, width: int) -> np.ndarray:
         """Read a rectangle around a place with pixels of another size.

@@ -96,7 +96,9 @@ def _open_url(url: str) -> Image:
             f"Only OME-Zarr can be read from a URL, and {url} does not end in .zarr; "
             "convert the image to OME-Zarr or copy it here."
         )
-    return open_ome_zarr(Path(name), url)
+    image = open_ome_zarr(Path(name), url)
+    image.url = url
+    return image
 
 
 def _open_file(path: Path) -> Image:

@@ -1,0 +1,232 @@
+"""Where work runs: this program, another process of this computer, or a Dask cluster at an address.
+
+A process is a Dask cluster of one worker on the loopback interface, so the last two are one and the same.
+Who may join a cluster at an address, and TLS, are distributed's own settings (``distributed.comm``).
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+    from napari_mtssl.engine.dense import Box
+    from napari_mtssl.engine.slide_prediction import SlidePlan, TileOutput
+    from napari_mtssl.images import Image
+    from napari_mtssl.methods.base import Method
+
+THREAD, PROCESS = "thread", "process"
+REMOTE = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "inproc://")
+BATCH = 4  # tiles in a task: what a lost worker has to do again
+AHEAD = 2  # tasks that each thread of a worker has waiting
+PATIENCE = 30.0  # seconds without any worker after which work is given up
+
+logger = logging.getLogger(__name__)
+
+
+class RunnerError(ValueError):
+    """Work cannot run there, or its worker was lost; the message says what to do."""
+
+
+def check_runner(runner: str) -> str:
+    """Give the name of a runner back if it is one.
+
+    Raises
+    ------
+    RunnerError
+        For anything but ``thread``, ``process`` and the address of a Dask scheduler.
+    """
+    if runner in (THREAD, PROCESS) or runner.startswith(REMOTE):
+        return runner
+    raise RunnerError(f"There is no runner '{runner}'; choose thread, process, or tcp://HOST:PORT.")
+
+
+@contextmanager
+def connected(runner: str) -> Iterator[Client]:
+    """Connect to the workers of a runner: of a process of our own, which ends with it, or of a cluster.
+
+    Raises
+    ------
+    RunnerError
+        If nothing answers at the address, or no worker is there.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    check_runner(runner)
+    quiet = {"distributed.worker.daemon": False, "distributed.admin.log-format": "%(name)s: %(message)s"}
+    if runner == PROCESS:
+        # a worker that dies is told at once instead of being tried again
+        with (
+            dask.config.set({**quiet, "distributed.scheduler.allowed-failures": 0}),
+            LocalCluster(
+                n_workers=1,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(runner, timeout=10)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise RunnerError(
+            f"No Dask scheduler answers at {runner} ({error}); start one with: dask scheduler"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=10)
+        except TimeoutError as error:
+            raise RunnerError(
+                f"The cluster at {runner} has no worker; start one with: dask worker {runner}"
+            ) from error
+        yield client
+
+
+@dataclass(frozen=True)
+class TileJob:
+    """What a worker needs to predict tiles of a slide: paths that it can reach, too.
+
+    Attributes
+    ----------
+    run_dir : str
+        Folder of the run.
+    image : str
+        Path or URL of the slide.
+    pixel_size_um : float or None
+        Of the slide.
+    um_per_px : float or None
+        At which it is read; None for its own pixels.
+    digest : str
+        Fingerprint of the trained method: a worker that finds another one there refuses.
+    which : {"best", "last"}
+    device : str
+    """
+
+    run_dir: str
+    image: str
+    pixel_size_um: float | None
+    um_per_px: float | None
+    digest: str
+    which: str = "best"
+    device: str = "auto"
+
+
+def tile_job(run_dir: Path, plan: SlidePlan, which: str = "best", device: str = "auto") -> TileJob:
+    """Describe the prediction of a slide to workers."""
+    view = plan.view
+    return TileJob(
+        str(Path(run_dir).resolve()),
+        view.url or str(view.path.resolve()),
+        plan.identity["pixel size"],
+        None if view.scale == (1.0, 1.0) else plan.identity["resolution"],
+        plan.identity["run"],
+        which,
+        device,
+    )
+
+
+class DaskTiles:
+    """Predict tiles on all workers of a cluster (an `Executor` of `predict_slide`).
+
+    A worker that goes away costs the tiles that it had in hand: Dask gives them to another one. Results are
+    the same whoever computes them, as long as all workers have the same kind of processor and threads.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    job : TileJob
+    patience : float
+        Seconds without any worker after which it gives up.
+    """
+
+    def __init__(self, client: Client, job: TileJob, patience: float = PATIENCE) -> None:
+        self._client, self._job, self._patience = client, job, patience
+        self._name = f"tiles-{uuid.uuid4().hex[:8]}"
+
+    def __call__(self, pairs: Iterable[tuple[int, Box]]) -> Iterator[tuple[int, TileOutput]]:
+        """Yield results in the order that they come."""
+        from distributed import wait
+
+        source = iter(pairs)
+        waiting: set[Future] = set()
+        alone = 0.0
+        try:
+            while True:
+                workers = self._client.scheduler_info(n_workers=-1)["workers"]
+                room = AHEAD * max(sum(worker["nthreads"] for worker in workers.values()), 1)
+                while len(waiting) < room and (batch := list(islice(source, BATCH))):
+                    waiting.add(
+                        self._client.submit(
+                            _predict_tiles, self._job, batch, key=f"{self._name}-{batch[0][0]}"
+                        )
+                    )
+                if not waiting:
+                    return
+                alone = 0.0 if workers else alone + 1.0
+                if alone > self._patience:
+                    raise RunnerError(
+                        "No worker is left in the cluster. What is done is kept; start it again."
+                    )
+                try:
+                    finished, waiting = wait(waiting, timeout=1, return_when="FIRST_COMPLETED")
+                except TimeoutError:
+                    continue
+                for future in finished:
+                    yield from _result(future)
+        finally:
+            self._client.cancel(list(waiting))
+
+
+def _result(future: Future) -> Any:
+    """Give the result of a task; the end of its worker becomes a sentence."""
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise RunnerError(
+            "The process that worked has ended, perhaps for lack of memory. "
+            "What is done is kept; start it again."
+        ) from error
+
+
+def _predict_tiles(job: TileJob, batch: list[tuple[int, Box]]) -> list[tuple[int, TileOutput]]:
+    """Predict some tiles; runs on a worker."""
+    from napari_mtssl.engine.slide_prediction import predict_tile
+
+    method, view = _opened(job)
+    return [(number, predict_tile(method, view, box)) for number, box in batch]
+
+
+@lru_cache(maxsize=2)
+def _opened(job: TileJob) -> tuple[Method, Image]:
+    """Load a method and open a slide once for each worker."""
+    import torch
+
+    from napari_mtssl.engine.checkpoint import build_method, find, load
+    from napari_mtssl.engine.devices import pick_device
+    from napari_mtssl.engine.slide_prediction import digest_of
+    from napari_mtssl.images import open_image
+
+    if pick_device(job.device).type == "cpu":
+        torch.set_num_threads(1)  # there is a worker for each core
+    method = build_method(load(find(job.run_dir, job.which)), pick_device(job.device))
+    if digest_of(method) != job.digest:
+        raise RunnerError(f"The worker finds another run at {job.run_dir}; let it see the same folder.")
+    image = open_image(job.image, pixel_size_um=job.pixel_size_um)
+    return method, image if job.um_per_px is None else image.at(job.um_per_px)
