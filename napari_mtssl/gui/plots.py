@@ -87,6 +87,7 @@ class Curves(QWidget):
         for name, (steps, line) in self.data.items():
             if name not in self._curves:
                 colour = COLOURS[len(self._curves) % len(COLOURS)]
+                self._legend.setColumnCount(1 + len(self._curves) // 4)
                 self._curves[name] = self._plot.plot(
                     name=name.replace("_", " "), pen={"color": colour, "width": 2}
                 )

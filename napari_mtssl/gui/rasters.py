@@ -287,6 +287,9 @@ class RasterLayers:
                 return
             layer = self._place(name, np.zeros(shape, np.float32), full)
         _write(layer.data, picture[::step, ::step], box, full)
+        if name == SALIENCY:
+            # Gradients have no scale of their own: what is strongest in the image is bright.
+            layer.contrast_limits = (0, max(float(np.percentile(layer.data, 99.5)), 1e-12))
         if layer.visible:
             layer.refresh(extent=False)
 

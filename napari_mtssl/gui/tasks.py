@@ -75,11 +75,11 @@ def task_of(study: Study) -> Task:
     heads = [kind for kind in kinds if kind not in (CELL, BLOCK, MASK)]
     if BLOCK in kinds:
         return TISSUE
-    if len(study.classes(CELL)) > 1:
-        return CELLS
     if len(heads) > 1 or set(heads) & {"pattern", "intensity"}:
         return SPECIMENS
-    return LUNGS if heads or MASK in kinds else CELLS
+    if heads:
+        return LUNGS
+    return LUNGS if MASK in kinds and len(study.classes(CELL)) < 2 else CELLS
 
 
 def kinds_of(task: Task, study: Study | None) -> list[str]:

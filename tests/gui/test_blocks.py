@@ -224,7 +224,6 @@ def test_the_suggested_place_is_where_the_mask_is_least_sure(dock, told):
 
 
 def test_statistics_are_typed_floored_and_drawn(dock, told):
-    pytest.importorskip("napari_mtssl.methods.superres.statistics")
     page = dock.label_panel.blocks
     page.statistics_section.expand(animate=False)
     editor = page.statistics
@@ -247,7 +246,6 @@ def test_statistics_are_typed_floored_and_drawn(dock, told):
 
 
 def test_statistics_are_measured_in_painted_blocks(dock, told):
-    pytest.importorskip("napari_mtssl.methods.superres.statistics")
     editor = dock.label_panel.blocks.statistics
     editor.show_now(True)
     editor.measure_button.click()
@@ -264,7 +262,6 @@ def test_statistics_are_measured_in_painted_blocks(dock, told):
 
 
 def test_ten_bins_are_added_ready_to_train_in_one_edit(make_dock, study_path):
-    pytest.importorskip("napari_mtssl.methods.superres.statistics")
     dock = make_dock(study_path)
     dock.workspace.set_task(TISSUE)
     dock.label_panel.blocks.bins_button.click()

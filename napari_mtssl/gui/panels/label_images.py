@@ -166,6 +166,7 @@ class ImagesPage(QWidget):
                 "Open a study first (step 1)." if study is None else "Add images first (step 1)."
             )
             return
+        self.tools.suggest_size(max(3, min(image.height, image.width) // 40))
         self.complete.setChecked(study.mask_state(image.id).complete)
         self.hint.setText(
             "Keys 1 to 9 give the class of the table clicked last, T goes to the next table. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -72,11 +73,23 @@ class StatisticsEditor(QWidget):
         known = self._workspace.need_study().statistics()
         return pairs.merge(known, how="left", on=["block_class", "mask_class"])
 
+    def _with_names(self, pairs: pd.DataFrame) -> pd.DataFrame:
+        """Fill in what training takes where nothing is said: what a class's name says."""
+        if "torch" not in sys.modules or not pairs["mean"].isna().any():
+            return pairs  # what is loaded in a moment is not waited for
+        from napari_mtssl.methods.superres.statistics import default_statistics
+
+        exact = [item.name for item in self._workspace.classes(MASK)]
+        named = default_statistics(pairs["block_class"].unique().tolist(), exact)
+        named = pairs[["block_class", "mask_class"]].merge(named, how="left")
+        empty = pairs["mean"].isna() & named["mean"].notna()
+        return pairs.mask(empty, named.assign(source="name"))
+
     def refresh(self) -> None:
         """Show what the study says."""
         if not self._open or self._workspace.study is None or BLOCK not in self._workspace.kinds():
             return
-        pairs = self._pairs()
+        pairs = self._with_names(self._pairs())
         colours = self._workspace.colours(BLOCK)
         self.table.blockSignals(True)
         self.table.setRowCount(len(pairs))
@@ -193,11 +206,11 @@ class StatisticsEditor(QWidget):
             self._plot.hideButtons()
             self._plot.setMouseEnabled(x=False, y=False)
             self._plot.setXRange(0, 100, padding=0.01)
-            self._plot.getAxis("left").setStyle(showValues=False)
+            self._plot.hideAxis("left")
             self._plot.setLabel("bottom", "share of a block, per cent")
-            for side in ("left", "bottom"):
-                self._plot.getAxis(side).setPen(self.palette().text().color())
-                self._plot.getAxis(side).setTextPen(self.palette().text().color())
+            axis = self._plot.getAxis("bottom")
+            axis.setPen(self.palette().text().color())
+            axis.setTextPen(self.palette().text().color())
             self._place.addWidget(self._plot)
         self._plot.clear()
         for at in range(self.table.rowCount()):

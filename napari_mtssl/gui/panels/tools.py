@@ -40,6 +40,7 @@ class PaintTools(QWidget):
         super().__init__(parent)
         self._choose = choose
         self._mode = "paint"
+        self._own = False  # the user chose the size
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -52,9 +53,20 @@ class PaintTools(QWidget):
         self.size.setRange(1, 500)
         self.size.setValue(size)
         self.size.setToolTip("Size of the brush")
-        self.size.valueChanged.connect(lambda: self._choose(self._mode, self.size.value()))
+        self.size.valueChanged.connect(self._sized)
         layout.addWidget(self.size)
         layout.addStretch()
+
+    def suggest_size(self, pixels: int) -> None:
+        """Have a brush that suits an image, unless the user chose a size."""
+        if not self._own:
+            self.size.blockSignals(True)
+            self.size.setValue(pixels)
+            self.size.blockSignals(False)
+
+    def _sized(self) -> None:
+        self._own = True
+        self._choose(self._mode, self.size.value())
 
     def _pressed(self, mode: str) -> None:
         self._mode = mode

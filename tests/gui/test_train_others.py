@@ -1,0 +1,224 @@
+"""From blocks, masks and classes to a corrected layer: real runs of the other methods on tiny images."""
+
+import numpy as np
+import pytest
+
+from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, PROBABILITY, SALIENCY
+from napari_mtssl.gui.training import State
+from napari_mtssl.study import Grid, Study
+
+pytestmark = [pytest.mark.gui, pytest.mark.slow]
+
+QUICK = {
+    "superres": {"widths": "8-8", "crop": 32, "batch_size": 2, "views": 1},
+    "joint-unet": {"base": 4, "size": 64, "batch_size": 2, "tta": 1},
+    "multimix": {"size": 32, "batch_size": 2},
+}
+
+
+@pytest.fixture
+def tissue_path(study_path):
+    """Both images with a grid; blocks of the first are labelled, statistics by name."""
+    with Study.open(study_path) as study:
+        for name in ("0-20", "80-100"):
+            study.add_class(name, kind="block")
+        study.add_class("spot", kind="mask", key="1")
+        for image in study.images():
+            study.set_grid(image.id, Grid(16, 16))
+        names = ["0-20", "80-100"]
+        study.set_blocks(
+            study.images()[0].id, {(i, j): names[(i + j) % 2] for i in range(6) for j in range(6)}
+        )
+    return study_path
+
+
+@pytest.fixture
+def specimens_path(study_path):
+    """Four images; three have a class of both heads and a mask."""
+    import imageio.v3
+
+    rng = np.random.default_rng(0)
+    with Study.open(study_path) as study:
+        study.add_class("cell", kind="mask", key="1")
+        for kind, names in (("pattern", ("golgi", "speckled")), ("intensity", ("weak", "strong"))):
+            for name in names:
+                study.add_class(name, kind=kind)
+        for n in range(2):
+            path = study_path.parent / f"more{n}.png"
+            imageio.v3.imwrite(path, rng.integers(0, 255, (96, 96, 3), dtype=np.uint8))
+            study.add_image(path, height=96, width=96)
+        code = study.class_named("cell", "mask").code
+        for n, image in enumerate(study.images()[:3]):
+            study.paint_mask(image.id, 20, 20, np.full((40, 40), code, np.uint16))
+            study.set_mask_complete(image.id, True)
+            study.set_image_class(image.id, "pattern", ("golgi", "speckled")[n % 2])
+            study.set_image_class(image.id, "intensity", ("weak", "strong")[n % 2])
+    return study_path
+
+
+@pytest.fixture
+def lungs_path(study_path):
+    """Four images; two have a mask, two a diagnosis."""
+    import imageio.v3
+
+    rng = np.random.default_rng(0)
+    with Study.create(study_path.with_name("lungs.mtssl")) as study:
+        study.add_class("lung", kind="mask")
+        for name in ("normal", "pneumonia"):
+            study.add_class(name, kind="diagnosis")
+        code = study.class_named("lung", "mask").code
+        for n in range(4):
+            path = study_path.parent / f"chest{n}.png"
+            imageio.v3.imwrite(path, rng.integers(0, 255, (64, 64), dtype=np.uint8))
+            image = study.add_image(path, height=64, width=64)
+            if n < 2:
+                study.paint_mask(image.id, 10, 10, np.full((30, 30), code, np.uint16))
+                study.set_mask_complete(image.id, True)
+                study.set_image_class(image.id, "diagnosis", ("normal", "pneumonia")[n])
+        return study.path
+
+
+@pytest.fixture
+def ready(make_dock):
+    """Open a study with settings that make a run of its method take seconds."""
+
+    def make(path, steps=3):
+        dock = make_dock(path)
+        panel = dock.train_panel
+        panel.library_ready()
+        panel.advanced.expand(animate=False)
+        for name, value in QUICK[dock.workspace.task.method].items():
+            field = panel.form.fields.get(name)
+            if field is None:
+                continue
+            if hasattr(field, "setValue"):
+                field.setValue(value)
+            elif hasattr(field, "findData"):
+                field.setCurrentIndex(field.findData(value))
+            else:
+                field.setText(str(value))
+        panel.steps.setValue(steps)
+        return dock
+
+    return make
+
+
+def errors(told):
+    return [message for severity, message in told if severity == "error"]
+
+
+def test_blocks_become_an_outline_and_a_correction_is_taken_in(ready, tissue_path, wait, told):
+    dock = ready(tissue_path)
+    panel, kinds = dock.train_panel, []
+    dock.runner.event.connect(lambda event: kinds.append(event.kind))
+    assert "label super-resolution" in panel.method.text()
+    panel.start_button.click()
+    wait(lambda: dock.runner.state is State.WAITING or not dock.runner.busy, 120)
+    assert dock.runner.failure is None, dock.runner.failure
+    dock.draw_now()
+    assert np.asarray(dock.rasters.found[PREDICTED].data).any()
+    assert PROBABILITY in dock.viewer.layers
+    assert sum(dock.rasters.areas().values()) == 96 * 96
+    image = dock.workspace.image.id
+    assert dock.workspace.study.mask_prediction(image).classes == ("background", "spot")
+
+    layer = dock.rasters.found[PAINT].__wrapped__
+    dock.deeds.take_tool("mask", "paint", 9)
+    with layer.block_history():
+        layer.paint((30, 30), layer.selected_label)
+    rounds = kinds.count("started")
+    wait(lambda: kinds.count("started") > rounds, 60)
+    wait(lambda: dock.runner.state is State.WAITING or not dock.runner.busy, 120)
+    assert dock.runner.failure is None, dock.runner.failure
+    for name in (BLOCKS, PREDICTED, PAINT):
+        dock.viewer.layers.remove(name)
+    dock.workspace.step_image(1)
+    panel.stop_button.click()
+    wait(lambda: not dock.runner.busy, 20)
+    assert not errors(told)
+
+
+def test_specimens_get_masks_and_classes_with_the_weights_of_their_tasks(ready, specimens_path, wait, told):
+    dock = ready(specimens_path)
+    panel = dock.train_panel
+    assert dock.workspace.task.name == "specimens"
+    panel.form.fields["balance"].setCurrentIndex(panel.form.fields["balance"].findData("gradnorm"))
+    dock.workspace.select_image(dock.workspace.study.images()[3].id)
+    panel.mode.setCurrentIndex(1)
+    panel.start_button.click()
+    wait(lambda: not dock.runner.busy, 120)
+    assert dock.runner.failure is None, dock.runner.failure
+    dock.draw_now()
+    image = dock.workspace.image.id
+    assert np.asarray(dock.rasters.found[PREDICTED].data).any()
+    said = dock.workspace.study.image_predictions(image)
+    assert set(said["kind"]) == {"pattern", "intensity"}
+    assert {"mask", "pattern", "intensity"} <= {name.split(" ")[0] for name in panel.balance.data}
+    dock.mask_review.accept()
+    given = dock.workspace.study.image_classes(image)
+    assert given["source"].tolist() == ["model", "model"]
+    dock.mask_review.use_predicted.emit()
+    assert dock.workspace.study.mask_state(image).complete
+
+    panel.predict_all_button.click()
+    wait(lambda: not dock.runner.busy, 60)
+    assert dock.runner.failure is None, dock.runner.failure
+    assert dock.workspace.study.image_predictions()["image_id"].nunique() == 4
+    assert not errors(told)
+
+
+def test_lungs_get_a_mask_a_diagnosis_and_the_saliency_and_a_correction_is_learnt(
+    ready, lungs_path, wait, told
+):
+    dock = ready(lungs_path)
+    panel, kinds = dock.train_panel, []
+    dock.runner.event.connect(lambda event: kinds.append(event.kind))
+    assert dock.workspace.task.name == "lungs"
+    dock.workspace.select_image(dock.workspace.study.images()[2].id)
+    panel.start_button.click()
+    wait(lambda: dock.runner.state is State.WAITING or not dock.runner.busy, 120)
+    assert dock.runner.failure is None, dock.runner.failure
+    dock.draw_now()
+    image = dock.workspace.image.id
+    assert sum(dock.rasters.areas().values()) == 64 * 64
+    assert SALIENCY in dock.viewer.layers
+    said = dock.workspace.study.image_predictions(image)
+    assert said["class"].tolist() == ["normal", "pneumonia"]
+    np.testing.assert_allclose(said["probability"].sum(), 1, atol=1e-3)
+    rounds = kinds.count("started")
+    dock.workspace.set_kind("diagnosis")
+    dock.deeds.digit("2", "images")
+    dock.deeds.use_predicted()
+    wait(lambda: kinds.count("started") > rounds, 60)
+    wait(lambda: dock.runner.state is State.WAITING or not dock.runner.busy, 120)
+    assert dock.runner.failure is None, dock.runner.failure
+    panel.stop_button.click()
+    wait(lambda: not dock.runner.busy, 20)
+    assert not errors(told)
+
+
+def test_closing_the_window_while_another_method_trains(ready, specimens_path, wait, told):
+    from qtpy.QtCore import QThreadPool
+
+    dock = ready(specimens_path, 5000)
+    kinds = []
+    dock.runner.event.connect(lambda event: kinds.append(event.kind))
+    dock.train_panel.start_button.click()
+    wait(lambda: "step" in kinds or not dock.runner.busy, 60)
+    assert dock.runner.failure is None, dock.runner.failure
+    dock.viewer.close()
+    assert QThreadPool.globalInstance().activeThreadCount() == 0
+    assert not errors(told)
+
+
+def test_what_is_missing_is_said_in_words(ready, tissue_path, wait, told):
+    dock = ready(tissue_path)
+    study = dock.workspace.study
+    for image in study.images():
+        blocks = study.blocks(image.id)
+        study.set_blocks(image.id, dict.fromkeys(zip(blocks["i"], blocks["j"], strict=True)))
+    dock.train_panel.start_button.click()
+    wait(lambda: not dock.runner.busy, 60)
+    assert dock.runner.failure is not None
+    assert "block" in dock.runner.failure.reason.lower()
+    assert not errors(told)
