@@ -158,7 +158,9 @@ class GradNorm(_LooksAtGradients):
             theory = self.settings.theory or {}
             missing = [task for task in tasks if task not in theory]
             if missing:
-                raise ValueError(f"The loss of a '{missing[0]}' that knows nothing is not known.")
+                raise ValueError(
+                    f"The loss of a '{missing[0]}' that knows nothing is not known; set balance_start=mean."
+                )
             self.first.copy_(torch.tensor([theory[task] for task in tasks]))
             self.seen.fill_(float(FIRST_STEPS))
 

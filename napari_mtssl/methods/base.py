@@ -291,7 +291,10 @@ class Method(ABC):
                 config.balance_form,
                 **self.task_settings,
             )
-            made = make_balancer(config.balance, self.tasks, settings)
+            try:
+                made = make_balancer(config.balance, self.tasks, settings)
+            except ValueError as error:
+                raise MethodError(str(error)) from error
             self._balancer = None if made is None else made.to(self.device)
             self._balancer_made = True
         return self._balancer

@@ -151,7 +151,19 @@ class MultiMix(Method):
         ramp = min(1.0, progress / self.config.ramp) if self.config.ramp > 0 else 1.0
         self._class_losses(bank, batch, of, ramp, losses, weights, pseudo)
         self._mask_losses(batch, of, ramp, losses, weights)
-        return StepOutput(losses, weights, pseudo)
+        tasks = {name: "class" if name.startswith("class") else "mask" for name in losses}
+        return StepOutput(losses, weights, pseudo, tasks)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Classes of images and masks, where both are learnt; a balancer may weigh them."""
+        return ("class", "mask") if self.heads and self.mask_classes else ()
+
+    @property
+    def shared(self) -> Sequence[torch.nn.Parameter]:
+        """Last convolution of the encoder, the last layer that both tasks use."""
+        kernels = [p for p in self._network.encoder[-1].parameters() if p.ndim == 4]
+        return kernels[-1:]
 
     def after_step(self) -> None:
         """Let the teacher follow the network."""

@@ -139,7 +139,18 @@ class SuperRes(Method):
         losses, weights = self._objective(
             logits, guess, crops, bank.eta, bank.rho, self._memory.bank, progress
         )
-        return StepOutput(losses, weights)
+        tasks = {"statistics": "coarse", "blocks": "coarse", "exact": "exact"}
+        return StepOutput(losses, weights, {}, {name: tasks[name] for name in losses if name in tasks})
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What blocks say and what paint says; a balancer may weigh them where there is both."""
+        return ("coarse", "exact")
+
+    @property
+    def shared(self) -> Sequence[torch.nn.Parameter]:
+        """The last layer, which all losses share."""
+        return [self._network.head.weight]
 
     def _draw(self, bank: BlockBank, batch_size: int) -> Crops:
         """Crops with blocks, and where somebody painted some there too."""
