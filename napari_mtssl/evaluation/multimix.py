@@ -32,6 +32,8 @@ FOREST = "random-forest"
 AS_PUBLISHED: dict[str, Any] = {
     "labelled_views": "affine",
     "class_views": "affine",
+    "guess_views": "strong",
+    "strong_share": 1.0,
     "strong_views": "randaugment",
     "normalisation": "dataset",
     "saliency_norm": "none",

@@ -30,7 +30,7 @@ class DoubleConv(nn.Sequential):
             nn.Conv2d(channels_out, channels_out, 3, padding=1),
             nn.InstanceNorm2d(channels_out),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.Dropout(dropout),
+            nn.Dropout(dropout) if dropout else nn.Identity(),
         )
 
 

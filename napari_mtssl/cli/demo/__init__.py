@@ -22,6 +22,7 @@ class Subject(StrEnum):
 
     cells = "cells"
     tissue = "tissue"
+    lungs = "lungs"
     specimens = "specimens"
 
 

@@ -107,6 +107,12 @@ class MultiMixConfig(MethodConfig):
     strong_views: Literal["randaugment", "radiograph"] = Field(
         "randaugment", title="Strong views", description="RandAugment, or what other X-ray machines may do."
     )
+    guess_views: Literal["weak", "affine", "strong"] = Field(
+        "strong",
+        title="Views for guessed classes",
+        description="That the network learns a guessed class from. Strong views of radiographs hold blobs "
+        "that look like the findings themselves.",
+    )
     strong_share: float = Field(
         1.0,
         ge=0,
@@ -184,11 +190,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # What the paper and its released code say: 256 pixels, Adam at 1e-4 that falls twice to a tenth.
     "paper": {"steps": 12_000, "batch_size": 10, "learning_rate": 1e-4},
     "robust": {
-        "steps": 400,
+        "steps": 500,
         "batch_size": 4,
-        "learning_rate": 2e-3,
+        "learning_rate": 4e-3,
         "size": 128,
-        "dropout": 0.1,
+        "dropout": 0.0,
         "saliency_norm": "minmax",
         "normalisation": "image",
         "optimiser_name": "adamw",
@@ -201,16 +207,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "balanced": True,
         "labelled_views": "strong",
         "class_views": "affine",
+        "guess_views": "affine",
         "strong_share": 0.5,
+        "calm": 0.5,
         "strong_views": "radiograph",
         "targets": "soft",
         "alignment": 0.5,
-        "ema": 0.99,
+        "ema": 0.95,
         "guess_weight": 0.5,
         "mask_weight": 1.0,
         "pixel_weight": 1.0,
         "seg_consistency": "teacher",
         "consistency_weight": 0.5,
+        "confidence": 0.8,
         "ramp": 0.3,
         "largest": 2,
         "mirror": True,

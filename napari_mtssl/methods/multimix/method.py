@@ -198,7 +198,8 @@ class MultiMix(Method):
             if parts.guesses and len(bank.class_pool):
                 batch.unclassed = bank.draw_from(bank.class_pool, config.unlabelled_classes or count)
                 pixels = bank.pixels(batch.unclassed)
-                weak, strong = self._views.weak(pixels)[0], self._views.strong(pixels)[0]
+                weak = self._views.weak(pixels)[0]
+                strong = self._views.labelled(pixels, config.guess_views, 0.0)[0]
                 batch.cls_strong = self.normal(strong)
                 if self._teacher is self._network:
                     batch.cls_weak = self.normal(weak)
