@@ -51,15 +51,19 @@ def train(
         str | None, typer.Option(metavar="NAME", help="Name of the run; made up if not given.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --run NAME.")] = False,
+    runner: Annotated[
+        str, typer.Option(metavar="WHERE", help="thread, process, or tcp://HOST:PORT of a Dask cluster.")
+    ] = "thread",
 ) -> None:
     """Train a method on a study. Ctrl+C stops and keeps the weights."""
-    from napari_mtssl.engine.session import TrainingSession
+    from napari_mtssl.engine.runners_training import RunnerSession
 
     if resume and run is None:
         raise UsageError("Say with --run NAME which run to go on with.")
     chosen = {"steps": steps, "labels": labels, "seed": seed}
     overrides = parse_settings(settings or []) | {k: v for k, v in chosen.items() if v is not None}
-    session = TrainingSession(
+    session = RunnerSession(
+        runner,
         study,
         method,
         preset=preset,
@@ -193,7 +197,7 @@ def _report(event: Event, progress: Progress, task: TaskID) -> Finished | None:
                 f"Step {event.step}: labels changed, {event.added} added, {event.changed} changed, "
                 f"{event.removed} removed; {event.n_labelled} in use."
             )
-        case events.LossNotFinite() | events.OutOfMemory():
+        case events.LossNotFinite() | events.OutOfMemory() | events.WorkerLost():
             notes.print(f"Step {event.step}: {event.message}")
         case events.Failed():
             progress.update(task, visible=False)

@@ -150,6 +150,14 @@ class Resumed(Event):
 
 
 @dataclass(frozen=True)
+class WorkerLost(Event):
+    """The computer or process that trained went away; another one goes on from the checkpoint of `step`."""
+
+    kind: ClassVar[str] = "worker_lost"
+    message: str
+
+
+@dataclass(frozen=True)
 class Finished(Event):
     """Training ended by itself (``stopped=False``) or by request; last and best weights are in `run_dir`."""
 

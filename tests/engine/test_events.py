@@ -22,6 +22,7 @@ EVENTS = [
     said.OutOfMemory(4, 32, 16, "halved"),
     said.Paused(4),
     said.Resumed(4),
+    said.WorkerLost(4, "went away"),
     said.Finished(10, False, Path("run"), {"accuracy": 0.5}),
     said.Failed(10, "No.", "Traceback", True),
 ]

@@ -48,7 +48,11 @@ def test_two_workers_and_the_loss_of_one(work, tmp_path):
     method, plan, run, store = work
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
+            n_workers=2,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
         ) as cluster,
         connected(cluster.scheduler_address) as client,
     ):
@@ -84,7 +88,9 @@ def test_a_process_of_our_own_and_its_crash(work, tmp_path):
 def test_another_run_on_the_worker_is_refused(work):
     _, plan, run, _ = work
     job = tile_job(run, plan)
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+    ) as client:
         other = DaskTiles(client, type(job)(**{**vars(job), "digest": "x"}))
         with pytest.raises(RunnerError, match="another run"):
             next(other([(0, plan.tiles[0])]))
@@ -92,7 +98,7 @@ def test_another_run_on_the_worker_is_refused(work):
 
 def test_a_cluster_without_workers_is_told():
     with (
-        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as cluster,
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
         pytest.raises(RunnerError, match="No worker is left"),
     ):
