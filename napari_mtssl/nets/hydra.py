@@ -93,6 +93,39 @@ class HydraNet(nn.Module):
         return self.kind(features), torch.cat([self.row(features), self.col(features)], dim=1)
 
 
+def turned(
+    network: HydraNet, images: torch.Tensor, turns: int, dense: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Average what a network says of images turned by equal angles, turned back.
+
+    Parameters
+    ----------
+    network : HydraNet
+    images : Tensor, shape (N, 3, H, W)
+    turns : {1, 2, 4}
+        1: as they are; 2: also by half a turn; 4: by every quarter.
+    dense : bool
+        As in `HydraNet.forward`; the sides then are a multiple of the stride and the halo.
+
+    Returns
+    -------
+    logits : Tensor, shape (N, classes, h, w)
+        Logarithms of the mean probabilities, if there is more than one turn.
+    centroids : Tensor, shape (N, 2, h, w)
+        (row, col) in units of the window.
+    """
+    if turns == 1:
+        return network(images, dense)
+    probs, places = [], []
+    for quarters in range(0, 4, 4 // turns):
+        logits, centroids = network(torch.rot90(images, quarters, (2, 3)), dense)
+        for _ in range(quarters):  # a quarter turn moves (row, col) to (1 - col, row)
+            centroids = torch.stack([centroids[:, 1], 1.0 - centroids[:, 0]], dim=1)
+        probs.append(torch.rot90(logits.softmax(1), -quarters, (2, 3)))
+        places.append(torch.rot90(centroids, -quarters, (2, 3)))
+    return torch.stack(probs).mean(0).clamp_min(1e-12).log(), torch.stack(places).mean(0)
+
+
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
     """Within this context BatchNorm in training mode does not remember the batch's statistics."""

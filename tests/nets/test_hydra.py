@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from napari_mtssl.nets import CentroidHead, ClassificationHead, HydraNet, WideResNet, frozen_statistics
+from napari_mtssl.nets import (
+    CentroidHead,
+    ClassificationHead,
+    HydraNet,
+    WideResNet,
+    frozen_statistics,
+    turned,
+)
 
 
 @pytest.fixture
@@ -30,6 +37,23 @@ def test_dense_equals_patch_wise_without_padding(valid):
     assert patch_logits.shape == (rows * cols, 4, 1, 1)
     torch.testing.assert_close(logits[0].flatten(1).T, patch_logits.flatten(1), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(centroids[0].flatten(1).T, patch_centroids.flatten(1), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("turns", [2, 4])
+def test_a_turned_image_gives_turned_predictions(valid, turns):
+    image = torch.rand(1, 3, 24 + 2 * valid.halo, 36 + 2 * valid.halo)
+    logits, centroids = turned(valid, image, turns, dense=True)
+    quarters = 4 // turns
+    other, moved = turned(valid, torch.rot90(image, quarters, (2, 3)), turns, dense=True)
+    torch.testing.assert_close(other, torch.rot90(logits, quarters, (2, 3)), atol=1e-5, rtol=1e-5)
+    row, col = torch.rot90(centroids, quarters, (2, 3)).unbind(1)
+    for _ in range(quarters):
+        row, col = 1 - col, row
+    torch.testing.assert_close(moved, torch.stack([row, col], 1), atol=1e-5, rtol=1e-5)
+    patch = image[:, :, 8 : 8 + valid.window, 12 : 12 + valid.window]
+    alone, _ = turned(valid, patch, turns)
+    torch.testing.assert_close(logits[:, :, 2, 3], alone[:, :, 0, 0], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ from napari_mtssl.methods.hydramix.scores import patch_scores
 from napari_mtssl.methods.hydramix.views import ClassDraw, Targets, Views
 from napari_mtssl.methods.hydramix.votes import class_probabilities, entropy, peaks, vote_maps
 from napari_mtssl.methods.prediction import Prediction
-from napari_mtssl.nets import HydraNet, WideResNet, frozen_statistics
+from napari_mtssl.nets import HydraNet, WideResNet, frozen_statistics, turned
 
 if TYPE_CHECKING:
     from napari_mtssl.images import ImagePool
@@ -308,7 +308,7 @@ class HydraMix(Method):
         for start in range(0, len(patches), EVALUATE_AT_ONCE):
             part = slice(start, start + EVALUATE_AT_ONCE)
             crop = to_unit(patches[part, :, offset : offset + size, offset : offset + size].to(self.device))
-            logits, places = self._teacher(crop)
+            logits, places = turned(self._teacher, crop, self.config.turns)
             probs[part] = logits.flatten(1).softmax(1).cpu().numpy()
             centroids[part] = places.flatten(1).clamp(0, 1).mul(size).sub(0.5).cpu().numpy()
         return probs, centroids
@@ -327,14 +327,14 @@ class HydraMix(Method):
     def predict(self, tile: torch.Tensor) -> dict[str, torch.Tensor]:
         """``logits`` (1, C, h, w) and ``centroid`` (1, 2, h, w; row and col in units of the window)."""
         self._teacher.eval()
-        logits, centroid = self._teacher(tile, dense=True)
+        logits, centroid = turned(self._teacher, tile, self.config.turns, dense=True)
         return {"logits": logits, "centroid": centroid}
 
     @torch.no_grad()
     def classify(self, patches: torch.Tensor) -> torch.Tensor:
         """Logits (N, C) of the teacher for patches (N, 3, window, window), to compare with `predict`."""
         self._teacher.eval()
-        return self._teacher(patches)[0].flatten(1)
+        return turned(self._teacher, patches, self.config.turns)[0].flatten(1)
 
     def decode(self, maps: Mapping[str, np.ndarray], box: tuple[int, int, int, int]) -> Prediction:
         """Cells by votes, and the pictures ``uncertainty`` and ``foreground``."""
