@@ -33,7 +33,7 @@ from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.engine.source import FixedSource
 from napari_mtssl.engine.train import train
 from napari_mtssl.evaluation.table import write_json
-from napari_mtssl.images import Image, ImagePool, open_image, to_float
+from napari_mtssl.images import Image, ImagePool, open_image
 from napari_mtssl.methods.hydramix import HydraMix
 from napari_mtssl.study import Study
 
@@ -135,7 +135,6 @@ def _dense(method: HydraMix, image: Image) -> None:
         dense_maps(method, image, box)
 
 
-@torch.no_grad()
 def _patchwise(method: HydraMix, image: Image, count: int, seed: int) -> None:
     """Classify and locate at random places on the dense grid, as a loop over patches would."""
     stride, window = method.geometry.stride, method.geometry.window
@@ -144,9 +143,7 @@ def _patchwise(method: HydraMix, image: Image, count: int, seed: int) -> None:
         places = rng.integers(0, SIZE // stride, (min(BATCH, count - start), 2)) * stride
         corners = places + (stride - window) // 2
         patches = np.stack([image.read(int(row), int(col), window, window) for row, col in corners])
-        batch = torch.from_numpy(to_float(patches)).permute(0, 3, 1, 2).contiguous().to(method.device)
-        logits, centroids = method.teacher(batch)
-        logits.cpu(), centroids.cpu()
+        method.predict_patches(torch.from_numpy(patches).permute(0, 3, 1, 2))
 
 
 if __name__ == "__main__":

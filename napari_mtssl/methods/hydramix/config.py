@@ -236,6 +236,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "vote_reach": 3.0,
         "vote_sigma": 2.5,
         "cell_radius": 4.0,
-        "min_votes": 2.6,
+        "min_votes": 2.7,
     },
 }
