@@ -1,9 +1,9 @@
-"""Drive the real window through the story of the README and take its pictures.
+"""Drive the real window through the stories of the documentation and take their pictures.
 
-Opens the immunohistochemistry sample, labels, trains, waits for predictions and reviews some. Only the
-image that ships with scikit-image is shown. Run under Xvfb by ``make screenshots``, or on a desktop.
+Each story opens a sample, labels, trains, waits for predictions and reviews some. Only the image that ships
+with scikit-image and made-up ones are shown. Run under Xvfb by ``make screenshots``, or on a desktop.
 
-    python docs/make_screenshots.py [--out docs/images] [--steps 300]
+    python docs/make_screenshots.py [--out docs/images] [--only cells,tissue,lungs,specimens] [--steps N]
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 SIZE = (1400, 860)
+WAIT = 1800  # seconds for a training
 
 
 def main() -> None:
     """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
-    parser.add_argument("--steps", type=int, default=300, help="training steps before the review")
+    parser.add_argument("--only", default=",".join(STORIES), help="stories, with commas between")
+    parser.add_argument("--steps", type=int, help="training steps before the review")
     options = parser.parse_args()
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
         if shutil.which("xvfb-run") is None:
@@ -36,76 +38,201 @@ def main() -> None:
         os.environ["NAPARI_CONFIG"] = str(Path(folder) / "napari.yaml")
         os.environ["XDG_CONFIG_HOME"] = folder
         os.environ["HOME"] = folder  # the sample's study, and no name of a user's folder in a picture
-        take(options.out, options.steps)
+        for name in options.only.split(","):
+            sample, steps, tell = STORIES[name]
+            story = Story(options.out, sample, options.steps or steps)
+            tell(story)
+            story.end()
 
 
-def take(out: Path, steps: int) -> None:
-    """Tell the story."""
-    import napari
-    from napari.settings import get_settings
-    from qtpy.QtWidgets import QApplication
+class Story:
+    """A napari window with the dock and a sample, and what every story does with it."""
 
-    get_settings().appearance.theme = "dark"
-    viewer = napari.Viewer(show_welcome_screen=False)
-    viewer.window.resize(*SIZE)
-    viewer.open_sample("napari-mtssl", "ihc")
-    _, dock = viewer.window.add_plugin_dock_widget("napari-mtssl", "Cells")
+    def __init__(self, out: Path, sample: str, steps: int) -> None:
+        import napari
+        from napari.settings import get_settings
 
-    def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        get_settings().appearance.theme = "dark"
+        self.out, self.steps = out, steps
+        self.viewer = napari.Viewer(show_welcome_screen=False)
+        self.viewer.window.resize(*SIZE)
+        self.viewer.open_sample("napari-mtssl", sample)
+        _, self.dock = self.viewer.window.add_plugin_dock_widget("napari-mtssl", "Cells")
+        self.wait(60, lambda: self.dock.train_panel.advanced_note.isHidden())
+        self.wait(1)
+
+    def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Run the event loop."""
+        from qtpy.QtWidgets import QApplication
+
         end = time.perf_counter() + seconds
         while time.perf_counter() < end and not until():
             QApplication.processEvents()
             time.sleep(0.01)
 
-    def shot(name: str) -> None:
-        wait(6)  # notifications have gone
-        viewer.window.screenshot(str(out / f"{name}.png"), canvas_only=False, flash=False)
-        print(out / f"{name}.png")
+    def shot(self, name: str) -> None:
+        """Take a picture of the window."""
+        self.wait(6)  # notifications have gone
+        self.viewer.window.screenshot(str(self.out / f"{name}.png"), canvas_only=False, flash=False)
+        print(self.out / f"{name}.png")
 
-    wait(30, lambda: dock.train_panel.advanced_note.isHidden())
-    dock.tabs.setCurrentIndex(0)
-    shot("study")
+    def tab(self, at: int, scroll: int = 0) -> None:
+        """Open a step of the dock."""
+        self.dock.tabs.setCurrentIndex(at)
+        self.wait(0.5)
+        self.dock.tabs.currentWidget().verticalScrollBar().setValue(scroll)
 
-    dock.tabs.setCurrentIndex(1)
+    def train(self, name: str, **settings: Any) -> None:
+        """Press Train; take a picture when more than half is done; wait for the end."""
+        panel = self.dock.train_panel
+        self.tab(2)
+        if settings:
+            panel.advanced.expand(animate=False)
+            for field, value in settings.items():
+                widget = panel.form.fields[field]
+                if hasattr(widget, "setValue"):
+                    widget.setValue(value)
+                elif hasattr(widget, "findData"):
+                    widget.setCurrentIndex(widget.findData(value))
+                else:
+                    widget.setText(str(value))
+            panel.advanced.collapse(animate=False)
+        panel.steps.setValue(self.steps)
+        panel.start_button.click()
+        self.wait(WAIT, lambda: self.over or panel.progress.value() > 0.6 * self.steps)
+        self.wait(30, lambda: self.over or "first_prediction_s" in panel.timings)
+        self.shot(name)
+        self.wait(WAIT, lambda: self.over)
+        if self.dock.runner.failure is not None:
+            sys.exit(f"Training failed: {self.dock.runner.failure.reason}")
+
+    @property
+    def over(self) -> bool:
+        """Whether the training waits for new labels, or has ended."""
+        return self.dock.runner.state.name == "WAITING" or not self.dock.runner.busy
+
+    def look(self, row: float, col: float, zoom: float) -> None:
+        """Bring a place to the centre."""
+        self.dock.layers.look_at(row, col)
+        self.viewer.scene.camera.zoom = zoom
+
+    def show(self, *names: str) -> None:
+        """Show these of the layers over the image, and no others."""
+        for layer in self.viewer.layers:
+            if "mtssl" in layer.metadata:
+                layer.visible = layer.name in names
+
+    def end(self) -> None:
+        """Close the window."""
+        self.dock.runner.stop()
+        self.wait(60, lambda: not self.dock.runner.busy)
+        self.viewer.close()
+        self.wait(1)
+
+
+def cells(story: Story) -> None:
+    """Clicks on cells become predictions of all of them."""
+    dock, viewer = story.dock, story.viewer
+    story.tab(0)
+    story.shot("study")
+    story.tab(1)
     dock.set_click_mode(True)
-    look(viewer, dock, 256, 256, 2.2)
-    shot("label")
-
-    dock.tabs.setCurrentIndex(2)
-    dock.train_panel.steps.setValue(steps)
+    story.look(256, 256, 2.2)
+    story.shot("label")
     viewer.reset_view()
-    dock.train_panel.start_button.click()
-    half = lambda: dock.train_panel.progress.value() > steps * 0.6 and len(dock.workspace.predictions) > 0  # noqa: E731
-    wait(1800, half)
-    shot("train")
-    wait(1800, lambda: dock.runner.state.name == "WAITING" or not dock.runner.busy)
-    if dock.runner.failure is not None:
-        sys.exit(f"Training failed: {dock.runner.failure.reason}")
-
-    dock.tabs.setCurrentIndex(3)
+    story.train("train")
+    story.tab(3)
     for verdict in ("accept", "reject", "accept"):
         dock.review_panel.step(1)
-        wait(0.3)
+        story.wait(0.3)
         getattr(dock.review_panel, verdict)()
-        wait(0.3)
-    look(viewer, dock, *dock.review_panel.current(), 2.5)
-    shot("review")
-
+        story.wait(0.3)
+    story.look(*dock.review_panel.current(), 2.5)
+    story.shot("review")
     viewer.reset_view()
     dock.layers.points["Predictions"].visible = False
     dock.layers.points["Labels"].visible = False
     dock.layers.uncertainty.visible = True
-    shot("uncertainty")
-    dock.runner.stop()
-    wait(60, lambda: not dock.runner.busy)
-    viewer.close()
+    story.shot("uncertainty")
 
 
-def look(viewer: Any, dock: Any, row: float, col: float, zoom: float) -> None:
-    """Bring a place to the centre."""
-    dock.layers.look_at(row, col)
-    viewer.scene.camera.zoom = zoom
+def tissue(story: Story) -> None:
+    """Coarse blocks become outlines."""
+    dock = story.dock
+    story.tab(1)
+    dock.label_panel.blocks.block_tools.buttons["paint"].click()
+    story.shot("tissue-blocks")
+    page = dock.label_panel.blocks
+    page.statistics_section.expand(animate=False)
+    page.statistics.table.setCurrentCell(6, 2)
+    story.tab(1, 400)
+    story.shot("tissue-statistics")
+    page.statistics_section.collapse(animate=False)
+    story.show("Blocks", "Predicted mask")
+    dock.rasters.found["Blocks"].opacity = 0.15
+    story.train("tissue-train")
+    story.tab(3)
+    story.show("Predicted mask", "Mask")
+    correct(story)
+    story.shot("tissue-review")
+    story.show("Uncertainty")
+    story.shot("tissue-uncertainty")
 
+
+def correct(story: Story) -> None:
+    """Paint a little of the exact mask where the network is least sure."""
+    dock = story.dock
+    place = dock.rasters.doubtful_places().sort_values("uncertainty").iloc[-1]
+    dock.deeds.take_tool("mask", "paint", 9)
+    layer = dock.rasters.found["Mask"]
+    with layer.block_history():
+        for shift in range(-12, 13, 3):
+            layer.paint((place["row"] + shift / 2, place["col"] + shift), layer.selected_label)
+
+
+def images(story: Story, name: str, picture: str, **settings: Any) -> None:
+    """Masks and classes of some images become those of all."""
+    dock = story.dock
+    story.tab(1)
+    story.wait(8, lambda: len(dock.label_panel.images.thumbnails.pictures) > 6)
+    story.shot(f"{name}-label")
+    dock.label_panel.images.next_unlabelled()
+    story.show("Predicted mask")
+    dock.train_panel.mode.setCurrentIndex(1)
+    story.train(f"{name}-train", **settings)
+    dock.train_panel.predict_all_button.click()
+    story.wait(2, lambda: dock.runner.busy)
+    story.wait(WAIT, lambda: not dock.runner.busy)
+    story.tab(3)
+    story.wait(3)
+    dock.label_panel.images.next_uncertain()
+    story.show("Predicted mask", picture)
+    story.shot(f"{name}-review")
+    story.tab(1)
+    dock.label_panel.images.show_sheet()
+    sheet = dock.label_panel.images.sheet
+    sheet.order.setCurrentText("by doubt")
+    story.wait(6)
+    sheet.window().grab().save(str(story.out / f"{name}-sheet.png"))
+    print(story.out / f"{name}-sheet.png")
+
+
+def lungs(story: Story) -> None:
+    """Ten lungs and some diagnoses become all of them, with what led to them."""
+    images(story, "lungs", "Saliency")
+
+
+def specimens(story: Story) -> None:
+    """Mask, pattern and intensity at once, their losses balanced."""
+    images(story, "specimens", "Uncertainty", balance="gradnorm", base=8, size=128)
+
+
+STORIES: dict[str, tuple[str, int, Callable[[Story], None]]] = {
+    "cells": ("ihc", 300, cells),
+    "tissue": ("brown", 250, tissue),
+    "lungs": ("lungs", 200, lungs),
+    "specimens": ("specimens", 250, specimens),
+}
 
 if __name__ == "__main__":
     main()

@@ -23,7 +23,7 @@ from napari_mtssl.gui.panels.review_masks import MaskReview
 from napari_mtssl.gui.panels.study import StudyPanel
 from napari_mtssl.gui.panels.train import TrainPanel
 from napari_mtssl.gui.preload import preload
-from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, RasterLayers
+from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, SALIENCY, RasterLayers
 from napari_mtssl.gui.shortcuts import Bindings, help_table
 from napari_mtssl.gui.status import StatusLine
 from napari_mtssl.gui.stream import Stream
@@ -123,6 +123,7 @@ class Dock(QWidget):
             page.tool.connect(self.deeds.take_tool)
         for page in (self.label_panel.images, self.mask_review):
             page.use_predicted.connect(self.deeds.use_predicted)
+        self.mask_review.explain.connect(self._explain)
         self.review_panel.add_missed.connect(self.deeds.add_missed)
         self.review_panel.focused.connect(self._focused)
         self.viewer.layers.selection.events.active.connect(self._active_layer)
@@ -295,6 +296,10 @@ class Dock(QWidget):
     def draw_now(self) -> None:
         """Show the predictions at once instead of soon."""
         self.stream.now()
+
+    def _explain(self, kind: str, name: str, how: str) -> None:
+        self.rasters.reveal(SALIENCY)
+        self.train_panel.explain(kind, name, how)
 
     def _in_focus(self) -> tuple[float, float] | None:
         return self.review_panel.current() if self.tabs.currentIndex() == REVIEW else None

@@ -164,6 +164,43 @@ class PredictJob:
                     yield from predict(study, target, self.control, 0, method)
 
 
+class ExplainJob:
+    """Show where in an image a run sees a class; one `Preview` with a picture, which is not kept.
+
+    Parameters
+    ----------
+    study_path : Path
+    target : Target
+    kind, name : str
+        Head and class.
+    how : str
+        One of the method's ways.
+    """
+
+    def __init__(self, study_path: Path, target: Target, kind: str, name: str, how: str) -> None:
+        self.study_path, self.target = study_path, target
+        self.kind, self.name, self.how = kind, name, how
+        self.control = Control()
+
+    def events(self) -> Iterator[Event]:
+        """Iterate in the thread."""
+        from napari_mtssl.engine.devices import training_threads
+        from napari_mtssl.images import ImagePool
+        from napari_mtssl.methods.base import MethodError
+        from napari_mtssl.methods.prediction import Prediction
+        from napari_mtssl.study import Study
+
+        with Study.open(self.study_path) as study, training_threads(self.target.threads):
+            method = loaded(study, self.target)
+            if not hasattr(method, "explain"):
+                raise MethodError(f"The method {method.name} does not say where it sees a class.")
+            record = study.image(self.target.image_id)
+            picture = method.explain(ImagePool()(record), self.kind, self.name, self.how)
+        scale = (record.height / picture.shape[0], record.width / picture.shape[1])
+        said = Prediction(pictures={"saliency": picture})
+        yield Preview(0, record.id, (0, 0, record.height, record.width), said, scale, 1, 1)
+
+
 def loaded(study: Study, target: Target) -> Method:
     """Load the network of a run."""
     from napari_mtssl.engine.checkpoint import load_method

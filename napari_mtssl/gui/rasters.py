@@ -293,6 +293,13 @@ class RasterLayers:
         if layer.visible:
             layer.refresh(extent=False)
 
+    def reveal(self, name: str) -> None:
+        """See that a picture is visible, now or when it comes."""
+        if name not in self.found and self.layers.image is not None:
+            self._make_picture(name, np.zeros((1, 1), np.float32), (1.0, 1.0))
+        if name in self.found:
+            self.found[name].visible = True
+
     def _make_picture(self, name: str, data: np.ndarray, scale: tuple[float, float]) -> None:
         if name not in self.found:
             self._place(name, data, scale)

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_mtssl.engine.events import Event, Failed, Finished, Paused, Resumed, Started, Stepped
 from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.gui import worker
-from napari_mtssl.gui.jobs import PredictJob, TrainJob, TrainRequest, Waiting
+from napari_mtssl.gui.jobs import ExplainJob, PredictJob, TrainJob, TrainRequest, Waiting
 
 if TYPE_CHECKING:
     from napari_mtssl.engine.control import Control
@@ -74,12 +74,12 @@ class Runner(QObject):
         self.live = request.live
         self._start(TrainJob(request, self.options), State.STARTING, viewport)
 
-    def predict(self, job: PredictJob) -> None:
+    def predict(self, job: PredictJob | ExplainJob) -> None:
         """Start predicting an image."""
         self.live = None
         self._start(job, State.PREDICTING, None)
 
-    def _start(self, job: TrainJob | PredictJob, state: State, viewport: Any) -> None:
+    def _start(self, job: TrainJob | PredictJob | ExplainJob, state: State, viewport: Any) -> None:
         if self.busy:
             raise RuntimeError("a job is running already")
         self.failure = None

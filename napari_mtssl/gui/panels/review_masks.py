@@ -8,6 +8,7 @@ import pandas as pd
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QComboBox,
     QFileDialog,
     QHeaderView,
     QTableWidget,
@@ -23,6 +24,7 @@ from napari_mtssl.gui.rows import Calmly, button, heading, note, row, swatch
 from napari_mtssl.gui.tasks import MASK
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 
+WAYS = ("gradient", "smooth-gradient", "grad-cam")
 ID = Qt.ItemDataRole.UserRole
 
 
@@ -33,9 +35,12 @@ class MaskReview(QWidget):
     -------
     use_predicted
         The user wants the predicted mask as a label.
+    explain : str, str, str
+        The user wants to see where a head's class is seen, and in which way.
     """
 
     use_predicted = Signal()
+    explain = Signal(str, str, str)
 
     def __init__(self, workspace: Workspace, rasters: RasterLayers, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -83,6 +88,14 @@ class MaskReview(QWidget):
         )
         box.addWidget(row(self.accept_button, None))
         box.addWidget(note("To correct a class, click it in step 2 or press its key on the image."))
+        self.seen_class = QComboBox()
+        self.seen_how = QComboBox()
+        self.seen_how.addItems(WAYS)
+        self.seen_how.setToolTip("The paper's is the gradient; Grad-CAM is coarser and calmer")
+        self.seen_button = button(
+            "Show", self._explain, "Where in this image the network sees the class: the layer Saliency"
+        )
+        box.addWidget(row("Where is", self.seen_class, self.seen_how, self.seen_button, None))
         layout.addWidget(self.images_box)
         layout.addWidget(heading("Export"))
         self.png_button = button(
@@ -115,7 +128,22 @@ class MaskReview(QWidget):
         self.use_button.setEnabled(bool(areas))
         self.images_box.setVisible(workspace.task.heads)
         if workspace.task.heads:
+            self._show_classes()
             self._show_images(workspace.image_table())
+
+    def _show_classes(self) -> None:
+        names = [(kind, name) for kind in self._workspace.heads() for name in self._workspace.colours(kind)]
+        if [self.seen_class.itemData(at) for at in range(self.seen_class.count())] == names:
+            return
+        self.seen_class.clear()
+        for kind, name in names:
+            self.seen_class.addItem(name, (kind, name))
+
+    @guarded
+    def _explain(self) -> None:
+        if self.seen_class.currentData() is None:
+            raise WorkspaceError("Add a class of images first (step 2).")
+        self.explain.emit(*self.seen_class.currentData(), self.seen_how.currentText())
 
     def _show_images(self, table: pd.DataFrame) -> None:
         table = table.sort_values("doubt", ascending=False, kind="stable", na_position="last")

@@ -31,7 +31,7 @@ from napari_mtssl.engine.events import (
     Validated,
 )
 from napari_mtssl.gui.form import ConfigForm
-from napari_mtssl.gui.jobs import PredictJob, Target, TrainRequest, Waiting
+from napari_mtssl.gui.jobs import ExplainJob, PredictJob, Target, TrainRequest, Waiting
 from napari_mtssl.gui.notify import guarded, show_info, show_warning
 from napari_mtssl.gui.plots import Curves
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
@@ -301,6 +301,19 @@ class TrainPanel(QWidget):
         self.progress.setRange(0, 0)
         self._to_predict, self._predicted_images = len(targets), set()
         self._runner.predict(PredictJob(study.path, *targets))
+
+    @guarded
+    def explain(self, kind: str, name: str, how: str) -> None:
+        """Show where in the image on screen the chosen run sees a class."""
+        study, image = self._need_study(), self._workspace.need_image()
+        if self._runner.busy:
+            raise WorkspaceError("Something runs already: press Stop first, or wait until it is done.")
+        if not self._runs:
+            raise WorkspaceError("Nothing is trained yet: press Train first.")
+        target = Target(self.run_choice.currentText(), image.id, None, self.device.currentData())
+        self.error_row.hide()
+        self._to_predict = 1
+        self._runner.predict(ExplainJob(study.path, target, kind, name, how))
 
     # -- events --------------------------------------------------------------------------------------------
 
