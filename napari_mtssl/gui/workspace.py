@@ -278,11 +278,15 @@ class Workspace:
 
     def _after_history(self, sentence: str | None) -> str | None:
         if sentence is not None:
-            self.classes_edited()
-            self.refresh_image()
-            for signal in (self.blocks_changed, self.mask_changed, self.image_classes_changed):
-                signal.emit()
+            self.everything_changed()
         return sentence
+
+    def everything_changed(self) -> None:
+        """Say that anything in the study may be another: after undo, redo or an import."""
+        self.classes_edited()
+        self.refresh_image()
+        for signal in (self.blocks_changed, self.mask_changed, self.image_classes_changed):
+            signal.emit()
 
     def cells(self) -> pd.DataFrame:
         """Cells of the image on screen."""

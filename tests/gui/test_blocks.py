@@ -273,6 +273,22 @@ def test_ten_bins_are_added_ready_to_train_in_one_edit(make_dock, study_path):
     assert not study.classes("block")
 
 
+def test_a_probability_map_becomes_blocks(dock, tmp_path, monkeypatch, told):
+    import imageio.v3
+    from qtpy.QtWidgets import QFileDialog
+
+    values = np.zeros((6, 6), np.uint8)
+    values[:, 3:] = 250
+    imageio.v3.imwrite(tmp_path / "map.png", values)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a, **k: (str(tmp_path / "map.png"), ""))
+    dock.label_panel.blocks.import_button.menu().actions()[1].trigger()
+    found = stored_blocks(dock)
+    assert len(found) == 36
+    assert (found[(0, 0)], found[(0, 5)]) == ("0-20 %", "95-100 %")
+    assert np.asarray(dock.rasters.found[BLOCKS].data).all()
+    assert not any(severity == "error" for severity, _ in told)
+
+
 def test_layers_removed_by_the_user_come_back_and_nothing_is_lost(dock, told):
     stroke(dock, BLOCKS, [(0, 0)])
     for name in (BLOCKS, PAINT, PREDICTED, "first.png"):

@@ -287,7 +287,11 @@ def test_exports(dock, wait, tmp_path, monkeypatch, told):
     review.png_button.click()
     values = imageio.v3.imread(tmp_path / "masks" / "chest0.png")
     assert (values[: SIZE // 2 - 2] == 1).all()
-    for name, button in (("areas.csv", review.csv_button), ("lungs.geojson", review.geojson_button)):
+    for name, button in (
+        ("areas.csv", review.csv_button),
+        ("lungs.geojson", review.geojson_button),
+        ("lungs.ome.zarr", review.zarr_button),
+    ):
         monkeypatch.setattr(
             QFileDialog, "getSaveFileName", lambda *a, name=name, **k: (str(tmp_path / name), "")
         )
@@ -296,6 +300,30 @@ def test_exports(dock, wait, tmp_path, monkeypatch, told):
     assert table["diagnosis_predicted"][0] == "pneumonia"
     assert table["lung_pixels"][0] == SIZE * SIZE / 2
     assert "lung" in (tmp_path / "lungs.geojson").read_text()
+    assert (tmp_path / "lungs.ome.zarr" / "labels").is_dir()
+    assert not any(severity == "error" for severity, _ in told)
+
+
+def test_classes_and_masks_are_imported(dock, page, tmp_path, monkeypatch, told):
+    from qtpy.QtWidgets import QFileDialog
+
+    (tmp_path / "said.csv").write_text("image,diagnosis\nchest1.png,pneumonia\nchest2,normal\n")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a, **k: (str(tmp_path / "said.csv"), ""))
+    texts = [action.text() for action in page.import_button.menu().actions()]
+    page.import_button.menu().actions()[0].trigger()
+    assert sorted(given(dock).values()) == ["normal", "pneumonia"]
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[:20] = 255
+    imageio.v3.imwrite(folder / "chest0.png", mask)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a, **k: str(folder))
+    page.import_button.menu().actions()[1].trigger()
+    assert "folder" in texts[1]
+    assert np.asarray(dock.rasters.found[PAINT].data)[:20].all()
+    (tmp_path / "said.csv").write_text("image,diagnosis\nnobody.png,pneumonia\n")
+    page.import_button.menu().actions()[0].trigger()
+    assert any("nobody" in message for _, message in told)
     assert not any(severity == "error" for severity, _ in told)
 
 

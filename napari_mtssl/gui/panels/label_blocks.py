@@ -10,6 +10,7 @@ from superqt import QCollapsible
 
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.classes import ClassTable
+from napari_mtssl.gui.panels.imports import ImportButton, block_imports
 from napari_mtssl.gui.panels.statistics import StatisticsEditor
 from napari_mtssl.gui.panels.tools import PaintTools
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
@@ -60,9 +61,10 @@ class BlocksPage(QWidget):
         self.unit.currentTextChanged.connect(self._unit_chosen)
         self.lay_button = button("Lay the grid", self.lay_grid, "Over this image; every block gets a class")
         layout.addWidget(row("Blocks of", self.size, self.unit, self.lay_button, None))
+        self.import_button = ImportButton(self._workspace, block_imports())
         self.hint = note()
         layout.addWidget(self.hint)
-        layout.addWidget(heading("Coarse classes of blocks"))
+        layout.addWidget(row(heading("Coarse classes of blocks"), None, self.import_button))
         self.classes = ClassTable(
             self._workspace,
             BLOCK,

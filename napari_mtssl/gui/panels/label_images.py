@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QDialog, QInputDialog, QVBoxLayout, QWidge
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.browser import BY_CLASS, ImageBrowser
 from napari_mtssl.gui.panels.classes import ClassTable
+from napari_mtssl.gui.panels.imports import ImportButton, image_imports
 from napari_mtssl.gui.panels.tools import PaintTools
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
 from napari_mtssl.gui.tasks import MASK
@@ -90,7 +91,8 @@ class ImagesPage(QWidget):
         self.head_button = button(
             "Another question …", self.add_head, "Another kind of class that whole images get, as severity"
         )
-        layout.addWidget(row(self.head_button, None))
+        self.import_button = ImportButton(self._workspace, image_imports(self._workspace))
+        layout.addWidget(row(self.head_button, None, self.import_button))
 
     # -- showing -------------------------------------------------------------------------------------------
 

@@ -108,7 +108,8 @@ class MaskReview(QWidget):
         )
         self.csv_button = button("Areas and classes as CSV …", self.export_csv, "One line for each image")
         layout.addWidget(row(self.png_button, self.geojson_button, None))
-        layout.addWidget(row(self.csv_button, None))
+        self.zarr_button = button("OME-Zarr …", self.export_zarr, "This image's mask as OME-Zarr labels")
+        layout.addWidget(row(self.csv_button, self.zarr_button, None))
 
     # -- showing -------------------------------------------------------------------------------------------
 
@@ -213,6 +214,18 @@ class MaskReview(QWidget):
 
             paths = export_masks(study, Path(folder), predictions=True)
             show_info(f"Written: {len(paths)} mask{'' if len(paths) == 1 else 's'} in {folder}.")
+
+    @guarded
+    def export_zarr(self) -> None:
+        """Ask where, and write the mask of this image as OME-Zarr labels."""
+        study, image = self._workspace.need_study(), self._workspace.need_image()
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Export as OME-Zarr", f"{image.path.stem}.ome.zarr", "OME-Zarr (*.zarr)"
+        )
+        if path:
+            from napari_mtssl.study.mask_zarr import export_mask_zarr
+
+            show_info(f"Written: {export_mask_zarr(study, image.id, Path(path), predictions=True)}")
 
     @guarded
     def export_geojson(self) -> None:

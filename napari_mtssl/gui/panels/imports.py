@@ -1,0 +1,118 @@
+"""Menus of what can be imported for blocks, masks and images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QWidget
+
+from napari_mtssl.gui.notify import guarded, show_info
+from napari_mtssl.gui.tasks import MASK
+from napari_mtssl.gui.workspace import Workspace
+
+if TYPE_CHECKING:
+    from napari_mtssl.study import Study
+
+FOLDER = ""  # instead of a filter for files
+Import = tuple[str, Callable[["Study", Path, int], Any]]
+
+
+class ImportButton(QPushButton):
+    """A button with a menu of imports.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    items : mapping of str to (filter, function)
+        By what the menu says; a function takes the study, the path and the id of the image on screen.
+    """
+
+    def __init__(
+        self, workspace: Workspace, items: Mapping[str, Import], parent: QWidget | None = None
+    ) -> None:
+        super().__init__("Import", parent)
+        self._workspace, self._items = workspace, dict(items)
+        menu = QMenu(self)
+        for text in self._items:
+            menu.addAction(text, partial(self.choose, text))
+        self.setMenu(menu)
+
+    @guarded
+    def choose(self, text: str) -> None:
+        """Ask for the file or folder, and import it."""
+        self._workspace.need_image()
+        wanted, _ = self._items[text]
+        if wanted == FOLDER:
+            path = QFileDialog.getExistingDirectory(self, text)
+        else:
+            path, _ = QFileDialog.getOpenFileName(self, text, "", wanted)
+        if path:
+            self.read(text, Path(path))
+
+    def read(self, text: str, path: Path) -> None:
+        """Import a file or folder, and say what was done."""
+        study, image = self._workspace.need_study(), self._workspace.need_image()
+        report = self._items[text][1](study, path, image.id)
+        self._workspace.everything_changed()
+        show_info(str(report))
+
+
+def block_imports() -> dict[str, Import]:
+    """List the imports for tissue."""
+
+    def blocks(study: Study, path: Path, image_id: int) -> Any:
+        from napari_mtssl.study.block_files import import_blocks_csv
+
+        return import_blocks_csv(study, path)
+
+    def probabilities(study: Study, path: Path, image_id: int) -> Any:
+        from napari_mtssl.study.block_files import import_probability_map
+
+        return import_probability_map(study, path, image_id)
+
+    def regions(study: Study, path: Path, image_id: int) -> Any:
+        from napari_mtssl.study.polygon_files import import_regions_geojson
+
+        return import_regions_geojson(study, path, image_id)
+
+    def statistics(study: Study, path: Path, image_id: int) -> Any:
+        from napari_mtssl.study.block_files import import_statistics_csv
+
+        return import_statistics_csv(study, path)
+
+    return {
+        "Blocks: CSV (image, row, col, class) …": ("CSV (*.csv)", blocks),
+        "Probability map of this image, in bins …": ("Images and tables (*.png *.tif *.csv)", probabilities),
+        "Probability map, OME-Zarr …": (FOLDER, probabilities),
+        "Regions: GeoJSON from QuPath, for this image …": ("GeoJSON (*.geojson *.json)", regions),
+        "What the classes mean: CSV …": ("CSV (*.csv)", statistics),
+    }
+
+
+def image_imports(workspace: Workspace) -> dict[str, Import]:
+    """List the imports for images as wholes; masks that do not say their class get the active one."""
+
+    def classes(study: Study, path: Path, image_id: int) -> Any:
+        from napari_mtssl.study.image_files import import_image_classes
+
+        return import_image_classes(study, path)
+
+    def masks(study: Study, path: Path, image_id: int) -> Any:
+        from napari_mtssl.study.mask_files import import_masks
+
+        said = None if (path / "classes.csv").exists() else workspace.active_of(MASK)
+        return import_masks(study, path, said)
+
+    def outlines(study: Study, path: Path, image_id: int) -> Any:
+        from napari_mtssl.study.polygon_files import import_mask_geojson
+
+        return import_mask_geojson(study, path, image_id)
+
+    return {
+        "Classes: CSV (image, class, group, split) …": ("CSV (*.csv)", classes),
+        "Masks: a folder of PNGs …": (FOLDER, masks),
+        "Mask of this image: GeoJSON from QuPath …": ("GeoJSON (*.geojson *.json)", outlines),
+    }
