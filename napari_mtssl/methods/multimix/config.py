@@ -166,6 +166,14 @@ class MultiMixConfig(MethodConfig):
         0.0, ge=0, le=1, title="Ramp", description="Share of the run over which guesses gain weight."
     )
 
+    # Samples
+    pool: int = Field(
+        1000,
+        ge=0,
+        title="Pool",
+        description="Images without any label that are read at most; the more, the later the first step.",
+    )
+
     # Prediction
     largest: int = Field(
         0, ge=0, title="Largest parts", description="Parts of a mask class that are kept; 0: all."
@@ -221,6 +229,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "consistency_weight": 0.5,
         "confidence": 0.8,
         "ramp": 0.3,
+        "pool": 150,
         "largest": 2,
         "mirror": True,
     },

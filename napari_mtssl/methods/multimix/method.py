@@ -84,6 +84,7 @@ class MultiMix(Method):
         ).to(device)
         self._updates: int | None = None
         self._views = Views(config)
+        self._seen: dict[tuple[int, str], np.ndarray] = {}
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ class MultiMix(Method):
         learnt = dict(self.heads)
         if self.mask_classes:
             learnt["mask"] = self.mask_classes
-        return read_fields(study, images, split, learnt, self.config, self.device)
+        return read_fields(study, images, split, learnt, self.config, self.device, self._seen)
 
     def prepare(self, samples: Samples) -> None:
         """Take mean and deviation of the grey values from the first samples seen."""

@@ -28,6 +28,7 @@ def read_fields(
     vocabulary: Mapping[str, Sequence[str]],
     config: MultiMixConfig,
     device: torch.device,
+    seen: dict[tuple[int, str], np.ndarray],
 ) -> FieldBank:
     """Read every image of a split with what its study says of it.
 
@@ -35,13 +36,16 @@ def read_fields(
     ----------
     vocabulary : mapping of str to sequence of str
         ``mask`` with the background first, and every kind of image class that is learnt.
+    seen : dict
+        Resized images by id and path, from earlier calls; what is read now is added, so that labels that
+        change in the midst of training do not cost another look at every file.
 
     Raises
     ------
     MethodError
         If no image has a mask or a class, or there are only classes, and of each kind a single one.
     """
-    records = study.images(split)
+    records = _chosen(study, split, set(vocabulary), config)
     place = {record.id: index for index, record in enumerate(records)}
     classes = _classes(study, split, vocabulary, place, config)
     masks = _masks(study, records, vocabulary.get("mask", ()), place, config)
@@ -50,9 +54,11 @@ def read_fields(
         raise MethodError("No image has a mask or a class yet; paint a mask or give some images their class.")
     if split == "train" and not masks and max(kinds_of) < 2:
         raise MethodError("All labelled images have the same class; label some of another class, too.")
-    pixels = np.stack([resized(pool(record), config) for record in records])
+    for record in records:
+        if (record.id, str(record.path)) not in seen:
+            seen[record.id, str(record.path)] = resized(pool(record), config).astype(np.float16)
     return FieldBank.from_arrays(
-        pixels,
+        np.stack([seen[record.id, str(record.path)] for record in records]),
         {index: covered for index, (covered, _) in masks.items()},
         classes,
         known={index: known for index, (_, known) in masks.items()},
@@ -60,6 +66,18 @@ def read_fields(
         mask_classes=max(len(vocabulary.get("mask", ())), 1),
         device=device,
     )
+
+
+def _chosen(study: Study, split: Split, kinds: set[str], config: MultiMixConfig) -> list[ImageRecord]:
+    """Take every image with a label, and of the others to learn from as many as the pool may have."""
+    records = study.images(split)
+    frame = study.image_classes(split=split)
+    labelled = set(frame["image_id"][frame["kind"].isin(kinds)]) | set(study.masked_images(split))
+    others = [record.id for record in records if record.id not in labelled]
+    order = np.random.default_rng(config.seed).permutation(len(others))
+    order = order[: config.pool if split == "train" else 0]
+    kept = labelled | {others[index] for index in order}
+    return [record for record in records if record.id in kept]
 
 
 def resized(image: Image, config: MultiMixConfig) -> np.ndarray:

@@ -74,6 +74,25 @@ def test_what_nobody_painted_is_unknown_until_the_mask_is_complete(study_path):
         assert method_for(study).samples(study, ImagePool(), "train").known.all()
 
 
+def test_images_are_read_once_and_a_pool_is_not_endless(study_path):
+    with Study.open(study_path) as study:
+        method, opened = method_for(study), []
+
+        def pool(record):
+            opened.append(record.id)
+            return ImagePool()(record)
+
+        first = method.samples(study, pool, "train")
+        study.set_image_class(study.images("train")[5].id, "diagnosis", "normal")
+        second = method.samples(study, pool, "train")
+        assert len(opened) == 6 and torch.equal(first.images, second.images)
+        assert first.keys() != second.keys()
+        few = method_for(study, pool=1).samples(study, ImagePool(), "train")
+        assert few.n_labelled == 5 and len(few.images) == 6
+        none = method_for(study, pool=0).samples(study, ImagePool(), "train")
+        assert len(none.images) == 5
+
+
 def test_train_predict_and_explain(study_path):
     session = TrainingSession(study_path, "multimix", device="cpu", overrides=TINY, options=OPTIONS)
     last = list(session.events())[-1]
