@@ -276,7 +276,7 @@ def test_training_begins_with_given_weights(make_run):
 def test_weights_for_other_classes_are_refused(make_run, tiny):
     first = make_run(steps=5)
     list(first.events)
-    method = tiny.Tiny(tiny.Tiny.configure(), ("background", "green"), torch.device("cpu"))
+    method = tiny.Tiny(tiny.Tiny.configure(), {"cell": ("background", "green")}, torch.device("cpu"))
     (failed,) = make_run(method=method, checkpoint0=first.dir / "last.safetensors").events
     assert "background, red, blue" in failed.reason and "background, green" in failed.reason
 

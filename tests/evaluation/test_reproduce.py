@@ -39,7 +39,7 @@ def test_every_row_budget_and_metric(whole):
                 wanted.add("centroid_px")
             if budget == "12":
                 wanted |= {"detection_precision", "detection_recall", "detection_f1", "detection_seconds"}
-                wanted |= {"weighted_f1", "f1_epithelial", "f1_inflammatory"}
+                wanted |= {"weighted_f1", "weighted_f1_found", "f1_epithelial", "f1_inflammatory"}
             assert set(cell) == wanted
             assert all(len(summary["runs"]) == 2 for summary in cell.values())
             assert 0 <= cell["accuracy"]["mean"] <= 1
