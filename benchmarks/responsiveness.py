@@ -58,7 +58,7 @@ def measure(folder: Path, seconds: float) -> dict[str, float]:
 
     viewer = napari.Viewer()
     dock = Dock(viewer)
-    viewer.window.add_dock_widget(dock, name="Cells")
+    viewer.window.add_dock_widget(dock, name="Label and train")
     dock.open_study(path)
     heart = Heart()
     heart.start()

@@ -29,7 +29,7 @@ def settle(seconds):
         QApplication.processEvents()
 settle(2)
 begun = time.perf_counter()
-viewer.window.add_plugin_dock_widget("napari-mtssl", "Cells")
+viewer.window.add_plugin_dock_widget("napari-mtssl", "Label and train")
 QApplication.processEvents()
 seconds = time.perf_counter() - begun
 assert not {"torch", "pyqtgraph"} & set(sys.modules)

@@ -3,7 +3,7 @@
 Each story opens a sample, labels, trains, waits for predictions and reviews some. Only the image that ships
 with scikit-image and made-up ones are shown. Run under Xvfb by ``make screenshots``, or on a desktop.
 
-    python docs/make_screenshots.py [--out docs/images] [--only cells,tissue,lungs,specimens] [--steps N]
+    python docs/make_screenshots.py [--out docs/images] [--only cells,tissue,lungs,...] [--steps N]
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 SIZE = (1400, 860)
 WAIT = 1800  # seconds for a training
+COLOURS = 256  # of a picture's palette: a third of the bytes
+SLIDE = 8_000  # pixels, both ways
 
 
 def main() -> None:
@@ -40,7 +44,7 @@ def main() -> None:
         os.environ["HOME"] = folder  # the sample's study, and no name of a user's folder in a picture
         for name in options.only.split(","):
             sample, steps, tell = STORIES[name]
-            story = Story(options.out, sample, options.steps or steps)
+            story = Story(options.out, Path(folder), sample, options.steps or steps)
             tell(story)
             story.end()
 
@@ -48,16 +52,17 @@ def main() -> None:
 class Story:
     """A napari window with the dock and a sample, and what every story does with it."""
 
-    def __init__(self, out: Path, sample: str, steps: int) -> None:
+    def __init__(self, out: Path, home: Path, sample: str | None, steps: int) -> None:
         import napari
         from napari.settings import get_settings
 
         get_settings().appearance.theme = "dark"
-        self.out, self.steps = out, steps
+        self.out, self.home, self.steps = out, home, steps
         self.viewer = napari.Viewer(show_welcome_screen=False)
         self.viewer.window.resize(*SIZE)
-        self.viewer.open_sample("napari-mtssl", sample)
-        _, self.dock = self.viewer.window.add_plugin_dock_widget("napari-mtssl", "Cells")
+        if sample is not None:
+            self.viewer.open_sample("napari-mtssl", sample)
+        _, self.dock = self.viewer.window.add_plugin_dock_widget("napari-mtssl", "Label and train")
         self.wait(60, lambda: self.dock.train_panel.advanced_note.isHidden())
         self.wait(1)
 
@@ -73,8 +78,17 @@ class Story:
     def shot(self, name: str) -> None:
         """Take a picture of the window."""
         self.wait(6)  # notifications have gone
-        self.viewer.window.screenshot(str(self.out / f"{name}.png"), canvas_only=False, flash=False)
-        print(self.out / f"{name}.png")
+        save(self.viewer.window.screenshot(canvas_only=False, flash=False), self.out / f"{name}.png")
+
+    def grab(self, widget: Any, name: str) -> None:
+        """Take a picture of another window."""
+        from qtpy.QtGui import QImage
+
+        picture = widget.window().grab().toImage().convertToFormat(QImage.Format.Format_RGBA8888)
+        bits = picture.constBits()
+        bits.setsize(picture.sizeInBytes())
+        shape = (picture.height(), picture.width(), 4)
+        save(np.frombuffer(bits, np.uint8).reshape(shape), self.out / f"{name}.png")
 
     def tab(self, at: int, scroll: int = 0) -> None:
         """Open a step of the dock."""
@@ -130,6 +144,15 @@ class Story:
         self.wait(1)
 
 
+def save(picture: np.ndarray, path: Path) -> None:
+    """Write a picture with a palette of its own."""
+    from PIL import Image
+
+    small = Image.fromarray(picture[..., :3]).quantize(COLOURS, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+    print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
+
+
 def cells(story: Story) -> None:
     """Clicks on cells become predictions of all of them."""
     dock, viewer = story.dock, story.viewer
@@ -161,7 +184,7 @@ def tissue(story: Story) -> None:
     dock = story.dock
     story.tab(1)
     dock.label_panel.blocks.block_tools.buttons["paint"].click()
-    story.shot("tissue-blocks")
+    story.shot("tissue-label")
     page = dock.label_panel.blocks
     page.statistics_section.expand(animate=False)
     page.statistics.table.setCurrentCell(6, 2)
@@ -213,8 +236,7 @@ def images(story: Story, name: str, picture: str, **settings: Any) -> None:
     sheet = dock.label_panel.images.sheet
     sheet.order.setCurrentText("by doubt")
     story.wait(6)
-    sheet.window().grab().save(str(story.out / f"{name}-sheet.png"))
-    print(story.out / f"{name}-sheet.png")
+    story.grab(sheet, f"{name}-sheet")
 
 
 def lungs(story: Story) -> None:
@@ -227,11 +249,40 @@ def specimens(story: Story) -> None:
     images(story, "specimens", "Uncertainty", balance="gradnorm", base=8, size=128)
 
 
-STORIES: dict[str, tuple[str, int, Callable[[Story], None]]] = {
+def slide(story: Story) -> None:
+    """Clicks in some places of a slide; what is in sight is predicted first."""
+    from napari_mtssl.evaluation.slide_files import write_slide
+    from napari_mtssl.evaluation.slide_generator import made_slide
+    from napari_mtssl.study import Study
+
+    made = made_slide(SLIDE, SLIDE, tissue=0.35)
+    path = write_slide(made, story.home / "made-up.svs")
+    place = next(piece for piece in made.pieces if piece.centre[0] < SLIDE / 2)
+    row, col = place.centre[0] + 0.6 * place.axes[0], place.centre[1]  # tumour and stroma meet
+    near = made.cells((int(row) - 200, int(col) - 300, int(row) + 200, int(col) + 300))
+    with Study.create(story.home / "slide.mtssl") as study:
+        image = study.add_image(path, height=SLIDE, width=SLIDE, pixel_size_um=made.pixel_size_um)
+        for name in near["class"].unique():
+            study.add_class(name)
+        clicks = near.sample(frac=1, random_state=0).groupby("class").head(25)
+        study.add_cells(clicks[["row", "col", "class"]].assign(image_id=image.id))
+    dock = story.dock
+    dock.open_study(story.home / "slide.mtssl")
+    story.wait(3)
+    story.tab(1)
+    story.shot("slide-label")
+    story.look(row, col, 3.0)
+    story.train("slide-train")
+    story.tab(3)
+    story.shot("slide-review")
+
+
+STORIES: dict[str, tuple[str | None, int, Callable[[Story], None]]] = {
     "cells": ("ihc", 300, cells),
     "tissue": ("brown", 250, tissue),
     "lungs": ("lungs", 200, lungs),
     "specimens": ("specimens", 250, specimens),
+    "slide": (None, 250, slide),
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The active class, written on the canvas where the user looks, for a moment after it changed."""
+"""The active class, or the classes of the image, written on the canvas for a moment after they changed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class ClassOverlay:
             workspace.study_changed,
             workspace.image_changed,
             workspace.classes_changed,
+            workspace.image_classes_changed,
+            workspace.image_predicted,
         )  # fmt: skip
         self._timer = QTimer()
         self._timer.setSingleShot(True)
@@ -37,18 +39,29 @@ class ClassOverlay:
             signal.connect(self._show)
 
     def _show(self) -> None:
-        found = next((c for c in self._workspace.classes() if c.name == self._workspace.active), None)
-        if found is None or self._workspace.image is None:
+        said = None if self._workspace.image is None else self._words()
+        if said is None:
             self._overlay.visible = False
             return
-        key = f"  [{found.key}]" if found.key else ""
-        self._overlay.text = f"● {found.name}{key}"
-        self._overlay.color = found.colour
+        self._overlay.text, self._overlay.color = said
         self._overlay.font_size = 13
         self._overlay.box = True
         self._overlay.position = "top_left"
         self._overlay.visible = True
         self._timer.start(SHOWN_MS)
+
+    def _words(self) -> tuple[str, str] | None:
+        """Text and colour: of whole images what they are, given or predicted, else the active class."""
+        workspace = self._workspace
+        if workspace.study is not None and workspace.kind in workspace.heads():
+            line = next(workspace.image_table([workspace.image.id]).itertuples())
+            colour = next((colour for colour, _ in line.colours if colour), "#ffffff")
+            return f"● {line.said}", colour
+        found = next((c for c in workspace.classes() if c.name == workspace.active), None)
+        if found is None:
+            return None
+        key = f"  [{found.key}]" if found.key else ""
+        return f"● {found.name}{key}", found.colour
 
     def _hide(self) -> None:
         self._overlay.visible = False

@@ -49,7 +49,7 @@ REMOVED = {
 
 
 class Dock(QWidget):
-    """Semi-supervised labelling of cells in four steps.
+    """Semi-supervised labelling of cells, tissue and images in four steps.
 
     Parameters
     ----------

@@ -49,6 +49,8 @@ class TrainRequest:
         Steps to do now, on top of those a resumed run has done.
     live : bool
         Go on whenever labels change, until stopped; otherwise update once and predict the image.
+    runner : str
+        ``thread``, ``process`` or the address of a Dask cluster.
     """
 
     study_path: Path
@@ -59,6 +61,7 @@ class TrainRequest:
     resume: str | None = None
     steps: int = 1500
     live: bool = True
+    runner: str = "thread"
 
 
 class TrainJob:
@@ -97,10 +100,11 @@ class TrainJob:
                 resume, steps = ended.run_dir.name, ended.step + max(request.steps // 3, 1)
 
     def _round(self, study: Study, resume: str | None, steps: int) -> Iterator[Event]:
-        from napari_mtssl.engine.session import TrainingSession
+        from napari_mtssl.engine.runners_training import RunnerSession
 
         request = self.request
-        session = TrainingSession(
+        session = RunnerSession(
+            request.runner,
             request.study_path,
             request.method,
             request.preset,

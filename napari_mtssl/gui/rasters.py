@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 BLOCKS, PAINT, PREDICTED = "Blocks", "Mask", "Predicted mask"
 PROBABILITY, SALIENCY = "Probability", "Saliency"
-MOST = 64_000_000  # elements of a mask that is held in memory
+MOST = 64_000_000  # pixels of an image that can be painted
+HELD = 17_000_000  # elements of a predicted mask on screen; of larger images every second pixel, or fewer
 ORDER = (UNCERTAINTY, SALIENCY, PROBABILITY, PREDICTED, BLOCKS, PAINT)  # from below
 OPACITY = {BLOCKS: 0.3, PAINT: 0.5, PREDICTED: 0.9}
 OUTLINED = 16_000_000  # elements of a predicted mask that are drawn as outlines: napari looks at each
@@ -308,7 +309,7 @@ class RasterLayers:
         """Shape of the layer for what comes at a scale, and how many elements become one."""
         record = self.workspace.need_image()
         height, width = math.ceil(record.height / scale[0] - 1e-6), math.ceil(record.width / scale[1] - 1e-6)
-        step = math.ceil(math.sqrt(height * width / MOST))
+        step = math.ceil(math.sqrt(height * width / HELD))
         return (-(-height // step), -(-width // step)), step
 
     def _load_predicted(self) -> None:

@@ -10,7 +10,7 @@ from napari_mtssl.gui.layers import image_key, scale_of
 if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
-PLUGIN, WIDGET = "napari-mtssl", "Cells"
+PLUGIN, WIDGET = "napari-mtssl", "Label and train"
 FIELD_CLICKS = 40  # of each class
 FIELD_CLEAR = 12.0  # pixels from every cell: background
 

@@ -83,7 +83,7 @@ def make_dock(viewer, monkeypatch):
             "preview_seconds": 0.2,
         }
         dock = module.Dock(viewer, TrainOptions(**{**quick, "threads": 1, **options}))
-        viewer.window.add_dock_widget(dock, name="Cells")
+        viewer.window.add_dock_widget(dock, name="Label and train")
         made.append(dock)
         if study is not None:
             dock.open_study(study)

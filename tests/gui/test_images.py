@@ -107,6 +107,7 @@ def test_a_key_gives_the_image_a_class_and_the_next_key_of_the_table_another(doc
     assert dock.workspace.kind == "diagnosis"
     press(image, "2")
     assert given(dock) == {(dock.workspace.image.id, "diagnosis"): "pneumonia"}
+    assert dock.viewer.canvas.overlays.text.text == "● diagnosis: pneumonia"
     press(image, "1")
     assert set(given(dock).values()) == {"normal"}
     dock.label_panel.undo()
@@ -362,3 +363,25 @@ def test_the_next_large_image_is_there_soon(make_dock, tmp_path, wait):
         dock.workspace.step_image(1)
         times.append(time.perf_counter() - begun)
     assert np.median(times) < 0.6  # 0.3 on an idle machine, see docs/benchmarks.md
+
+
+def test_a_threshold_fills_a_first_mask_and_the_next_try_replaces_it(dock, page, told):
+    study, image = dock.workspace.study, dock.workspace.image
+    code = next(c.code for c in study.classes("mask") if c.name == "lung")
+    dock.workspace.set_active("lung", "mask")
+    study.paint_mask(image.id, 70, 70, np.full((4, 4), code))
+    page.fill_button.click()
+    mask = study.mask(image.id)
+    square = mask[SIZE // 4 + 2 : SIZE // 2 - 2, SIZE // 4 + 2 : SIZE // 2 - 2]
+    assert (square == code).all()
+    assert (mask[70:74, 70:74] == code).all()
+    assert (mask == code).sum() < 0.1 * mask.size
+    page.which.setCurrentText("dark")
+    page.fill_button.click()
+    mask = study.mask(image.id)
+    assert (mask[SIZE // 4 + 2 : SIZE // 2 - 2, SIZE // 4 + 2 : SIZE // 2 - 2] == 0).all()
+    assert (mask == code).sum() > 0.8 * mask.size
+    dock.label_panel.undo()
+    mask = study.mask(image.id)
+    assert (mask == code).sum() == 16
+    assert not any(severity == "error" for severity, _ in told)

@@ -34,7 +34,7 @@ def test_npe2_finds_nothing_wrong():
 def test_the_manifest_is_found_by_the_installed_package():
     found = PluginManifest.from_distribution("napari-mtssl")
     assert found.name == "napari-mtssl"
-    assert found.contributions.widgets[0].display_name == "Cells"
+    assert found.contributions.widgets[0].display_name == "Label and train"
 
 
 def test_the_manifest_at_the_top_is_the_packages_own(repository):

@@ -242,3 +242,29 @@ def test_held_out_scores_are_shown(quick_training, wait):
 )
 def test_durations_in_words(seconds, text):
     assert duration(seconds) == text
+
+
+def test_training_can_run_on_a_cluster_whose_address_is_typed(quick_training, wait, heard, told):
+    distributed = pytest.importorskip("distributed")
+    dock, panel = quick_training, quick_training.train_panel
+    panel.mode.setCurrentIndex(1)
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        panel.where.setEditText(cluster.scheduler_address)
+        panel.start_button.click()
+        assert not panel.where.isEnabled()
+        wait(lambda: not dock.runner.busy)
+    assert dock.runner.failure is None
+    assert heard[0] == "started"
+    assert panel.run_choice.currentText() == "hydramix-0001"
+    assert not tracebacks(told)
+
+
+def test_where_nothing_runs_is_said_in_words(dock, told):
+    panel = dock.train_panel
+    assert panel.runner_name() == "thread"
+    panel.where.setCurrentIndex(1)
+    assert panel.runner_name() == "process"
+    panel.where.setEditText("the basement")
+    panel.start_button.click()
+    assert not dock.runner.busy
+    assert any("the basement" in message for _, message in told)

@@ -18,7 +18,7 @@ def settle(seconds=3.0, until=lambda: False):
         QApplication.processEvents()
         time.sleep(0.01)
 def dock_of(viewer):
-    return viewer.window.add_plugin_dock_widget("napari-mtssl", "Cells")[1]
+    return viewer.window.add_plugin_dock_widget("napari-mtssl", "Label and train")[1]
 """
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QDialog, QInputDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDialog, QInputDialog, QSlider, QVBoxLayout, QWidget
 
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.browser import BY_CLASS, ImageBrowser
@@ -15,6 +15,7 @@ from napari_mtssl.gui.panels.imports import ImportButton, image_imports
 from napari_mtssl.gui.panels.tools import PaintTools
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
 from napari_mtssl.gui.tasks import MASK
+from napari_mtssl.gui.threshold import Threshold
 from napari_mtssl.gui.thumbnails import Thumbnails
 from napari_mtssl.gui.workspace import Workspace
 
@@ -38,6 +39,7 @@ class ImagesPage(QWidget):
         self._workspace = workspace
         self.thumbnails = Thumbnails(self)
         self.heads: dict[str, ClassTable] = {}
+        self._threshold = Threshold(workspace)
         self._sheet: QDialog | None = None
         self._build()
         workspace.study_changed.connect(self.thumbnails.clear)
@@ -84,6 +86,18 @@ class ImagesPage(QWidget):
         self.complete.setToolTip("C. Everything that is not painted is background")
         self.complete.clicked.connect(self.set_complete)
         layout.addWidget(row(self.use_button, self.complete, None))
+        self.fill_button = button(
+            "Fill by threshold",
+            self.fill_by_threshold,
+            "A first mask by brightness, of the active class, where nothing is painted; correct it then",
+        )
+        self.which = QComboBox()
+        self.which.addItems(["bright", "dark"])
+        self.level = QSlider(Qt.Orientation.Horizontal)
+        self.level.setRange(-90, 90)
+        self.level.setToolTip("Left: more of the image, right: less. The last fill is replaced")
+        self.level.sliderReleased.connect(self.fill_by_threshold)
+        layout.addWidget(row(self.fill_button, self.which, self.level))
         self._heads = QVBoxLayout()
         layout.addLayout(self._heads)
         self.hint = note()
@@ -158,6 +172,8 @@ class ImagesPage(QWidget):
             self.tools,
             self.use_button,
             self.complete,
+            self.fill_button,
+            self.level,
             self.unlabelled_button,
             self.doubt_button,
             self.sheet_button,
@@ -186,6 +202,14 @@ class ImagesPage(QWidget):
         """Give the image on screen a class, and say so on the canvas."""
         self._workspace.set_active(name, kind)
         self._give(kind, name)
+
+    @guarded
+    def fill_by_threshold(self) -> None:
+        """Fill what is bright, or dark, with the active mask class; a second try replaces the first."""
+        bright = self.which.currentIndex() == 0
+        count = self._threshold.fill(bright=bright, shift=self.level.value() / 100)
+        if not count:
+            show_info("Nothing was filled: move the slider to the left, or choose the other brightness.")
 
     @guarded
     def set_complete(self) -> None:

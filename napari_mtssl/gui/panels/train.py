@@ -29,7 +29,9 @@ from napari_mtssl.engine.events import (
     Started,
     Stepped,
     Validated,
+    WorkerLost,
 )
+from napari_mtssl.engine.runners import PROCESS, THREAD, check_runner
 from napari_mtssl.gui.form import ConfigForm
 from napari_mtssl.gui.jobs import ExplainJob, PredictJob, Target, TrainRequest, Waiting
 from napari_mtssl.gui.notify import guarded, show_info, show_warning
@@ -51,6 +53,7 @@ DEVICES = {
     "cuda": "NVIDIA graphics (CUDA)",
     "mps": "Apple graphics (MPS)",
 }
+RUNNERS = {THREAD: "This program", PROCESS: "A process of its own"}
 NEW = "New network"
 LOG_LINES = 2000
 HIDDEN = ("preset", "steps")
@@ -99,6 +102,13 @@ class TrainPanel(QWidget):
             "Optimiser updates. In live mode: of the first round, before it waits for new labels."
         )
         self.device = _choice(DEVICES, "Where the network is trained")
+        self.where = _choice(
+            RUNNERS,
+            "A process of its own gives memory back when it ends, and the window survives its crash. "
+            "For a Dask cluster type its address, tcp://HOST:PORT; it must see the study where it is here.",
+        )
+        self.where.setEditable(True)
+        self.where.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.mode = _choice(
             {True: "Live: go on with every new label", False: "Update once, then predict the image"},
             "Live takes in new and corrected labels while it trains and afterwards, until you press Stop.",
@@ -111,6 +121,7 @@ class TrainPanel(QWidget):
             ("Preset", self.preset),
             ("Steps", self.steps),
             ("Runs on", self.device),
+            ("Runs in", self.where),
         ):
             form.addRow(label, widget)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -248,6 +259,7 @@ class TrainPanel(QWidget):
             resume,
             self.steps.value(),
             bool(self.mode.currentData()),
+            self.runner_name(),
         )
         self._clock, self.timings = time.perf_counter(), {}
         self.error_row.hide()
@@ -259,6 +271,11 @@ class TrainPanel(QWidget):
         self.progress.setRange(0, 0)
         self.say("Training starts.")
         self._runner.train(request, self.viewport())
+
+    def runner_name(self) -> str:
+        """Say where training runs, as chosen or typed: thread, process, or an address."""
+        text = self.where.currentText().strip()
+        return next((name for name, said in RUNNERS.items() if said == text), None) or check_runner(text)
 
     @guarded
     def pause(self) -> None:
@@ -326,6 +343,7 @@ class TrainPanel(QWidget):
             LabelsChanged: self._labels_changed,
             LossNotFinite: self._warned,
             OutOfMemory: self._warned,
+            WorkerLost: self._warned,
             Preview: self._predicted,
             Waiting: self._waiting,
             Finished: self._finished,
@@ -376,7 +394,7 @@ class TrainPanel(QWidget):
         self.say(text)
         show_info(text)
 
-    def _warned(self, event: LossNotFinite | OutOfMemory) -> None:
+    def _warned(self, event: LossNotFinite | OutOfMemory | WorkerLost) -> None:
         self.say(event.message)
         show_warning(event.message)
 
@@ -429,7 +447,7 @@ class TrainPanel(QWidget):
         self.pause_button.setEnabled(busy and state in (State.TRAINING, State.PAUSED))
         self.pause_button.setText("Go on" if state is State.PAUSED else "Pause")
         self.stop_button.setEnabled(busy and state is not State.STOPPING)
-        for widget in (self.mode, self.network, self.preset, self.steps, self.device, self.form):
+        for widget in (self.mode, self.network, self.preset, self.steps, self.device, self.where, self.form):
             widget.setEnabled(not busy)
         self.state.setText(state.value + (" (live)" if self._runner.live and state is State.TRAINING else ""))
 
