@@ -28,9 +28,12 @@ def evaluate(
     ] = 6.0,
     device: Device = "auto",
 ) -> None:
-    """Score a run on labelled images. Detection scores take the images as fully labelled."""
+    """Score a run on labelled images. Detection scores take the images as fully labelled.
+
+    Images of another origin than those learnt from are scored apart: their scores begin with cross_.
+    """
     from napari_mtssl.engine.checkpoint import find, load, load_method
-    from napari_mtssl.evaluation.held_out import score_study
+    from napari_mtssl.evaluation.held_out import score_origins
     from napari_mtssl.evaluation.table import summary
     from napari_mtssl.study import Study
 
@@ -38,7 +41,7 @@ def evaluate(
     with Study.open(study) as opened:
         chosen = choose_run(opened, run)
         method = load_method(chosen.path, device=device)
-        scores = score_study(
+        scores = score_origins(
             opened, method.vocabulary, lambda image: predicted(method, image), split.value, radius
         )
         if not scores:

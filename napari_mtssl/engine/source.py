@@ -7,7 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from napari_mtssl.methods.base import Method, MethodError, Samples
+from napari_mtssl.study.records import BACKGROUND
 
 if TYPE_CHECKING:
     from napari_mtssl.images import ImagePool
@@ -154,8 +157,19 @@ def check_classes(study: Study, method: Method) -> None:
         Naming the class.
     """
     labels = method.labels_of(study, "train")
-    new = [name for kind in labels for name in sorted(labels[kind] - set(method.vocabulary.get(kind, ())))]
+    unknown = {kind: labels[kind] - set(method.vocabulary.get(kind, ())) for kind in labels}
+    if unknown.get("mask"):  # labels_of does not look at pixels, and a class nobody painted harms nobody
+        unknown["mask"] &= _painted(study)
+    new = sorted({name for names in unknown.values() for name in names}, key=lambda n: (n == BACKGROUND, n))
     if new:
         raise MethodError(
             f"The class '{new[0]}' is new or was renamed after training started; start a new run to use it."
         )
+
+
+def _painted(study: Study) -> set[str]:
+    """Mask classes that pixels of training images have."""
+    codes: set[int] = set()
+    for image_id in study.masked_images("train"):
+        codes |= set(np.unique(study.mask(image_id)).tolist())
+    return {item.name for item in study.classes("mask") if item.code in codes}

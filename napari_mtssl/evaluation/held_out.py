@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_mtssl.evaluation.metrics import accuracy, confusion_matrix, count_detections, macro_f1
 from napari_mtssl.evaluation.places import score_places
+from napari_mtssl.study.records import ORIGIN
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image
@@ -17,6 +18,39 @@ if TYPE_CHECKING:
     from napari_mtssl.study.records import Split
 
 Predict = Callable[["Image"], "Prediction"]
+CROSS = "cross_"  # in front of scores on images of another origin than those learnt from
+
+
+def score_origins(
+    study: Study,
+    vocabulary: Mapping[str, Sequence[str]],
+    predict: Predict,
+    split: Split,
+    radius: float = 6.0,
+) -> dict[str, float]:
+    """`score_study`, apart for images of another origin than all images to learn from.
+
+    Returns
+    -------
+    dict of str to float
+        Scores on images whose origin is among those of the training images, or not known; and with ``cross_``
+        in front those on the others.
+    """
+    same, other = origins(study, split)
+    scores = score_study(study, vocabulary, predict, split, radius, same)
+    apart = score_study(study, vocabulary, predict, split, radius, other) if other else {}
+    return scores | {CROSS + name: value for name, value in apart.items()}
+
+
+def origins(study: Study, split: Split) -> tuple[set[int], set[int]]:
+    """Images of a split of an origin that is learnt from (or of none), and images of another one."""
+    said = study.image_classes()
+    said = said[said["kind"] == ORIGIN]
+    origin = dict(zip(said["image_id"], said["class"], strict=True))
+    learnt = {origin[image.id] for image in study.images("train") if image.id in origin}
+    every = {image.id for image in study.images(split)}
+    other = {i for i in every if i in origin and learnt and origin[i] not in learnt}
+    return every - other, other
 
 
 def score_study(
@@ -25,6 +59,7 @@ def score_study(
     predict: Predict,
     split: Split,
     radius: float = 6.0,
+    image_ids: Collection[int] | None = None,
 ) -> dict[str, float]:
     """Predict every labelled image of a split and compare.
 
@@ -38,13 +73,16 @@ def score_study(
     split : str
     radius : float
         Greatest distance of a cell from its prediction, pixels.
+    image_ids : collection of int, optional
+        Of the split, those that count; by default all.
 
     Returns
     -------
     dict of str to float
         Of cells detection scores over all images and scores at the labelled places; of masks ``mask_dice``
         and ``mask_iou`` (pixels of all images together, mean over the classes but the background) and
-        ``mask_accuracy``; of classes of images ``KIND_accuracy`` and ``KIND_macro_f1``. Empty if nothing is
+        ``mask_accuracy``; of classes of images ``KIND_accuracy``, ``KIND_macro_f1``,
+        ``KIND_balanced_accuracy``, ``KIND_auroc`` and ``KIND_calibration_error``. Empty if nothing is
         labelled.
     """
     from napari_mtssl.images import ImagePool
@@ -52,9 +90,12 @@ def score_study(
     images = ImagePool()
     cells: list[tuple[Any, Any]] = []
     confusions: dict[str, np.ndarray] = {}
+    told: dict[str, list[tuple[np.ndarray, int]]] = {}  # by kind: probabilities and true class of each image
     given = study.image_classes(split=split)
     masked = set(study.masked_images(split)) if "mask" in vocabulary else set()
     for record in study.images(split):
+        if image_ids is not None and record.id not in image_ids:
+            continue
         labels = study.cells(record.id)
         heads = given[(given["image_id"] == record.id) & given["kind"].isin(list(vocabulary))]
         has_cells = "cell" in vocabulary and not labels.empty
@@ -76,21 +117,33 @@ def score_study(
             said = found.image[found.image["kind"] == kind]
             if len(said) and name in vocabulary[kind]:
                 order = list(vocabulary[kind])
-                best = order.index(said.loc[said["probability"].idxmax(), "class"])
-                _add(
-                    confusions,
-                    kind,
-                    confusion_matrix(np.array([order.index(name)]), np.array([best]), len(order)),
-                )
+                probability = said.set_index("class")["probability"].reindex(order, fill_value=0.0)
+                told.setdefault(kind, []).append((probability.to_numpy(float), order.index(name)))
     scores: dict[str, float] = {}
     if cells:
         for parts in zip(*cells, strict=True):
             scores |= sum(parts[1:], parts[0]).scores()
     if "mask" in confusions:
         scores |= mask_scores(confusions.pop("mask"))
-    for kind, confusion in confusions.items():
-        scores |= {f"{kind}_accuracy": accuracy(confusion), f"{kind}_macro_f1": macro_f1(confusion)}
+    for kind, pairs in told.items():
+        scores |= {f"{kind}_{name}": value for name, value in _head_scores(pairs).items()}
     return scores
+
+
+def _head_scores(pairs: Sequence[tuple[np.ndarray, int]]) -> dict[str, float]:
+    """Scores of one head of whole images from probabilities and true classes."""
+    from napari_mtssl.evaluation.multimix_scores import class_scores
+
+    probabilities, truth = np.stack([p for p, _ in pairs]), np.array([t for _, t in pairs])
+    confusion = confusion_matrix(truth, probabilities.argmax(1), probabilities.shape[1])
+    every = class_scores(probabilities, truth)
+    return {
+        "accuracy": accuracy(confusion),
+        "macro_f1": macro_f1(confusion),
+        "balanced_accuracy": every["balanced_accuracy"],
+        "auroc": every["auroc"],
+        "calibration_error": every["ece"],
+    }
 
 
 def mask_confusion(

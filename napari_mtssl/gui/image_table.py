@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from napari_mtssl.study.records import ORIGIN
+
 if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
@@ -21,7 +23,7 @@ def image_table(study: Study, heads: Sequence[str], ids: Sequence[int] | None = 
         ``image_id``; for each head ``of_HEAD`` (the given class, or the predicted one); ``colours``, for each
         head a pair of the class's colour and whether a person gave it; ``said`` in words; ``doubt`` (0 sure,
         1 none, mean over heads; NaN without a prediction); ``painted``; ``classed`` (has a class of every
-        head); ``labelled`` (and a mask).
+        head, but for its origin); ``labelled`` (and a mask).
     """
     colours = {(item.kind, item.name): item.colour for item in study.classes(None)}
     given: dict[tuple[int, str], str] = {
@@ -54,7 +56,7 @@ def image_table(study: Study, heads: Sequence[str], ids: Sequence[int] | None = 
         line["colours"], line["said"] = strips, ", ".join(words) or "no class yet"
         line["doubt"] = float(np.mean(doubts)) if doubts else np.nan
         line["painted"] = image.id in painted
-        line["classed"] = all((image.id, kind) in given for kind in heads)
+        line["classed"] = all((image.id, kind) in given for kind in heads if kind != ORIGIN)
         line["labelled"] = line["classed"] and line["painted"]
         rows.append(line)
     names = ["image_id", *(f"of_{kind}" for kind in heads), "colours", "said", "doubt", "painted", "classed"]

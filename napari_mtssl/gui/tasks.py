@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
-CELL, BLOCK, MASK = "cell", "block", "mask"
+CELL, BLOCK, MASK, ORIGIN = "cell", "block", "mask", "origin"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def task_named(name: str) -> Task:
 def task_of(study: Study) -> Task:
     """Guess from a study's classes what is labelled in it."""
     kinds = study.kinds()
-    heads = [kind for kind in kinds if kind not in (CELL, BLOCK, MASK)]
+    heads = [kind for kind in kinds if kind not in (CELL, BLOCK, MASK, ORIGIN)]
     if BLOCK in kinds:
         return TISSUE
     if len(heads) > 1 or set(heads) & {"pattern", "intensity"}:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mtssl.learning.balance import Balancer, BalanceSettings, make_balancer
 from napari_mtssl.methods.prediction import Prediction
+from napari_mtssl.study.records import ORIGIN
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image, ImagePool
@@ -380,11 +381,14 @@ class Method(ABC):
 
 
 def vocabulary_of(study: Study, kinds: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Class names of a study by kind; ``image`` in `kinds` stands for every kind that whole images have."""
+    """Class names of a study by kind; ``image`` in `kinds` stands for every kind that whole images have.
+
+    Where an image comes from (``origin``) is not to be learnt.
+    """
     return {
         kind: tuple(item.name for item in study.classes(kind))
         for kind in study.kinds()
-        if kind in kinds or ("image" in kinds and kind not in PLACED)
+        if kind in kinds or ("image" in kinds and kind not in (*PLACED, ORIGIN))
     }
 
 
@@ -404,7 +408,8 @@ def labels_of(study: Study, kinds: Sequence[str], split: Split) -> dict[str, set
         found["mask"] = {item.name for item in study.classes("mask")}
     if "image" in kinds:
         for kind, group in study.image_classes(split=split).groupby("kind"):
-            found[str(kind)] = set(group["class"])
+            if kind != ORIGIN:
+                found[str(kind)] = set(group["class"])
     return {kind: names for kind, names in found.items() if names}
 
 

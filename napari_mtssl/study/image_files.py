@@ -10,7 +10,7 @@ from napari_mtssl.study.classes import image_kind
 from napari_mtssl.study.files import written_whole
 from napari_mtssl.study.merge import ImportReport
 from napari_mtssl.study.merge_labels import merge_image_classes
-from napari_mtssl.study.records import BLOCK, CELL, MASK, SPLITS, StudyError
+from napari_mtssl.study.records import BLOCK, CELL, MASK, ORIGIN, SPLITS, StudyError
 from napari_mtssl.study.study import Study
 from napari_mtssl.study.tables import image_ids, image_names, read_table
 
@@ -36,8 +36,8 @@ def import_image_classes(study: Study, path: Path | str, *, kind: str | None = N
     study : Study
     path : path
         With a column ``image`` (a name, with or without suffix, or a path; also called ``file`` or ``name``),
-        and ``class`` or one column for each head (``pattern,intensity``); ``group`` (or ``patient``) and
-        ``split`` are taken if present. An empty field says nothing.
+        and ``class`` or one column for each head (``pattern,intensity``); ``group`` (or ``patient``),
+        ``split`` and ``origin`` are taken if present. An empty field says nothing.
     kind : str, optional
         The head of the column ``class``; by default the study's only one, else ``diagnosis``.
 
@@ -75,8 +75,9 @@ def import_image_classes(study: Study, path: Path | str, *, kind: str | None = N
 def _columns_of_heads(study: Study, table: pd.DataFrame, path: Path, kind: str | None) -> dict[str, str]:
     """Column of each head."""
     if "class" in table:
-        own = heads(study)
-        return {image_kind(kind or (own[0] if len(own) == 1 else HEAD)): "class"}
+        own = [head for head in heads(study) if head != ORIGIN]
+        columns = {image_kind(kind or (own[0] if len(own) == 1 else HEAD)): "class"}
+        return {ORIGIN: ORIGIN, **columns} if ORIGIN in table else columns
     if kind is not None and kind in table:
         return {image_kind(kind): kind}
     columns = {}
@@ -104,7 +105,8 @@ def export_image_classes(
         Replaced whole, or left as it was.
     kind : str, optional
         The only head: columns ``image,class,group,split``. By default all: these columns if there is one
-        head, else a column for each, as ``image,pattern,intensity,group,split``.
+        head (and ``origin``, where the study names it), else a column for each, as
+        ``image,pattern,intensity,group,split``.
     predictions : bool
         Also write ``HEAD_predicted`` and ``HEAD_probability``.
 
@@ -131,7 +133,7 @@ def export_image_classes(
     said = study.image_classes()
     columns = ["image"]
     for head in wanted:
-        column = "class" if len(wanted) == 1 else head
+        column = "class" if [head] == [h for h in wanted if h != ORIGIN] else head
         by_image = said[said["kind"] == head].set_index("image_id")["class"]
         table[column] = table["id"].map(by_image)
         columns.append(column)

@@ -20,6 +20,7 @@ SOURCES = ("human", "model")
 STATUSES = ("accepted", "corrected", "rejected")
 BACKGROUND = "background"
 CELL, BLOCK, MASK = "cell", "block", "mask"  # kinds of classes; every other kind labels whole images
+ORIGIN = "origin"  # the head that names where an image comes from; nothing is to be learnt from it
 KEYS = tuple("123456789")
 
 CELL_COLUMNS = [

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from skimage.io import imsave
 
-from napari_mtssl.evaluation.held_out import mask_scores, score_study
+from napari_mtssl.evaluation.held_out import mask_scores, origins, score_origins, score_study
 from napari_mtssl.methods.prediction import Prediction
 from napari_mtssl.study import Study
 
@@ -55,6 +55,39 @@ def test_pixels_that_nobody_labelled_do_not_count(study):
 
 def test_a_split_without_labels_has_no_scores(study):
     assert score_study(study, VOCABULARY, say(15, 0.5), "train") == {}
+
+
+def test_images_of_another_origin_are_scored_apart(study, tmp_path):
+    first, second = study.images("test")
+    assert origins(study, "test") == ({first.id, second.id}, set())  # nobody said where they come from
+    path = tmp_path / "learnt.png"
+    imsave(path, np.full((40, 60), 99, np.uint8), check_contrast=False)
+    learnt = study.add_image(path, height=40, width=60)
+    for name in ("clinic", "portable"):
+        study.add_class(name, kind="origin")
+    study.set_image_class(second.id, "origin", "portable")
+    assert origins(study, "test")[1] == set()  # learnt from an image of nobody knows where
+    study.set_image_class(learnt.id, "origin", "clinic")
+    assert origins(study, "test") == ({first.id}, {second.id})
+    scores = score_origins(study, VOCABULARY, say(15, 0.2), "test")
+    assert (scores["grade_accuracy"], scores["cross_grade_accuracy"]) == (1, 0)
+    assert scores["mask_dice"] == scores["cross_mask_dice"] == 1
+    study.set_image_class(second.id, "origin", "clinic")
+    assert "cross_mask_dice" not in score_origins(study, VOCABULARY, say(15, 0.2), "test")
+
+
+def test_probabilities_of_image_classes_are_scored(study):
+    third = say(15, 0.3)
+
+    def predict(image):
+        found = third(image)
+        if image.path.stem == "1":  # the malignant one
+            found.image["probability"] = [0.6, 0.4]
+        return found
+
+    scores = score_study(study, VOCABULARY, predict, "test")
+    assert scores["grade_auroc"] == 1 and scores["grade_balanced_accuracy"] == 0.5
+    assert scores["grade_calibration_error"] == pytest.approx((0.3 + 0.6) / 2)
 
 
 def test_overlap_of_three_classes_is_the_mean_over_those_that_occur():

@@ -56,3 +56,10 @@ def test_labels_are_found_by_kind_and_split(study):
         "mask": {"background", "gland"},
         "grade": {"malignant"},
     }
+
+
+def test_where_an_image_comes_from_is_not_learnt(study):
+    study.add_class("clinic", kind="origin")
+    study.set_image_class(study.images()[0].id, "origin", "clinic")
+    assert "origin" not in vocabulary_of(study, ("mask", "image"))
+    assert labels_of(study, ("mask", "image"), "train") == {}

@@ -73,6 +73,17 @@ def test_tables_as_they_are_published(two: Study, tmp_path: Path) -> None:
     assert said(two) == [[1, "grade", "benign"], [2, "grade", "malignant"]]
 
 
+def test_where_images_come_from(two: Study, tmp_path: Path) -> None:
+    text = "image,class,origin\nslide1,normal,clinic\nslide2,,portable\n"
+    exchange.import_image_classes(two, write(tmp_path / "c.csv", text))
+    assert said(two) == [[1, "diagnosis", "normal"], [1, "origin", "clinic"], [2, "origin", "portable"]]
+    exchange.import_image_classes(two, write(tmp_path / "d.csv", "image,class\nslide2,normal\n"))
+    exchange.export_image_classes(two, tmp_path / "e.csv")
+    lines = (tmp_path / "e.csv").read_text().splitlines()
+    assert lines[0] == "image,class,origin,group,split" and lines[2].startswith("slide2.png,normal,portable")
+    assert exchange.import_image_classes(two, tmp_path / "e.csv").added == 0
+
+
 def test_a_changed_class_is_counted(two: Study, tmp_path: Path) -> None:
     two.add_class("normal", kind="diagnosis")
     two.set_image_class(1, "diagnosis", "normal")

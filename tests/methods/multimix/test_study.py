@@ -7,6 +7,7 @@ from napari_mtssl.engine.checkpoint import load_method
 from napari_mtssl.engine.events import Finished
 from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.engine.session import TrainingSession
+from napari_mtssl.engine.source import StudySource
 from napari_mtssl.evaluation.synthetic_chest import make_chest
 from napari_mtssl.images import ImagePool
 from napari_mtssl.methods.base import MethodError
@@ -127,3 +128,15 @@ def test_labels_that_do_not_allow_training(study_path, labels):
         message = "No image has a mask" if labels == "none" else "same class"
         with pytest.raises(MethodError, match=message):
             method_for(study).samples(study, ImagePool(), "train")
+
+
+def test_a_mask_class_made_after_the_start_harms_nobody_until_it_is_painted(study_path):
+    with Study.open(study_path) as study:
+        source = StudySource(method_for(study), study, ImagePool())
+        source.training()
+        heart = study.add_class("heart", kind="mask")
+        study.set_mask_complete(study.images("train")[0].id, False)
+        assert source.training().n_labelled
+        study.paint_mask(study.images("train")[0].id, 0, 0, np.full((4, 4), heart.code, np.uint16))
+        with pytest.raises(MethodError, match=r"'heart' is new .* start a new run to use it"):
+            source.training()
