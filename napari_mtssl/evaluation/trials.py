@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from napari_mtssl import __version__
+from napari_mtssl.engine import checkpoint
 from napari_mtssl.engine.control import Control
 from napari_mtssl.engine.dense import predict_image
 from napari_mtssl.engine.devices import pick_device, seeded, training_threads
@@ -30,6 +35,8 @@ from napari_mtssl.methods.hydramix import HydraMix, HydraMixConfig, PatchBank
 from napari_mtssl.methods.hydramix.samples import sample_places
 
 REGIONS = 4  # pieces of each image that unlabelled places are taken from
+REPORT_SECONDS = 1.0
+CHECKPOINT_STEPS = 50  # a table that was stopped loses no more than these
 Scores = dict[str, float]
 Tell = Callable[[int, int], None]
 
@@ -128,9 +135,7 @@ def hydra_patches(
     sets: Sets, config: HydraMixConfig, budget: int, run_dir: Path, threads: int, tell: Tell
 ) -> Scores:
     """HydraMix-Net or one of its variants, scored on patches."""
-    begin = time.monotonic()
     method = _fit(sets, config, sets.labelled(budget, config.seed), run_dir, threads, tell)
-    seconds = time.monotonic() - begin
     test = sets.test_places
     size = max(protocol.PATCH, config.window)
     patches = protocol.cut(sets.test, test.image, test.centres, size)
@@ -139,28 +144,26 @@ def hydra_patches(
     truth = test.in_patch(size) - (size - config.window) // 2
     scores = patch_scores(probabilities, test.classes)
     scores["centroid_px"] = metrics.centroid_error(truth, centroids, test.classes > 0)
-    return scores | {"seconds": seconds}
+    return scores | {"seconds": training_seconds(run_dir)}
 
 
 def hydra_detection(
     sets: Sets, config: HydraMixConfig, budget: int, run_dir: Path, threads: int, tell: Tell
 ) -> Scores:
     """HydraMix-Net or one of its variants, scored on whole images."""
-    begin = time.monotonic()
     places = sets.clicks(budget, config.seed)
     method = _fit(sets, config, places, run_dir, threads, tell)
-    seconds = time.monotonic() - begin
     scores = sets.score_detections(
         lambda image: pd.concat([tile.prediction.cells for tile in predict_image(method, image)]),
         places.names[1:],
     )
-    return scores | {"detection_seconds": seconds}
+    return scores | {"detection_seconds": training_seconds(run_dir)}
 
 
 def _fit(
     sets: Sets, config: HydraMixConfig, places: Places, run_dir: Path, threads: int, tell: Tell
 ) -> HydraMix:
-    """Train on these places and on unlabelled ones of the same images.
+    """Train on these places and on unlabelled ones of the same images; go on with a training that was killed.
 
     Raises
     ------
@@ -178,10 +181,30 @@ def _fit(
     )
     with seeded(config.seed, device):
         method = HydraMix(config, {"cell": places.names}, device)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    never = config.steps + 1
-    options = TrainOptions(never, never, report_seconds=1.0, pseudo_seconds=0, preview_seconds=0)
-    events = train(method, FixedSource(bank), run_dir=run_dir, control=Control(), options=options)
+    identity = {"napari_mtssl": __version__, "samples": _digest(bank)}
+    saved = _kept(run_dir, method, identity)
+    if saved is None:
+        shutil.rmtree(run_dir, ignore_errors=True)  # a training of other settings or samples
+        run_dir.mkdir(parents=True)
+    elif saved.step >= config.steps:  # killed while it was scored
+        method.load_state(saved.state)
+        return method
+    options = TrainOptions(
+        validate_every=config.steps + 1,  # never: there are no held-out labels here
+        checkpoint_every=CHECKPOINT_STEPS,
+        report_seconds=REPORT_SECONDS,
+        pseudo_seconds=0,
+        preview_seconds=0,
+    )
+    events = train(
+        method,
+        FixedSource(bank),
+        run_dir=run_dir,
+        control=Control(),
+        options=options,
+        resume=saved is not None,
+        notes=identity,
+    )
     with training_threads(threads), closing(events):
         for event in events:
             if isinstance(event, Stepped):
@@ -189,6 +212,37 @@ def _fit(
             elif isinstance(event, Failed):
                 raise MethodError(event.reason)
     return method
+
+
+def _kept(run_dir: Path, method: HydraMix, identity: Mapping[str, str]) -> checkpoint.Checkpoint | None:
+    """Weights of the same training, if it was begun before."""
+    try:
+        saved = checkpoint.load(run_dir / "last.safetensors")
+    except MethodError:
+        return None
+    wanted = {**identity, "config": method.config.model_dump(mode="json")}
+    return saved if all(saved.meta.get(name) == value for name, value in wanted.items()) else None
+
+
+def _digest(bank: PatchBank) -> str:
+    """Fingerprint of samples."""
+    parts = (bank.patches, bank.classes, bank.centroids, bank.unlabelled)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def training_seconds(run_dir: Path) -> float:
+    """How long a training took by its log, all pieces of one that was killed together."""
+    total = last = 0.0
+    with (run_dir / "events.jsonl").open(encoding="utf-8") as log:
+        for line in log:
+            event = json.loads(line)
+            if event["kind"] == "started":
+                total, last = total + last, 0.0
+            last = event["seconds"]
+    return round(total + last, 3)
 
 
 def patch_scores(probabilities: np.ndarray, truth: np.ndarray) -> Scores:

@@ -95,6 +95,38 @@ def test_a_killed_reproduction_goes_on(crc, tmp_path, monkeypatch):
     assert done == ["cnn", "no-sce"]  # other settings, other scores
 
 
+def test_a_training_that_was_killed_goes_on_to_the_same_scores(crc, tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "CHECKPOINT_STEPS", 1)
+    options = {"methods": ("hydramix",), "overrides": TINY | {"steps": 4}}
+    one = run(crc, out=tmp_path / "one", **options)["results"]["hydramix"]["9"]
+    said = []
+
+    def listen(progress):
+        said.append(progress.step)
+
+    def kill(progress):
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trials, "REPORT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(crc, out=tmp_path / "two", progress=kill, **options)
+    two = run(crc, out=tmp_path / "two", progress=listen, **options)["results"]["hydramix"]["9"]
+    assert [step for step in said if step] == [3, 4]
+    for metric in ("accuracy", "macro_f1", "ece", "centroid_px"):
+        assert one[metric] == two[metric]
+
+    (tmp_path / "two/trials/hydramix-9-0-patches.json").unlink()  # killed while it was scored
+    del said[:]
+    again = run(crc, out=tmp_path / "two", progress=listen, **options)["results"]["hydramix"]["9"]
+    assert not any(said) and again["accuracy"] == one["accuracy"]
+    assert again["seconds"] == two["seconds"]
+
+    del said[:]
+    run(crc, out=tmp_path / "two", progress=listen, **options | {"overrides": TINY | {"steps": 3}})
+    assert [step for step in said if step] == [1, 2, 3]  # other settings: from the start
+
+
 def test_a_damaged_trial_is_named(crc, tmp_path):
     run(crc, out=tmp_path, methods=("random-forest",))
     (tmp_path / "trials" / "random-forest-9-0-patches.json").write_text("{")
