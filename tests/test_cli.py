@@ -268,6 +268,8 @@ def assert_complains(result, fragment):
 
 
 NEW_MISTAKES = {
+    "folder": "no images in the folder",
+    "cut.bmp": "cut short",
     "missing.png": "no file",
     "text.png": "text.png",
     "notes.docx": "not an image of a known kind",
@@ -280,6 +282,9 @@ def test_new_wants_images(name, tmp_path):
     (tmp_path / "text.png").write_text("these are words")
     (tmp_path / "notes.docx").write_text("these are words")
     (tmp_path / "empty.png").touch()
+    (tmp_path / "folder").mkdir()
+    iio.imwrite(tmp_path / "cut.bmp", np.zeros((30, 30, 3), np.uint8))
+    (tmp_path / "cut.bmp").write_bytes((tmp_path / "cut.bmp").read_bytes()[:-1])
     assert_complains(run("new", tmp_path / "b", tmp_path / name), NEW_MISTAKES[name])
 
 
@@ -309,6 +314,11 @@ def test_import_wants_a_table_of_cells(kind, study, tmp_path):
 
 FILES = {
     "t.geojson": ("{", "no GeoJSON"),
+    "deep.geojson": ("[" * 100_000, "no GeoJSON"),
+    "number.geojson": (
+        '{"type": "Feature", "geometry": null, "properties": {"classification": {"name": 5}}}',
+        "5 is no name of a class",
+    ),
     "t.json": ('{"type": "FeatureCollection", "features": []}', "empty"),
     "t.npy": ("", "--class"),
     "t.xlsx": ("", "no file of labels"),
@@ -327,7 +337,21 @@ def test_import_wants_labels_of_the_image_s_shape(study, tmp_path):
     assert_complains(run("import", study, tmp_path / "l.npy", "--class", "nucleus"), "shape")
 
 
+def test_a_label_image_may_have_a_class_for_each_number(study, tmp_path):
+    labels = np.zeros((160, 160), np.uint16)
+    labels[10:15, 10:15], labels[60:65, 60:65] = 1, 2
+    np.save(tmp_path / "l.npy", labels)
+    ok("import", study, tmp_path / "l.npy", "--class", "1=tumour,2=stroma")
+    with Study.open(study) as opened:
+        new = opened.cells().tail(2)
+    assert new[["row", "class"]].values.tolist() == [[12, "tumour"], [62, "stroma"]]
+    assert_complains(run("import", study, tmp_path / "l.npy", "--class", "1=tumour"), "label 2 has no class")
+
+
 TRAINING = {
+    "preset as a setting": (["hydramix"], ["--set", "preset=paper"], "--preset paper"),
+    "depth": (["hydramix"], ["--set", "depth=11"], "6 n + 4"),
+    "seed": (["hydramix"], ["--seed", 10**30], "seed"),
     "method": (["hydra"], [], "no method 'hydra'"),
     "preset": (["hydramix"], ["--preset", "best"], "no preset 'best'"),
     "device": (["hydramix"], ["--device", "tpu"], "no device 'tpu'"),
@@ -395,10 +419,13 @@ def test_predict_wants_images_and_a_folder(trained, tmp_path):
 
 def test_evaluate_wants_labels_in_the_split(trained):
     assert_complains(run("evaluate", trained, "--run", "short", "--split", "validation"), "'validation'")
+    assert_complains(run("evaluate", trained, "--json", trained), "is a folder")
 
 
 def test_export_wants_a_target_and_one_image(trained, tmp_path):
     assert_complains(run("export", trained), "--geojson FILE")
+    (tmp_path / "file").touch()
+    assert_complains(run("export", trained, "--csv", tmp_path / "file" / "a.csv"), "cannot be made")
     assert_complains(run("export", trained, "--geojson", tmp_path / "a.geojson"), "2 images")
     assert_complains(run("export", trained, "--geojson", tmp_path / "a.geojson", "--image", "c.png"), "c.png")
 

@@ -13,7 +13,7 @@ import typer
 from napari_mtssl.cli.console import UsageError, notes
 from napari_mtssl.cli.predict import Device, RunName, choose_run
 from napari_mtssl.cli.results import predicted
-from napari_mtssl.cli.studies import Split, StudyPath
+from napari_mtssl.cli.studies import Split, StudyPath, make_folder
 
 
 def evaluate(
@@ -38,6 +38,7 @@ def evaluate(
     from napari_mtssl.study import Study
 
     begin = time.monotonic()
+    check_report(json_file)
     with Study.open(study) as opened:
         chosen = choose_run(opened, run)
         method = load_method(chosen.path, device=device)
@@ -87,6 +88,21 @@ def print_scores(title: str, scores: dict[str, float]) -> None:
     for name, value in scores.items():
         table.add_row(name, "-" if math.isnan(value) else f"{value:.3f}")
     Console().print(table)
+
+
+def check_report(path: Path | None) -> Path | None:
+    """Return where a report shall go, once it is known to be possible: finding out hours later is too late.
+
+    Raises
+    ------
+    UsageError
+        If no file can be written there.
+    """
+    if path is not None:
+        make_folder(path.parent)
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name a file for the scores.")
+    return path
 
 
 def write_report(path: Path, content: dict[str, Any]) -> None:

@@ -62,14 +62,15 @@ def _import_cells(study: Study, path: Path, ways: Ways) -> ImportReport:
     from napari_mtssl.study import exchange
 
     suffix = path.suffix.lower()
-    if suffix == ".csv":
+    if suffix in _TABLES:
         return exchange.import_csv(study, path)
     if suffix in _GEOJSON:
         return exchange.import_geojson(study, path, choose_image(study, ways.image, path).id)
     if is_image(path) or suffix == ".npy":
-        if ways.class_name is None:
+        classes = _classes(ways.class_name)
+        if classes is None:
             raise UsageError(f"{path.name} is a label image: say with --class which class its objects have.")
-        return exchange.import_labels(study, path, choose_image(study, ways.image, path).id, ways.class_name)
+        return exchange.import_labels(study, path, choose_image(study, ways.image, path).id, classes)
     raise UsageError(
         f"{path.name} is no file of labels: "
         "use .csv (image,row,col,class), .geojson from QuPath, or a label image."

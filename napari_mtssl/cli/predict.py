@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_mtssl.cli.console import UsageError, notes
-from napari_mtssl.cli.studies import StudyPath
+from napari_mtssl.cli.studies import StudyPath, make_folder
 
 if TYPE_CHECKING:
     from napari_mtssl.cli.results import Colours
@@ -96,7 +96,7 @@ def colours_of(study: Study, method: Method) -> Colours:
 
 
 def choose_run(study: Study, name: str | None) -> Run:
-    """Find a run by name, or the newest.
+    """Find a run by name, or the newest that has weights: one that could not begin has none.
 
     Raises
     ------
@@ -110,20 +110,4 @@ def choose_run(study: Study, name: str | None) -> Run:
     runs = study.runs()
     if not runs:
         raise UsageError(f"The study {study.name} has no run yet: train one with napari-mtssl train.")
-    return runs[-1]
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder for results.
-
-    Raises
-    ------
-    UsageError
-        If there is a file of that name, or it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"The folder {path} cannot be made: {error.strerror}; choose another one."
-        ) from error
+    return next((run for run in reversed(runs) if any(run.path.glob("*.safetensors"))), runs[-1])

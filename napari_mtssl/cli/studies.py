@@ -220,7 +220,7 @@ def export(
         raise UsageError(f"There is no --{unfit[0]} of {what.value}: use {fit or '--as blocks'}.")
     with Study.open(study) as opened:
         if csv is not None:
-            csv.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(csv.parent)
             export_csv(opened, csv, what, details, kind, predictions)
             notes.print(f"Wrote {csv}.")
         if png is not None:
@@ -229,9 +229,25 @@ def export(
                 notes.print(f"Wrote {path}.")
         for pattern in (geojson, zarr):
             for record, path in _targets(opened, pattern, image) if pattern is not None else []:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
                 if export_one(opened, record, path, what, predictions, many="{image}" in str(pattern)):
                     notes.print(f"Wrote {path}.")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results.
+
+    Raises
+    ------
+    UsageError
+        If there is a file of that name, or it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"The folder {path} cannot be made: {error.strerror}; choose another one."
+        ) from error
 
 
 def _targets(study: Study, pattern: Path, image: str | None) -> list[tuple[ImageRecord, Path]]:

@@ -97,7 +97,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If a pair has no ``=``, or a value is not readable.
+        If a pair has no ``=``, a value is not readable, or the preset is among them.
     """
     import yaml
 
@@ -110,6 +110,8 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
             settings[key.strip().replace("-", "_")] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UsageError(f"The value in --set {pair} cannot be read.") from error
+    if "preset" in settings:
+        raise UsageError(f"Choose the preset with --preset {settings['preset']}, not with --set.")
     return settings
 
 

@@ -107,6 +107,8 @@ def _open_file(path: Path) -> Image:
         raise ImageError(f"There is no file {path}; check the path.")
     opener = _opener(path)
     if opener is None:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder, not an image; choose a file inside it.")
         known = ", ".join(sorted(SUFFIXES))
         raise ImageError(f"{path.name} is not an image of a known kind; use one that ends in {known}.")
     if path.is_file() and path.stat().st_size == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ MODES = {
     "CMYK": "RGB",
     "YCbCr": "RGB",
 }
+if TYPE_CHECKING:
+    import PIL.ImageFile
+
 COLOUR = ("RGB", "RGBA")
 
 
@@ -40,6 +44,7 @@ def open_plain(path: Path) -> Image:
             mode, (width, height), kind = file.mode, file.size, file.format
             frames = getattr(file, "n_frames", 1)
             raw = str(file.tile[0][3]) if file.tile else ""
+            size = _bytes_of_bmp(file) if kind == "BMP" else 0
             if kind == "PNG":
                 file.verify()  # checks every chunk's sum, decodes nothing
     except PIL.Image.DecompressionBombError as error:
@@ -52,6 +57,8 @@ def open_plain(path: Path) -> Image:
         ) from error
     if kind == "JPEG" and not _has_end_of_jpeg(path):
         raise ImageError(f"{path.name} is cut short (a JPEG without its end); copy the file again.")
+    if path.stat().st_size < size:
+        raise ImageError(f"{path.name} is cut short (pixels beyond its end); copy the file again.")
     if frames > 1:
         raise ImageError(f"{path.name} is an animation of {frames} frames; save the one you want to label.")
     if mode not in MODES:
@@ -69,6 +76,14 @@ def _has_end_of_jpeg(path: Path, tail: int = 65536) -> bool:
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - tail, 0))
         return b"\xff\xd9" in file.read()
+
+
+def _bytes_of_bmp(file: PIL.ImageFile.ImageFile) -> int:
+    """Where the pixels of a BMP end, 0 where they are compressed."""
+    codec, _, begin, options = file.tile[0]
+    if codec != "raw" or not isinstance(options, tuple):
+        return 0
+    return int(begin) + int(options[1]) * file.height
 
 
 def _decode(path: Path, mode: str) -> np.ndarray:

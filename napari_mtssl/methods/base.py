@@ -46,7 +46,7 @@ class MethodConfig(BaseModel):
     labels: int = Field(
         0, ge=0, title="Labels", description="Learn from only so many labels, drawn by the seed; 0: from all."
     )
-    seed: int = Field(0, ge=0, title="Seed", description="One seed gives one result on the CPU.")
+    seed: int = Field(0, ge=0, lt=2**63, title="Seed", description="One seed gives one result on the CPU.")
     balance: Literal["fixed", "equal", "gradnorm", "uncertainty", "famo", "dbmtl"] = Field(
         "fixed",
         title="Balance of tasks",

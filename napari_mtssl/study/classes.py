@@ -23,6 +23,7 @@ from napari_mtssl.study.records import (
 )
 from napari_mtssl.study.tiles import unpacked
 
+LONGEST_NAME = 100  # characters
 _NO_HEADS = {"image", "group", "split", "path", *IMAGE_CLASS_COLUMNS}  # names of columns in tables of labels
 
 
@@ -210,6 +211,11 @@ class ClassTable(ImageTable):
     def _check_name(self, name: str, kind: str, besides: str | None = None) -> None:
         if not name:
             raise StudyError("A class needs a name.")
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            shown = "".join(c if c.isprintable() else "?" for c in name[:20])
+            raise StudyError(
+                f"'{shown}' is no name of a class: use one line of at most {LONGEST_NAME} characters."
+            )
         for taken in self.classes(kind):
             if taken.name.lower() == name.lower() and taken.name != besides:
                 raise StudyError(f"There is a class '{taken.name}' already; choose another name.")

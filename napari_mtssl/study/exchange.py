@@ -87,7 +87,8 @@ def import_csv(study: Study, path: Path | str) -> ImportReport:
     ----------
     study : Study
     path : path
-        Text in UTF-8; commas, semicolons or tabs between the columns. `image` is the name of an image of the
+        Text in UTF-8; commas, semicolons, tabs or bars between the columns, and where these are no commas,
+        decimal commas in numbers. `image` is the name of an image of the
         study, with or without suffix, or its path. Columns ``source, status, confidence`` are taken if
         present, others ignored.
 
@@ -102,7 +103,7 @@ def import_csv(study: Study, path: Path | str) -> ImportReport:
     frame = table[["row", "col", "class", *(c for c in _DETAILS if c in table)]].copy()
     for column in ("row", "col", "confidence"):
         if column in frame:
-            frame[column] = floats(table[column], path)
+            frame[column] = floats(table[column], path, table.attrs["decimal"])
     frame["image_id"] = image_ids(study, table["image"])
     return merge_cells(study, frame, f"Imported {path.name}")
 

@@ -54,7 +54,7 @@ def import_geojson(
     image = study.image(image_id)
     try:
         root = json.loads(read_text(path), parse_float=Decimal)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StudyError(f"{path.name} is no GeoJSON: {error}.") from error
     rows: list[tuple[Any, ...]] = []
     colours: dict[str, str] = {}
@@ -221,6 +221,8 @@ def class_of(feature: dict[str, Any]) -> tuple[str | None, str | None]:
     if isinstance(said, str):
         said = {"name": said}
     name = said.get("name") or ": ".join(said.get("names", []))  # QuPath writes derived classes both ways
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no name of a class")
     colour = said.get("color", said.get("colorRGB", properties.get("color")))
     if isinstance(colour, int):  # older QuPath: signed 32 bits, alpha first
         return name, f"#{colour & 0xFFFFFF:06x}"

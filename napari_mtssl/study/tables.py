@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,8 @@ def read_table(
     Parameters
     ----------
     path : Path
-        Text in UTF-8; commas, semicolons or tabs between the columns.
+        Text in UTF-8; commas, semicolons, tabs or bars between the columns, whose names may be in capitals.
+        A first line ``sep=;``, as spreadsheets write it, says which.
     columns : sequence of str
         Columns it must have.
     noun : str
@@ -42,10 +44,19 @@ def read_table(
     ------
     StudyError
         If it is no such table, a column is missing, or it has no rows.
+
+    Returns
+    -------
+    DataFrame
+        Of str. ``attrs["decimal"]`` is what may stand in numbers instead of a point.
     """
     text = read_text(path)
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
+    first, _, rest = text.partition("\n")
+    said = re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE)
+    if said:
+        separator, text = said[1], rest
+    else:
+        separator = max(",;\t|", key=first.count)
     try:
         table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
     except pd.errors.EmptyDataError as error:
@@ -55,6 +66,10 @@ def read_table(
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for names of rows
         raise StudyError(f"{path.name} is no table: its rows hold more values than its first line has names.")
     table.columns = table.columns.str.strip()
+    if not set(columns) <= set(table):  # names in capitals
+        lower = {str(c): str(c).lower() for c in table if str(c).lower() in columns}
+        if len(set(lower.values())) == len(lower):
+            table = table.rename(columns=lower)
     table = table.apply(lambda column: column.str.strip())
     for column, names in (others or {}).items():
         found = [c for c in table if str(c).lower() in names]
@@ -73,11 +88,20 @@ def read_table(
     if filled and blank.any(axis=None):
         row, column = np.argwhere(blank.to_numpy())[0]
         raise StudyError(f"{path.name}, line {row + 2}: the column {columns[column]} is empty.")
-    return table.fillna("")
+    table = table.fillna("")
+    table.attrs["decimal"] = "." if separator == "," else ","
+    return table
 
 
-def floats(column: pd.Series, path: Path) -> list[float]:
+def floats(column: pd.Series, path: Path, decimal: str = ".") -> list[float]:
     """Read numbers to the last bit; an empty one is NaN.
+
+    Parameters
+    ----------
+    column : Series of str
+    path : Path
+    decimal : str
+        What may stand in a number instead of a point.
 
     Raises
     ------
@@ -87,7 +111,7 @@ def floats(column: pd.Series, path: Path) -> list[float]:
     out = []
     for line, text in enumerate(column, start=2):
         try:
-            out.append(float(text or "nan"))
+            out.append(float(text.replace(decimal, ".") or "nan"))
         except ValueError as error:
             raise StudyError(
                 f"{path.name}, line {line}: '{text}' in the column {column.name} is no number."

@@ -78,8 +78,11 @@ def test_images_of_the_same_name_go_by_their_path(study: Study, image: ImageReco
         "class\trow\tcol\timage\tnote\ntumour\t1.5\t2\tslide1.png\t\n",
         " image , row , col , class\nslide1.png , 1.5 , 2.0 , tumour \n",
         'image,row,col,class\n"slide1.png","1.5","2","tumour"',
+        "image;row;col;class\nslide1;1,5;2,0;tumour\n",
+        "sep=;\r\nimage;row;col;class\r\nslide1;1,5;2;tumour\r\n",
+        "Image|Row|Col|Class\nslide1|1.5|2|tumour\n",
     ],
-    ids=["plain", "excel", "tabs", "spaces", "quotes"],
+    ids=["plain", "excel", "tabs", "spaces", "quotes", "decimal commas", "sep", "bars and capitals"],
 )
 def test_tables_as_people_write_them(study: Study, image: ImageRecord, tmp_path: Path, text: str) -> None:
     report = exchange.import_csv(study, written(tmp_path, text))
@@ -109,6 +112,9 @@ def test_a_class_may_be_called_na(study: Study, image: ImageRecord, tmp_path: Pa
         ),
         ("image,row,col,class\nslide1,1,1,tumour\nslide1,1,,tumour\n", "line 3: the column col is empty"),
         ("image,row,col,class\nslide1,1,1,\n", "line 2: the column class is empty"),
+        ('image,row,col,class\nslide1,"1,5",1,tumour\n', "line 2: '1,5' in the column row is no number"),
+        ('image,row,col,class\nslide1,1,1,"two\nlines"\n', r"'two\?lines' is no name of a class"),
+        (f"image,row,col,class\nslide1,1,1,{'x' * 101}\n", "is no name of a class"),
         ("image,row,col,class\nslide1,inf,1,tumour\n", "row or column is missing or infinite"),
         (
             "image,row,col,class\nslide1,1,1,tumour\nslide1,500,1,tumour\n",

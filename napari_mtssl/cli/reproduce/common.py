@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_mtssl.cli.console import UsageError, notes
-from napari_mtssl.cli.evaluate import write_report
+from napari_mtssl.cli.evaluate import check_report, write_report
 
 if TYPE_CHECKING:
     from napari_mtssl.evaluation.series import Progress, Trial
     from napari_mtssl.evaluation.table import Captions
 
-JsonFile = Annotated[Path, typer.Option("--json", metavar="FILE", help="Write the table here.")]
+JsonFile = Annotated[
+    Path, typer.Option("--json", metavar="FILE", help="Write the table here.", callback=check_report)
+]
 Out = Annotated[
     Path | None,
     typer.Option(

@@ -61,15 +61,15 @@ class HydraMix(Method):
         if len(classes) < 2:
             raise MethodError("The study has only the background class; add a class of cells first.")
         torch.manual_seed(config.seed)
-        trunk = WideResNet(
-            config.depth,
-            config.widen,
-            config.padding,
-            tuple(int(s) for s in config.strides.split("-")),
-            config.bn_momentum,
-        )
         squeeze = {"hidden": 64, "squeeze": 16} if config.regression_head == "squeeze" else {}
         try:
+            trunk = WideResNet(
+                config.depth,
+                config.widen,
+                config.padding,
+                tuple(int(s) for s in config.strides.split("-")),
+                config.bn_momentum,
+            )
             network = HydraNet(trunk, len(classes), config.window, **squeeze)
         except ValueError as error:
             raise MethodError(str(error)) from error
