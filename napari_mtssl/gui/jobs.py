@@ -34,6 +34,25 @@ class Waiting(Event):
 
 
 @dataclass(frozen=True)
+class FoldsScored(Event):
+    """Cross-validation has done `done` of `total` folds.
+
+    Attributes
+    ----------
+    scores : mapping of str to (mean, sd)
+        Over the folds that are done.
+    report : Path
+        Of the tables and pictures; there once all folds are done.
+    """
+
+    kind = "folds_scored"
+    done: int
+    total: int
+    scores: Mapping[str, tuple[float, float]]
+    report: Path
+
+
+@dataclass(frozen=True)
 class TrainRequest:
     """What the Train panel asks for.
 
@@ -203,6 +222,38 @@ class ExplainJob:
         scale = (record.height / picture.shape[0], record.width / picture.shape[1])
         said = Prediction(pictures={"saliency": picture})
         yield Preview(0, record.id, (0, 0, record.height, record.width), said, scale, 1, 1)
+
+
+class FoldsJob:
+    """Cross-validate the specimens of a study by patient; folds that are done are not done again.
+
+    Parameters
+    ----------
+    study_path : Path
+    folds : int
+    preset, device : str
+    overrides : mapping
+        Settings that differ from the preset's.
+    """
+
+    def __init__(
+        self, study_path: Path, folds: int, preset: str, device: str, overrides: Mapping[str, Any]
+    ) -> None:
+        self.study_path, self.folds = study_path, folds
+        self.preset, self.device, self.overrides = preset, device, dict(overrides)
+        self.control = Control()
+
+    def events(self) -> Iterator[Event]:
+        """Iterate in the thread: one `FoldsScored` for each fold, and one before the first."""
+        from napari_mtssl.evaluation.study_folds import cross_validate, plan_of
+        from napari_mtssl.study import Study
+
+        with Study.open(self.study_path) as study:
+            plan, row = plan_of(study, self.folds, self.preset, self.overrides, self.device)
+        report = plan.folder / "report.md"
+        yield FoldsScored(0, 0, plan.folds, {}, report)
+        for found in cross_validate(plan, row, lambda: self.control.stopped):
+            yield FoldsScored(0, found.done, found.total, found.scores, report)
 
 
 def loaded(study: Study, target: Target) -> Method:

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_mtssl.engine.events import Event, Failed, Finished, Paused, Resumed, Started, Stepped
 from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.gui import worker
-from napari_mtssl.gui.jobs import ExplainJob, PredictJob, TrainJob, TrainRequest, Waiting
+from napari_mtssl.gui.jobs import ExplainJob, FoldsJob, PredictJob, TrainJob, TrainRequest, Waiting
 
 if TYPE_CHECKING:
     from napari_mtssl.engine.control import Control
@@ -27,6 +27,7 @@ class State(Enum):
     STARTING = "Starting: reading labels and images …"
     TRAINING = "Training"
     PREDICTING = "Predicting the image"
+    VALIDATING = "Cross-validating"
     PAUSED = "Paused"
     WAITING = "Up to date: waiting for new labels"
     STOPPING = "Stopping …"
@@ -79,7 +80,12 @@ class Runner(QObject):
         self.live = None
         self._start(job, State.PREDICTING, None)
 
-    def _start(self, job: TrainJob | PredictJob | ExplainJob, state: State, viewport: Any) -> None:
+    def cross_validate(self, job: FoldsJob) -> None:
+        """Start training and scoring fold after fold."""
+        self.live = None
+        self._start(job, State.VALIDATING, None)
+
+    def _start(self, job: TrainJob | PredictJob | ExplainJob | FoldsJob, state: State, viewport: Any) -> None:
         if self.busy:
             raise RuntimeError("a job is running already")
         self.failure = None

@@ -234,3 +234,22 @@ def test_what_is_missing_is_said_in_words(ready, tissue_path, wait, told):
     assert dock.runner.failure is not None
     assert "block" in dock.runner.failure.reason.lower()
     assert not errors(told)
+
+
+def test_cross_validation_by_patient_from_a_button(ready, specimens_path, wait, told):
+    dock = ready(specimens_path, 2)
+    panel = dock.train_panel
+    panel.folds.count.setValue(5)
+    panel.folds.button.click()
+    wait(lambda: not dock.runner.busy, 60)
+    assert "use fewer folds" in panel.error.text()  # three images are labelled, each its own patient
+    panel.folds.count.setValue(2)
+    panel.folds.button.click()
+    assert not panel.folds.isEnabled()
+    wait(lambda: not dock.runner.busy, 120)
+    assert dock.runner.failure is None, dock.runner.failure
+    assert "2 of 2 folds" in panel.folds.scores.text()
+    assert "mask dice" in panel.folds.scores.text()
+    assert panel.folds.report.is_file()
+    assert not panel.folds.open_button.isHidden()
+    assert not errors(told)

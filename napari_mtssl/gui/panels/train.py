@@ -33,8 +33,9 @@ from napari_mtssl.engine.events import (
 )
 from napari_mtssl.engine.runners import PROCESS, THREAD, check_runner
 from napari_mtssl.gui.form import ConfigForm
-from napari_mtssl.gui.jobs import ExplainJob, PredictJob, Target, TrainRequest, Waiting
+from napari_mtssl.gui.jobs import ExplainJob, FoldsJob, FoldsScored, PredictJob, Target, TrainRequest, Waiting
 from napari_mtssl.gui.notify import guarded, show_info, show_warning
+from napari_mtssl.gui.panels.folds import FoldsBox
 from napari_mtssl.gui.plots import Curves
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
 from napari_mtssl.gui.training import Runner, State, duration
@@ -172,6 +173,8 @@ class TrainPanel(QWidget):
         )
         layout.addWidget(row(self.run_choice, self.predict_button, None))
         layout.addWidget(row(self.predict_all_button, None))
+        self.folds = FoldsBox(self.cross_validate)
+        layout.addWidget(self.folds)
         self.log_section = QCollapsible("Log")
         self.log = QPlainTextEdit()
         self.log.setReadOnly(True)
@@ -198,6 +201,7 @@ class TrainPanel(QWidget):
         """Show the settings of the method that learns what is labelled now."""
         task = self._workspace.task
         known = self._installed()
+        self.folds.setVisible(task.method == FoldsBox.METHOD)
         self.method.setText(task.method if known else f"⚠ No installed package has the method {task.method}.")
         self.form.clear()
         self._config = None
@@ -332,6 +336,17 @@ class TrainPanel(QWidget):
         self._to_predict = 1
         self._runner.predict(ExplainJob(study.path, target, kind, name, how))
 
+    @guarded
+    def cross_validate(self) -> None:
+        """Train and score fold after fold, by patient, with the settings shown."""
+        study = self._need_study()
+        overrides = {**self.form.overrides(), "steps": self.steps.value()}
+        self.error_row.hide()
+        self.progress.setRange(0, 0)
+        self.say("Cross-validation starts.")
+        count, preset, device = self.folds.count.value(), self.preset.currentData(), self.device.currentData()
+        self._runner.cross_validate(FoldsJob(study.path, count, preset, device, overrides))
+
     # -- events --------------------------------------------------------------------------------------------
 
     def on_event(self, event: Event) -> None:
@@ -346,6 +361,7 @@ class TrainPanel(QWidget):
             WorkerLost: self._warned,
             Preview: self._predicted,
             Waiting: self._waiting,
+            FoldsScored: self._folds_scored,
             Finished: self._finished,
             Failed: self._failed,
         }.get(type(event))
@@ -416,6 +432,14 @@ class TrainPanel(QWidget):
         self.say("Up to date. Training goes on when labels change.")
         self.refresh()
 
+    def _folds_scored(self, event: FoldsScored) -> None:
+        self.progress.setRange(0, event.total)
+        self.progress.setValue(event.done)
+        self.progress.setFormat(f"fold {min(event.done + 1, event.total)} of {event.total}")
+        self.folds.show_scores(event)
+        if event.done == event.total:
+            self.say(f"Cross-validated: tables and curves are in {event.report.parent}.")
+
     def _finished(self, event: Finished) -> None:
         self.say(
             f"{'Stopped' if event.stopped else 'Finished'} at step {event.step:,}: {event.run_dir.name}."
@@ -444,6 +468,7 @@ class TrainPanel(QWidget):
         self.start_button.setEnabled(open_ and not busy and self._installed())
         for widget in (self.predict_button, self.predict_all_button):
             widget.setEnabled(open_ and not busy and bool(self._runs))
+        self.folds.setEnabled(open_ and not busy)
         self.pause_button.setEnabled(busy and state in (State.TRAINING, State.PAUSED))
         self.pause_button.setText("Go on" if state is State.PAUSED else "Pause")
         self.stop_button.setEnabled(busy and state is not State.STOPPING)
