@@ -98,7 +98,7 @@ CAPTIONS = Captions(
             "ece": "Calibration error",
         }.items()
     }
-    | {"seconds": "Seconds to train"},
+    | {"seconds": "Seconds to train", "cpu_seconds": "Processor seconds to train"},
     panels=("dice", "auroc", "cross_dice", "cross_auroc"),
     x_label="labelled images of each class - masks",
 )
@@ -269,7 +269,9 @@ class _Runner:
         run_dir = self.folder / "runs" / trial.name
         if trial.row == FOREST:
             return trials.run_forest(self.sets, (classes, masks), trial.seed, run_dir)
-        return trials.run(self.sets, self.config(trial), (classes, masks), run_dir, self.threads, tell)
+        return trials.run(
+            self.sets, self.config(trial), (classes, masks), run_dir, self.threads, tell, self.key(trial)
+        )
 
     def config(self, trial: Trial) -> MultiMixConfig:
         """Make the settings of a trial."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,9 +15,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from napari_mtssl.engine.checkpoint import find, load
 from napari_mtssl.engine.control import Control
 from napari_mtssl.engine.devices import pick_device, seeded, training_threads
-from napari_mtssl.engine.events import Failed, Stepped
+from napari_mtssl.engine.events import CheckpointWritten, Failed, Stepped
 from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.engine.source import FixedSource
 from napari_mtssl.engine.train import train
@@ -119,20 +122,64 @@ class Sets:
         )
 
 
+class Clock:
+    """Time that a trial took, on the wall and of the processor, over interruptions.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Made anew, unless a trial of the same key was interrupted there.
+    key : mapping
+        Everything that decides the outcome, as JSON types.
+    """
+
+    def __init__(self, run_dir: Path, key: Mapping[str, Any]) -> None:
+        self._file, self._key = run_dir / "trial.json", json.loads(json.dumps(key))
+        kept = json.loads(self._file.read_text()) if self._file.is_file() else {}
+        self._before = {"seconds": 0.0, "cpu_seconds": 0.0}
+        if kept.get("key") == self._key:
+            self._before = kept["spent"]
+        else:
+            shutil.rmtree(run_dir, ignore_errors=True)
+            run_dir.mkdir(parents=True)
+        self._begun = time.monotonic(), time.process_time()
+        self.keep()
+
+    def read(self) -> dict[str, float]:
+        """Seconds since the trial first began, without those between an interruption and going on."""
+        now = time.monotonic(), time.process_time()
+        spent = dict(zip(self._before, (b - a for a, b in zip(self._begun, now, strict=True)), strict=True))
+        return {name: self._before[name] + value for name, value in spent.items()}
+
+    def keep(self) -> None:
+        """Write the time down."""
+        self._file.write_text(json.dumps({"spent": self.read(), "key": self._key}), encoding="utf-8")
+
+
 def run(
-    sets: Sets, config: MultiMixConfig, budget: tuple[int, int], run_dir: Path, threads: int, tell: Tell
+    sets: Sets,
+    config: MultiMixConfig,
+    budget: tuple[int, int],
+    run_dir: Path,
+    threads: int,
+    tell: Tell,
+    key: Mapping[str, Any],
 ) -> dict[str, float]:
     """Train one row and score it; what pictures need is kept in ``details.npz``.
+
+    A trial that was interrupted goes on from its last weights, and ends as if nothing had been.
 
     Parameters
     ----------
     budget : tuple of int
         Labelled images of every class, and masks.
+    key : mapping
+        Everything that decides the outcome: weights of another trial are not gone on with.
     """
-    begin = time.monotonic()
+    clock = Clock(run_dir, key)
     bank = sets.bank(config.size, *budget, config.seed)
-    method = _fit(sets, config, bank, run_dir, threads, tell)
-    seconds = time.monotonic() - begin
+    method = _fit(sets, config, bank, run_dir, threads, tell, clock)
+    spent = clock.read()
 
     def predict(images: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         pixels = torch.from_numpy(images)[:, None].expand(-1, config.channels, -1, -1)
@@ -142,7 +189,7 @@ def run(
             refined = np.stack([refine(mask, config)[1] for mask in masks.cpu().numpy()])
         return refined, classes[KIND].cpu().numpy() if KIND in classes else None
 
-    return _scores(sets, config.size, predict, run_dir, budget) | {"seconds": seconds}
+    return _scores(sets, config.size, predict, run_dir, budget) | spent
 
 
 def run_forest(sets: Sets, budget: tuple[int, int], seed: int, run_dir: Path) -> dict[str, float]:
@@ -166,7 +213,13 @@ def run_forest(sets: Sets, budget: tuple[int, int], seed: int, run_dir: Path) ->
 
 
 def _fit(
-    sets: Sets, config: MultiMixConfig, bank: FieldBank, run_dir: Path, threads: int, tell: Tell
+    sets: Sets,
+    config: MultiMixConfig,
+    bank: FieldBank,
+    run_dir: Path,
+    threads: int,
+    tell: Tell,
+    clock: Clock,
 ) -> MultiMix:
     """Train by the engine, as the window and the command line do.
 
@@ -178,14 +231,28 @@ def _fit(
     device = pick_device(sets.device)
     with seeded(config.seed, device):
         method = MultiMix(config, {"mask": MASK, KIND: sets.names}, device)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    never = config.steps + 1
-    options = TrainOptions(never, never, report_seconds=1.0, pseudo_seconds=0, preview_seconds=0)
-    events = train(method, FixedSource(bank), run_dir=run_dir, control=Control(), options=options)
+    begun = (run_dir / "last.safetensors").is_file()
+    if begun:
+        saved = load(find(run_dir, "last"))
+        if saved.step >= config.steps:
+            method.load_state(saved.state)
+            return method
+    options = TrainOptions(
+        config.steps + 1,
+        max(25, config.steps // 40),  # kept so often, for the table of an hour that is interrupted
+        report_seconds=1.0,
+        pseudo_seconds=0,
+        preview_seconds=0,
+    )
+    events = train(
+        method, FixedSource(bank), run_dir=run_dir, control=Control(), options=options, resume=begun
+    )
     with training_threads(threads), closing(events):
         for event in events:
             if isinstance(event, Stepped):
                 tell(event.step, event.total_steps)
+            elif isinstance(event, CheckpointWritten):
+                clock.keep()
             elif isinstance(event, Failed):
                 raise MethodError(event.reason)
     return method

@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_mtssl.cli.app import app
+from napari_mtssl.engine.checkpoint import load
 from napari_mtssl.evaluation.multimix import EXTRA, FOREST, ROWS, _trial, reproduce_multimix
 from napari_mtssl.evaluation.multimix_forest import FieldForest
 from napari_mtssl.evaluation.readers import DataError
@@ -85,6 +86,31 @@ def test_a_table_of_two_sources(folders, tmp_path):
         rows=["MultiMix"], seeds=1, out=tmp_path, overrides=TINY, threads=1,
     )  # fmt: skip
     assert again["results"]["MultiMix"]["2-2"] == results["MultiMix"]["2-2"]
+
+
+def test_an_interrupted_training_goes_on_and_ends_the_same(folders, tmp_path):
+    def table(out, progress=None):
+        return reproduce_multimix(
+            *folders[0], seg_labels=[2], cls_labels=[2], rows=["MultiMix"], seeds=1, out=out,
+            overrides={**TINY, "steps": 4}, threads=1, progress=progress,
+        )["results"]["MultiMix"]["2-2"]  # fmt: skip
+
+    def leave(now):
+        if now.step == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        table(tmp_path / "a", leave)
+    run_dir = tmp_path / "a" / "runs" / "MultiMix-2-2-0"
+    assert load(run_dir / "last.safetensors").step == 1
+    steps = []
+    found = table(tmp_path / "a", lambda now: steps.append(now.step))
+    whole = table(tmp_path / "b")
+    assert 1 not in steps and 4 in steps
+    assert found["dice"] == whole["dice"] and found["auroc"] == whole["auroc"]
+    (tmp_path / "a" / "trials" / "MultiMix-2-2-0.json").unlink()  # scored anew, not trained anew
+    assert table(tmp_path / "a", lambda now: steps.append(-now.step))["dice"] == whole["dice"]
+    assert -4 not in steps
 
 
 def test_command_line(folders, tmp_path):
