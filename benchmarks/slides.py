@@ -25,7 +25,7 @@ import numpy as np
 PARTS = ("open", "memory", "robust", "seam", "kill", "dask")
 OPENED, SMALL, LARGE, KILLED = 100_000, 10_000, 40_000, 6_000
 LABELS, STEPS = 300, 300
-NETWORK = {"depth": 10, "widen": 1}  # of the parts that are about memory and tiles, not about speed
+NETWORK = {"depth": 10, "widen": 1, "turns": 1}  # of the parts about memory and tiles, not about speed
 
 
 def main() -> None:
@@ -284,12 +284,55 @@ def _do_cells(slide: str, run: str, folder: str) -> dict:
     return {"digest": digest, "before": before, "total": len(plan.tiles)}
 
 
+def _do_dask(slide: str, run: str, scratch: str) -> dict:
+    """One worker, two, and two of which one is killed in the middle; all warm when the clock starts."""
+    from distributed import Client, LocalCluster
+
+    from napari_mtssl.engine.checkpoint import load_method
+    from napari_mtssl.engine.runners import DaskTiles, tile_job
+    from napari_mtssl.engine.slide_prediction import SlideStore, plan_slide, predict_slide
+    from napari_mtssl.images import open_image
+
+    method, image = load_method(run, "last", "cpu"), open_image(slide)
+    plan = plan_slide(method, image, tile=256)
+    job = tile_job(Path(run), plan, "last", "cpu")
+    seconds, digests, left = {}, {}, {}
+    for name, workers in (("one", 1), ("two", 2), ("killed", 2)):
+        store = SlideStore(Path(tempfile.mkdtemp(dir=scratch)), plan.identity, method.vocabulary["cell"])
+        settings = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+        with (
+            LocalCluster(n_workers=workers, memory_limit=0, **settings) as cluster,
+            Client(cluster) as client,
+        ):
+            pids = client.run(os.getpid)
+            warm = DaskTiles(client, job)
+            list(warm([(number, plan.tiles[number]) for number in range(8 * workers)]))
+            began = time.perf_counter()
+            half = began
+            for tile in predict_slide(method, plan, store, executor=DaskTiles(client, job)):
+                if tile.done == tile.total // 2:
+                    half = time.perf_counter()
+                    if name == "killed":
+                        os.kill(next(iter(pids.values())), signal.SIGKILL)
+            seconds[name], left[name] = time.perf_counter() - began, time.perf_counter() - half
+        digests[name] = store.cells().to_csv(index=False)
+    return {
+        "two_workers": round(seconds["one"] / seconds["two"], 2),
+        "identical_after_kill": digests["killed"] == digests["two"] == digests["one"],
+        "time_after_kill": round(left["killed"] / left["two"], 2),
+        "cells_compared": digests["one"].count("\n") - 1,
+        "dask_tiles": len(plan.tiles),
+        "load": [round(value, 1) for value in os.getloadavg()],
+    }
+
+
 INNER = {
     "open": _do_open,
     "train": _do_train,
     "predict": _do_predict,
     "seam": _do_seam,
     "cells": _do_cells,
+    "dask": _do_dask,
 }
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from skimage.feature import peak_local_max
 
 from napari_mtssl.images import to_float
+from napari_mtssl.images.tissue import find_tissue
 from napari_mtssl.methods.base import MethodError, Samples, draw_labels
 from napari_mtssl.methods.hydramix.config import HydraMixConfig
 
@@ -299,7 +300,9 @@ def sample_places(
         (row, col), level-0 pixels, whole.
     """
     tops, lefts = np.arange(0, image.height, REGION), np.arange(0, image.width, REGION)
+    tissue = find_tissue(image)  # all of it, unless it is a slide: there is nothing to learn from glass
     boxes = [(top, left) for top in tops for left in lefts]
+    boxes = [(r, c) for r, c in boxes if tissue.touches((r, c, r + REGION, c + REGION))] or boxes
     chosen = [boxes[i] for i in rng.permutation(len(boxes))[:regions]]
     wanted = -(-count // len(chosen))
     found = []
