@@ -192,7 +192,7 @@ def test_predict_writes_what_other_programs_read(trained, tmp_path):
 def test_a_large_image_is_predicted_to_disk_with_the_same_result(trained, tmp_path, monkeypatch):
     image = trained.parent / "held.png"
     ok("predict", trained, "--run", "short", image, "--out", tmp_path / "small", "--device", "cpu")
-    monkeypatch.setattr("napari_mtssl.cli.slides.LARGE", 1000)
+    monkeypatch.setattr("napari_mtssl.images.image.LARGE", 1000)
     large = ("predict", trained, "--run", "short", image, "--out", tmp_path / "large", "--device", "cpu")
     ok(*large)
     assert (tmp_path / "large" / "held.csv").read_text() == (tmp_path / "small" / "held.csv").read_text()

@@ -17,13 +17,10 @@ if TYPE_CHECKING:
     from napari_mtssl.images import Image
     from napari_mtssl.methods.base import Method
 
-# Pixels above which an image is predicted straight to disk.
-LARGE = 2**26
-
 
 def is_slide(method: Method, image: Image) -> bool:
     """Whether an image is too large for its prediction to be held in memory."""
-    return not method.whole_image and image.height * image.width > LARGE
+    return not method.whole_image and image.is_slide
 
 
 def trained_um(run_dir: Path) -> float | None:

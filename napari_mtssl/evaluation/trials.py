@@ -32,7 +32,7 @@ from napari_mtssl.evaluation.readers import KINDS, FieldOfView
 from napari_mtssl.images import open_image
 from napari_mtssl.methods.base import MethodError
 from napari_mtssl.methods.hydramix import HydraMix, HydraMixConfig, PatchBank
-from napari_mtssl.methods.hydramix.samples import sample_places
+from napari_mtssl.methods.hydramix.places import sample_places
 
 REGIONS = 4  # pieces of each image that unlabelled places are taken from
 REPORT_SECONDS = 1.0

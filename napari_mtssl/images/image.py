@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Patches are cut from blocks of this side, so that neighbours share one read of the file.
 BLOCK = 1024
+# An image with more pixels than this is taken as a slide.
+LARGE = 2**26
 # A level larger than this is reduced band by band before it is resized, pixels.
 AT_ONCE = 2**24
 
@@ -105,6 +107,11 @@ class Image:
     def width(self) -> int:
         """Columns of level 0."""
         return self.sources[0].shape[1]
+
+    @property
+    def is_slide(self) -> bool:
+        """Whether it is too large for all of it to be held, or for a part to stand for it."""
+        return self.height * self.width > LARGE
 
     @property
     def channels(self) -> int:

@@ -167,6 +167,13 @@ class HydraMixConfig(MethodConfig):
         description="Of the pool on dark blue spots; the rest anywhere.",
     )
 
+    renew: int = Field(
+        20,
+        ge=0,
+        title="Renew",
+        description="Of slides, a sixteenth of the pool is read anew every so many steps; 0: never.",
+    )
+
     # Prediction
     turns: Literal[1, 2, 4] = Field(
         1,

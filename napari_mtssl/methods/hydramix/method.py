@@ -147,6 +147,7 @@ class HydraMix(Method):
         .. [1] Bashir et al., HydraMix-Net, 2020, Eqs. 1 to 5.
         """
         bank = _bank(samples, self.config.window)
+        bank.advance(round(progress * self.config.steps))
         if self._draw is None or not self._draw.is_of(bank):
             self._draw = ClassDraw(bank, len(self.classes), self.config.balanced)
         self._network.train()

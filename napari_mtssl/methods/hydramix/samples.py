@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
-from skimage.feature import peak_local_max
 
 from napari_mtssl.images import to_float
-from napari_mtssl.images.tissue import find_tissue
 from napari_mtssl.methods.base import MethodError, Samples, draw_labels
 from napari_mtssl.methods.hydramix.config import HydraMixConfig
+from napari_mtssl.methods.hydramix.drift import PARTS, Drift, Part, Slide
+from napari_mtssl.methods.hydramix.places import darkness, sample_places
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image, ImagePool
     from napari_mtssl.study import Study
 
 PLACE = ["image_id", "row", "col"]
-REGION = 256  # side of the pieces of an image in which unlabelled places are looked for, pixels
 REGIONS = 64  # at most, of all images together: the pool must be there seconds after Train is pressed
 CLAIMED = (
     6.0  # unlabelled places keep this far from clicks, so that no cell is both labelled and guessed, pixels
@@ -49,6 +47,10 @@ class PatchBank(Samples):
     places : DataFrame
         One row for each unlabelled patch: ``image_id``, ``row``, ``col`` of the patch's pixel ``(S // 2, S //
         2)``.
+    drift : Drift, optional
+        What the last of the unlabelled patches are renewed from: those of slides.
+    clicks : mapping of int to ndarray (N, 2)
+        Labelled places by image, of which new unlabelled ones keep clear.
     """
 
     patches: torch.Tensor
@@ -57,6 +59,8 @@ class PatchBank(Samples):
     unlabelled: torch.Tensor
     cells: pd.DataFrame
     places: pd.DataFrame
+    drift: Drift | None = None
+    clicks: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def from_arrays(
@@ -117,6 +121,24 @@ class PatchBank(Samples):
         """Unlabelled patches."""
         return len(self.unlabelled)
 
+    def advance(self, step: int) -> None:
+        """Take in what was read of slides until a step.
+
+        Raises
+        ------
+        ImageError
+            If a slide cannot be read.
+        """
+        if self.drift is None:
+            return
+        for slot, part in self.drift.until(step):
+            start = len(self.places) + (slot - PARTS) * self.drift.share
+            where = slice(start, start + self.drift.share)
+            patches, places = clear_of(part, self.clicks)
+            tensor = _to_tensor(patches, self.unlabelled.device)
+            self.unlabelled[where] = to_unit(tensor) if self.unlabelled.is_floating_point() else tensor
+            self.places.iloc[where] = places
+
     def keys(self) -> Mapping[int, Any]:
         """Cell id to (class index, row, col); places that were not clicked are left out."""
         clicked = self.cells["cell_id"].to_numpy() >= 0
@@ -151,6 +173,7 @@ class SampleReader:
     def __init__(self, config: HydraMixConfig, classes: Sequence[str], device: torch.device) -> None:
         self.config, self.classes, self.device = config, tuple(classes), device
         self._pool: dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._drift: tuple[object, Drift] | None = None
 
     def read(self, study: Study, images: ImagePool, split: Literal["train", "validation"]) -> PatchBank:
         """Read labels and pixels of one split.
@@ -169,6 +192,7 @@ class SampleReader:
             cells = draw_labels(cells, self.config.labels, self.config.seed)
         size = self.config.patch
         labelled, frames, unlabelled, places = [], [], [], []
+        slides: list[Slide] = []
         per_image = max(1, self.config.pool // max(1, len(records)))
         regions = max(1, REGIONS // max(1, len(records)))
         guess = split == "train" and self.config.variant != "cnn"
@@ -182,14 +206,24 @@ class SampleReader:
                 frame = pd.concat([frame, self._far_background(image, record.id, record.checksum, mine)])
             labelled.append(image.patches(frame[["row", "col"]].to_numpy(float), size))
             frames.append(frame)
-            if guess:
+            if guess and image.is_slide and self.config.renew:
+                slides.append(Slide(record.id, record.checksum, image))
+            elif guess:
                 centres, patches = self._unlabelled(image, record.checksum, per_image, regions)
                 free = _far_from(centres, mine[["row", "col"]].to_numpy(float), CLAIMED)
                 unlabelled.append(patches[free])
                 places.append(
                     pd.DataFrame({"image_id": record.id, "row": centres[free, 0], "col": centres[free, 1]})
                 )
-        return self._bank(labelled, frames, unlabelled, places)
+        drift = self._drift_of(slides, per_image * len(slides))
+        clicks = {i: part[["row", "col"]].to_numpy(float) for i, part in cells.groupby("image_id")}
+        for part in drift.parts if drift is not None else ():
+            patches, frame = clear_of(part, clicks)
+            unlabelled.append(patches)
+            places.append(frame)
+        bank = self._bank(labelled, frames, unlabelled, places)
+        bank.drift, bank.clicks = drift, clicks
+        return bank
 
     def _check(self, images: int, cells: pd.DataFrame) -> None:
         background = self.classes[0]
@@ -236,6 +270,17 @@ class SampleReader:
             device=self.device,
         )
 
+    def _drift_of(self, slides: Sequence[Slide], count: int) -> Drift | None:
+        """Begin to read slides, or go on with those that are read already: labels do not change the pool."""
+        if not slides:
+            return None
+        key = (tuple((slide.image_id, slide.checksum) for slide in slides), count)
+        if self._drift is None or self._drift[0] != key:
+            config = self.config
+            drift = Drift(slides, count, config.patch, config.nuclear_share, config.renew, config.seed)
+            self._drift = (key, drift)
+        return self._drift[1]
+
     def _unlabelled(
         self, image: Image, checksum: str, count: int, regions: int
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -273,48 +318,19 @@ class SampleReader:
         )
 
 
-def darkness(pixels: np.ndarray) -> np.ndarray:
-    """Optical density in red, where haematoxylin absorbs and eosin hardly does: (..., 3) to (...)."""
-    return -np.log(np.clip(pixels[..., 0], 1 / 255, 1))
+def clear_of(part: Part, clicks: Mapping[int, np.ndarray]) -> tuple[np.ndarray, pd.DataFrame]:
+    """Patches and places of a part; others of it stand in for those near a click, so that it stays as long.
 
-
-def sample_places(
-    image: Image, count: int, regions: int, nuclear_share: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Choose places without any label: some anywhere, some on local maxima of darkness, where nuclei are.
-
-    Parameters
-    ----------
-    image : Image
-    count : int
-        Places, at most.
-    regions : int
-        Pieces of the image that are looked at, at most.
-    nuclear_share : float
-        Share of the places on local maxima.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray, shape (M, 2)
-        (row, col), level-0 pixels, whole.
+    If all of it is near clicks it is left as it is.
     """
-    tops, lefts = np.arange(0, image.height, REGION), np.arange(0, image.width, REGION)
-    tissue = find_tissue(image)  # all of it, unless it is a slide: there is nothing to learn from glass
-    boxes = [(top, left) for top in tops for left in lefts]
-    boxes = [(r, c) for r, c in boxes if tissue.touches((r, c, r + REGION, c + REGION))] or boxes
-    chosen = [boxes[i] for i in rng.permutation(len(boxes))[:regions]]
-    wanted = -(-count // len(chosen))
-    found = []
-    for top, left in chosen:
-        height, width = min(REGION, image.height - top), min(REGION, image.width - left)
-        nuclear = round(nuclear_share * wanted)
-        smooth = gaussian_filter(darkness(to_float(image.read(top, left, height, width))), 2.0)
-        peaks = peak_local_max(smooth, min_distance=4, exclude_border=False)
-        peaks = peaks[rng.permutation(len(peaks))[:nuclear]]
-        anywhere = np.stack([rng.integers(0, side, wanted - len(peaks)) for side in (height, width)], axis=1)
-        found.append(np.concatenate([peaks, anywhere]) + np.array([top, left]))
-    return rng.permutation(np.concatenate(found))[:count].astype(float)
+    free = np.ones(len(part.centres), bool)
+    for image_id, places in clicks.items():
+        mine = part.image_ids == image_id
+        free[mine] = _far_from(part.centres[mine], places, CLAIMED)
+    chosen = np.flatnonzero(free) if free.any() else np.arange(len(free))
+    chosen = np.resize(chosen, len(free))
+    row, col = part.centres[chosen].T
+    return part.patches[chosen], pd.DataFrame({"image_id": part.image_ids[chosen], "row": row, "col": col})
 
 
 def _far_from(centres: np.ndarray, clicks: np.ndarray, distance: float) -> np.ndarray:
