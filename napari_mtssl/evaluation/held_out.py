@@ -9,7 +9,6 @@ import numpy as np
 
 from napari_mtssl.evaluation.metrics import accuracy, confusion_matrix, count_detections, macro_f1
 from napari_mtssl.evaluation.places import score_places
-from napari_mtssl.study.records import ORIGIN
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image
@@ -36,21 +35,11 @@ def score_origins(
         Scores on images whose origin is among those of the training images, or not known; and with ``cross_``
         in front those on the others.
     """
-    same, other = origins(study, split)
+    other = study.foreign_images(split)
+    same = {image.id for image in study.images(split)} - other
     scores = score_study(study, vocabulary, predict, split, radius, same)
     apart = score_study(study, vocabulary, predict, split, radius, other) if other else {}
     return scores | {CROSS + name: value for name, value in apart.items()}
-
-
-def origins(study: Study, split: Split) -> tuple[set[int], set[int]]:
-    """Images of a split of an origin that is learnt from (or of none), and images of another one."""
-    said = study.image_classes()
-    said = said[said["kind"] == ORIGIN]
-    origin = dict(zip(said["image_id"], said["class"], strict=True))
-    learnt = {origin[image.id] for image in study.images("train") if image.id in origin}
-    every = {image.id for image in study.images(split)}
-    other = {i for i in every if i in origin and learnt and origin[i] not in learnt}
-    return every - other, other
 
 
 def score_study(

@@ -1,4 +1,4 @@
-"""The pictures of MultiMix's paper: box plots, boundaries, Bland-Altman, ROC and consistency curves."""
+"""The pictures of MultiMix's paper: box plots, boundaries, masks, Bland-Altman, ROC, consistency curves."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from napari_mtssl.evaluation.table import Captions
 
 Cell = tuple[str, int, int, int]  # row, classes, masks, seed
 SHOWN = 6  # images whose boundaries are drawn
+GREEN, RED, BLUE = (0.1, 0.75, 0.3), (1.0, 0.2, 0.15), (0.1, 0.45, 1.0)
 PLACES = {"": "same source", "cross_": "other source"}
 
 
@@ -64,6 +65,7 @@ def _set(
             made.append(_save(make(with_masks, prefix), folder / f"{name}-{end}"))
         images = side.images("masks", SCORED)[:SHOWN], side.shares(SCORED)[:SHOWN] > CUT
         made.append(_save(boundaries(with_masks, prefix, *images), folder / f"boundaries-{end}"))
+        made.append(_save(masks(with_masks, prefix, *images), folder / f"masks-{end}"))
     if with_classes and len(np.unique(next(iter(with_classes.values()))[0][prefix + "kinds"])) > 1:
         made.append(_save(roc_curves(with_classes, prefix), folder / f"roc-{end}"))
     return made
@@ -150,6 +152,25 @@ def boundaries(
             for inside, colour in ((true, "#39b54a"), (mask > 0, "#ff3b30")):
                 if 0 < inside.sum() < inside.size:
                     axes.contour(inside, levels=[0.5], colors=[colour], linewidths=0.9)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        line[0].set_ylabel(row, fontsize=7)
+    return figure
+
+
+def masks(
+    rows: Mapping[str, list[dict[str, np.ndarray]]], prefix: str, images: np.ndarray, truth: np.ndarray
+) -> Any:
+    """Tint what the first run found rightly (green), wrongly (red) and missed (blue), a line for each row."""
+    title = f"{PLACES[prefix]}: right green, wrong red, missed blue"
+    figure, panels = _figure(len(rows), len(images), (1.7, 1.75), title)
+    for line, (row, runs) in zip(panels, rows.items(), strict=True):
+        found = np.unpackbits(runs[0][prefix + "masks"][: len(images)], axis=-1, count=SCORED) > 0
+        for axes, image, true, mask in zip(line, images, truth, found, strict=True):
+            shown = np.repeat(image[..., None].astype(np.float32), 3, axis=-1)
+            for inside, colour in ((true & mask, GREEN), (mask & ~true, RED), (true & ~mask, BLUE)):
+                shown[inside] = 0.55 * shown[inside] + 0.45 * np.array(colour, np.float32)
+            axes.imshow(shown.clip(0, 1))
             axes.set_xticks([])
             axes.set_yticks([])
         line[0].set_ylabel(row, fontsize=7)

@@ -14,6 +14,7 @@ from napari_mtssl.study.records import (
     BLOCK,
     IMAGE_CLASS_COLUMNS,
     MASK,
+    ORIGIN,
     SOURCES,
     SPLITS,
     STATISTICS_COLUMNS,
@@ -106,6 +107,18 @@ class ImageClassTable(MaskTable):
             {"image": None if image_id is None else int(image_id), "split": split},
             _LABEL_TYPES,
         )
+
+    def foreign_images(self, split: Split) -> set[int]:
+        """Images of a split whose origin is known, and none that a training image has.
+
+        Empty where nobody said where training images come from.
+        """
+        said = self.image_classes()
+        said = said[said["kind"] == ORIGIN]
+        origin = dict(zip(said["image_id"].tolist(), said["class"], strict=True))
+        learnt = {origin[image.id] for image in self.images("train") if image.id in origin}
+        every = [image.id for image in self.images(split)] if learnt else []
+        return {image_id for image_id in every if origin.get(image_id) not in {None, *learnt}}
 
     def set_statistics(self, frame: pd.DataFrame) -> None:
         """Say how much of each exact class lies in a block of each coarse class; replaces the whole table.

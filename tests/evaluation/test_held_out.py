@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from skimage.io import imsave
 
-from napari_mtssl.evaluation.held_out import mask_scores, origins, score_origins, score_study
+from napari_mtssl.evaluation.held_out import mask_scores, score_origins, score_study
 from napari_mtssl.methods.prediction import Prediction
 from napari_mtssl.study import Study
 
@@ -58,17 +58,17 @@ def test_a_split_without_labels_has_no_scores(study):
 
 
 def test_images_of_another_origin_are_scored_apart(study, tmp_path):
-    first, second = study.images("test")
-    assert origins(study, "test") == ({first.id, second.id}, set())  # nobody said where they come from
+    _, second = study.images("test")
+    assert study.foreign_images("test") == set()  # nobody said where they come from
     path = tmp_path / "learnt.png"
     imsave(path, np.full((40, 60), 99, np.uint8), check_contrast=False)
     learnt = study.add_image(path, height=40, width=60)
     for name in ("clinic", "portable"):
         study.add_class(name, kind="origin")
     study.set_image_class(second.id, "origin", "portable")
-    assert origins(study, "test")[1] == set()  # learnt from an image of nobody knows where
+    assert study.foreign_images("test") == set()  # learnt from an image of nobody knows where
     study.set_image_class(learnt.id, "origin", "clinic")
-    assert origins(study, "test") == ({first.id}, {second.id})
+    assert study.foreign_images("test") == {second.id}
     scores = score_origins(study, VOCABULARY, say(15, 0.2), "test")
     assert (scores["grade_accuracy"], scores["cross_grade_accuracy"]) == (1, 0)
     assert scores["mask_dice"] == scores["cross_mask_dice"] == 1

@@ -77,7 +77,7 @@ def test_a_table_of_two_sources(folders, tmp_path):
     pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert pictures == {
         f"{name}-2-2{end}.png"
-        for name in ("boxes", "bland-altman", "consistency", "boundaries", "roc")
+        for name in ("boxes", "bland-altman", "consistency", "boundaries", "masks", "roc")
         for end in ("", "-cross")
     }
     assert json.loads((tmp_path / "table.json").read_text()) == result

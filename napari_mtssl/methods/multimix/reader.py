@@ -63,6 +63,7 @@ def read_fields(
         classes,
         known={index: known for index, (_, known) in masks.items()},
         image_ids=[record.id for record in records],
+        foreign=study.foreign_images(split),
         mask_classes=max(len(vocabulary.get("mask", ())), 1),
         device=device,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ class FieldBank(Samples):
         Images without a mask, and without a class, that guesses are made for.
     image_ids : Tensor, shape (N,), int64
         Identity in the study.
+    foreign : Tensor, shape (N,), bool
+        Whether an image comes from elsewhere than all images to learn from: scored apart.
     """
 
     images: torch.Tensor
@@ -43,6 +45,7 @@ class FieldBank(Samples):
     mask_pool: torch.Tensor
     class_pool: torch.Tensor
     image_ids: torch.Tensor
+    foreign: torch.Tensor
     by_class: dict[str, list[torch.Tensor]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +63,7 @@ class FieldBank(Samples):
         class_pool: Sequence[int] | None = None,
         known: Mapping[int, np.ndarray] | None = None,
         image_ids: Sequence[int] | None = None,
+        foreign: Collection[int] = (),
         mask_classes: int = 2,
         device: torch.device | str = "cpu",
     ) -> FieldBank:
@@ -77,6 +81,8 @@ class FieldBank(Samples):
         known : mapping of int to ndarray, shape (S, S), bool, optional
             Where a mask says something; by default everywhere.
         image_ids : sequence of int, optional
+        foreign : collection of int
+            Ids of images from elsewhere than all images to learn from.
         mask_classes : int
             With the background.
         device : torch.device or str
@@ -117,6 +123,7 @@ class FieldBank(Samples):
             mask_pool=torch.as_tensor(without, device=device),
             class_pool=torch.as_tensor(np.asarray(class_pool, dtype=np.int64), device=device),
             image_ids=torch.as_tensor(ids.astype(np.int64), device=device),
+            foreign=torch.as_tensor(np.isin(ids, list(foreign)), device=device),
         )
 
     @property

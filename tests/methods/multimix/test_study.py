@@ -130,6 +130,21 @@ def test_labels_that_do_not_allow_training(study_path, labels):
             method_for(study).samples(study, ImagePool(), "train")
 
 
+def test_held_out_images_from_elsewhere_are_scored_apart(study_path):
+    with Study.open(study_path) as study:
+        for name in ("clinic", "portable"):
+            study.add_class(name, kind="origin")
+        study.set_image_class(1, "origin", "clinic")
+        study.set_image_class(8, "origin", "portable")  # the second held-out one, which has no mask
+        method = method_for(study)
+        assert "origin" not in method.heads
+        bank = method.samples(study, ImagePool(), "validation")
+        assert bank.foreign.tolist() == [False, True]
+        scores = method.evaluate(bank)
+        assert list(scores) == ["score", "dice", "diagnosis_accuracy", "cross_diagnosis_accuracy"]
+        assert scores["score"] == pytest.approx((scores["dice"] + scores["diagnosis_accuracy"]) / 2)
+
+
 def test_a_mask_class_made_after_the_start_harms_nobody_until_it_is_painted(study_path):
     with Study.open(study_path) as study:
         source = StudySource(method_for(study), study, ImagePool())
