@@ -7,7 +7,7 @@ from napari_mtssl.study import Study
 
 
 def test_the_demo_paints_diagnoses_and_reports(tmp_path, monkeypatch):
-    for name, value in (("LEARN", 10), ("HELD_OUT", 2), ("PAINTED", 2), ("DIAGNOSED", 4), ("SIZE", 64)):
+    for name, value in (("LEARN", 9), ("HELD_OUT", 2), ("PAINTED", 2), ("DIAGNOSED", 4), ("SIZE", 64)):
         monkeypatch.setattr(f"napari_mtssl.cli.demo.lungs.{name}", value)
     monkeypatch.setattr("napari_mtssl.cli.demo.lungs.SETTINGS", {"size": 32})
     outcome = CliRunner().invoke(app, ["demo", "lungs", "--headless", "--out", str(tmp_path), "--steps", "2"])
@@ -16,7 +16,8 @@ def test_the_demo_paints_diagnoses_and_reports(tmp_path, monkeypatch):
     assert "2 masks and 4 diagnoses" in text and text.count("| pneumonia |") >= 1
     with Study.open(tmp_path / "lungs.mtssl") as study:
         assert len(study.masked_images("train")) == 2 and len(study.masked_images("validation")) == 2
-        assert len(study.image_classes(split="train")) == 4
+        assert (study.image_classes(split="train")["kind"] == "diagnosis").sum() == 4
+        assert study.foreign_images("validation") == {11}
         stems = [record.path.stem for record in study.images("validation")]
     for stem in stems:
         for end in ("mask.png", "outlines.png", "classes.csv"):
