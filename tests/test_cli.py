@@ -393,6 +393,8 @@ def test_train_wants_two_classes(kind, spots, tmp_path):
         for name in clicks:
             opened.add_cell(record.id, 20.0, 20.0, name)
     assert_complains(run("train", "hydramix", tmp_path / "b", "--steps", 1, *TINY), fragment)
+    with Study.open(tmp_path / "b.mtssl") as opened:
+        assert opened.runs() == []
 
 
 def test_train_notices_that_an_image_is_gone(study, spots):

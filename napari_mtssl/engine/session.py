@@ -6,6 +6,7 @@ Light to import: torch comes with the first event, in the thread that asks for i
 from __future__ import annotations
 
 import logging
+import shutil
 import traceback
 from collections.abc import Generator, Mapping
 from contextlib import closing
@@ -83,7 +84,7 @@ class TrainingSession:
 
     @property
     def run_dir(self) -> Path | None:
-        """Folder of the run; None until the first event has come, or if none could be made."""
+        """Folder of the run; None until the first event has come, or if none could be made or begun."""
         return self._run_dir
 
     def events(self) -> Generator[Event, None, None]:
@@ -146,6 +147,9 @@ class TrainingSession:
                 notes=provenance(study),
             )
         finally:
+            if self.resume is None and not (self._run_dir / "config.yaml").is_file():
+                shutil.rmtree(self._run_dir, ignore_errors=True)  # its labels or images let nothing begin
+                self._run_dir = None
             if method.device.type != "cpu":
                 free_memory(method.device)  # other programs may want the card now
 
