@@ -246,6 +246,14 @@ def test_an_overlay_rings_every_cell_in_its_colour_at_its_place(tmp_path):
     assert (picture[50] == 200).all()
 
 
+def test_an_overlay_of_twelve_bits_in_a_file_of_sixteen_is_not_black(tmp_path):
+    iio.imwrite(tmp_path / "dark.png", np.tile(np.linspace(0, 4095, 60).astype(np.uint16), (60, 1)))
+    picture = overlay(
+        open_image(tmp_path / "dark.png"), pd.DataFrame({"row": [], "col": [], "class": []}), {}
+    )
+    assert picture[:, 0].max() < 10 and picture[:, -1].min() > 245
+
+
 def test_an_overlay_of_a_large_image_is_small(tmp_path):
     iio.imwrite(tmp_path / "large.png", np.full((300, 200, 3), 200, np.uint8))
     cells = pd.DataFrame({"row": [150.0], "col": [100.0], "class": ["a"]})

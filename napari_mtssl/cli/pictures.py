@@ -107,7 +107,10 @@ def _ring(radius: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _thumbnail(image: Image, max_side: int) -> tuple[np.ndarray, float]:
-    """RGB picture of at most `max_side` pixels a side, and the level-0 pixels per pixel of it."""
+    """RGB picture of at most `max_side` pixels a side, and the level-0 pixels per pixel of it.
+
+    Files of 16 bits that use few of them (cameras of 12) are brightened.
+    """
     import numpy as np
 
     from napari_mtssl.images import to_float
@@ -115,7 +118,11 @@ def _thumbnail(image: Image, max_side: int) -> tuple[np.ndarray, float]:
     pixels = image.thumbnail(max_side)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    picture = np.rint(255 * to_float(pixels)).astype(np.uint8)
+    unit = to_float(pixels)
+    if pixels.dtype == np.uint16:
+        top = float(np.quantile(unit, 0.999))
+        unit = unit if top >= 0.5 or top == 0 else np.clip(unit / top, 0, 1)
+    picture = np.rint(255 * unit).astype(np.uint8)
     return picture, image.height / picture.shape[0]
 
 

@@ -68,7 +68,7 @@ class HydraNet(nn.Module):
     def normalise_with(self, images: torch.Tensor) -> None:
         """Take the channels' mean and standard deviation from images (N, 3, H, W) in [0, 1]."""
         self.mean.copy_(images.mean((0, 2, 3), keepdim=True))
-        self.std.copy_(images.std((0, 2, 3), keepdim=True).clamp_min(1e-3))
+        self.std.copy_(images.std((0, 2, 3), keepdim=True).clamp_min(1e-4))
         self.fitted.fill_(True)
 
     def forward(self, images: torch.Tensor, dense: bool = False) -> tuple[torch.Tensor, torch.Tensor]:

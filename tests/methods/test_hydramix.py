@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -94,6 +96,23 @@ def test_normalisation_is_set_once(bank, build):
     bank.unlabelled = bank.unlabelled // 2
     method.prepare(bank)
     assert torch.equal(method.network.mean, mean)
+
+
+def test_twelve_bits_in_files_of_sixteen_are_learnt_as_eight(bank, build):
+    def of(factor):
+        patches, unlabelled = (p / p.max() * factor for p in (bank.patches.float(), bank.unlabelled.float()))
+        return dataclasses.replace(bank, patches=patches, unlabelled=unlabelled)
+
+    bright, dark = build("robust"), build("robust")
+    one, two = run(bright, of(1.0), 3), run(dark, of(1 / 16), 3)
+    for name, loss in one.losses.items():
+        assert two.losses[name].item() == pytest.approx(loss.item(), rel=0.02), name
+    resumed = build("robust")
+    resumed.load_state(dark.state())
+    resumed.prepare(of(1 / 16))
+    assert resumed._views.gain == dark._views.gain > 10
+    older = {name: value for name, value in dark.state().items() if name != "memory.gain"}
+    resumed.load_state(older)  # of a run from before there was one
 
 
 def test_a_batch_of_background_has_no_centroid_loss(bank, build):

@@ -31,7 +31,7 @@ from napari_mtssl.methods.base import Geometry, Method, MethodError, Samples, St
 from napari_mtssl.methods.hydramix.config import PRESETS, HydraMixConfig
 from napari_mtssl.methods.hydramix.samples import PatchBank, SampleReader, to_unit
 from napari_mtssl.methods.hydramix.scores import patch_scores
-from napari_mtssl.methods.hydramix.views import ClassDraw, Targets, Views
+from napari_mtssl.methods.hydramix.views import ClassDraw, Targets, Views, brightening
 from napari_mtssl.methods.hydramix.votes import class_probabilities, entropy, peaks, vote_maps
 from napari_mtssl.methods.prediction import Prediction
 from napari_mtssl.nets import HydraNet, WideResNet, frozen_statistics, turned
@@ -105,12 +105,13 @@ class HydraMix(Method):
     def prepare(self, samples: Samples) -> None:
         """Take the normalisation from the first samples seen; later ones leave it as it is."""
         bank = _bank(samples, self.config.window)
-        if self._network.fitted:
-            return
-        pixels = bank.unlabelled if bank.n_unlabelled else bank.patches
-        pixels = to_unit(pixels[:: max(1, len(pixels) // 1000)])
-        for network in {self._network, self._teacher}:
-            network.normalise_with(pixels)
+        if not self._network.fitted:
+            pixels = bank.unlabelled if bank.n_unlabelled else bank.patches
+            pixels = to_unit(pixels[:: max(1, len(pixels) // 1000)])
+            for network in {self._network, self._teacher}:
+                network.normalise_with(pixels)
+            self._memory.gain.fill_(brightening(pixels))
+        self._views.gain = float(self._memory.gain)
 
     def optimiser(self) -> torch.optim.Optimizer:
         """Adam with L2 on the dense kernels (the paper), or AdamW with weight decay on every kernel."""
@@ -362,7 +363,7 @@ class HydraMix(Method):
         super().load_state(state)
         memory = {k.removeprefix("memory."): v for k, v in state.items() if k.startswith("memory.")}
         if memory:
-            self._memory.load_state_dict(memory)
+            self._memory.load_state_dict({"gain": torch.tensor(1.0), **memory})
         self._updates = None
 
 
@@ -370,12 +371,14 @@ class _Memory(nn.Module):
     """What training steps remember from one to the next, besides weights."""
 
     updates: torch.Tensor
+    gain: torch.Tensor
 
     def __init__(self, classes: int, alignment: float) -> None:
         super().__init__()
         self.trust = SoftThreshold(classes)
         self.align = DistributionAlignment(classes, alignment)
         self.register_buffer("updates", torch.tensor(0))
+        self.register_buffer("gain", torch.tensor(1.0))
 
 
 def _bank(samples: Samples, window: int) -> PatchBank:

@@ -18,7 +18,13 @@ REGION = 256  # side of the pieces of an image in which unlabelled places are lo
 
 
 def darkness(pixels: np.ndarray) -> np.ndarray:
-    """Optical density in red, where haematoxylin absorbs and eosin hardly does: (..., 3) to (...)."""
+    """Optical density in red, where haematoxylin absorbs and eosin hardly does: (..., 3) to (...).
+
+    Pixels that use little of the range (12 bits in files of 16) are first brightened.
+    """
+    top = float(pixels.max(initial=0))
+    if 0 < top < 0.25:
+        pixels = pixels / top
     return -np.log(np.clip(pixels[..., 0], 1 / 255, 1))
 
 

@@ -79,10 +79,16 @@ class Views:
     Parameters
     ----------
     config : HydraMixConfig
+
+    Attributes
+    ----------
+    gain : float
+        Colours are changed on images brightened by this; see `brightening`.
     """
 
     def __init__(self, config: HydraMixConfig) -> None:
         self.config = config
+        self.gain = 1.0
         self._weak = AffineRange()
         plain = config.variant == "cnn"
         self._strong = AffineRange() if plain else AffineRange(scale=config.scale, stretch=config.stretch)
@@ -181,7 +187,30 @@ class Views:
         size = self.config.window
         matrix = random_affine(len(source), source.shape[-1], size, limits, shift, about)
         images = warp(source, matrix, size)
-        return (jitter_colour(images, self._colour) if strong else images), matrix
+        if strong and self.gain == 1:
+            images = jitter_colour(images, self._colour)
+        elif strong:
+            images = jitter_colour(images * self.gain, self._colour) / self.gain
+        return images, matrix
+
+
+def brightening(images: torch.Tensor) -> float:
+    """Factor that brings dark images (12 bits in files of 16) into the range where colours are changed.
+
+    Parameters
+    ----------
+    images : Tensor
+        Values in [0, 1].
+
+    Returns
+    -------
+    float
+        1 for images that use the range.
+    """
+    values = images.flatten()
+    values = values[:: max(1, len(values) // 1_000_000)]
+    top = float(torch.quantile(values, 0.999))
+    return 1.0 / top if 0 < top < 0.5 else 1.0
 
 
 class ClassDraw:
