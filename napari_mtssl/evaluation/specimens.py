@@ -26,6 +26,12 @@ BALANCERS = ("fixed", "equal", "uncertainty", "famo", "dbmtl")
 LOSSES = ("bce", "dice", "both")
 SINGLE = "single-task"
 SUPERVISED = "-supervised"
+# The report's eight trainings: its Tables II to X.
+REPORT = tuple(
+    f"gradnorm-{alpha}-{loss}-{epochs}ep"
+    for alpha, epochs in (("0.6", 30), ("0.6", 15), ("0.06", 15), ("6", 15))
+    for loss in ("dice", "bce")
+)
 FIGURES = ("mask_dice", "label_f1", "label_accuracy", "intensity_accuracy")  # that delta_m compares
 
 CAPTIONS = Captions(
@@ -128,16 +134,25 @@ def settings_of(row: str) -> dict[str, Any]:
     if name.endswith(SUPERVISED):
         name, out = name.removesuffix(SUPERVISED), {"unlabelled_ratio": 0.0}
     found = re.fullmatch(
-        rf"(?:gradnorm-(?P<alpha>\d+(?:\.\d+)?)|(?P<rule>{'|'.join(BALANCERS)}|{SINGLE}))(?:-(?P<loss>\w+))?",
+        rf"(?:gradnorm-(?P<alpha>\d+(?:\.\d+)?)(?:-(?P<form>raw|clamped|softmax))?"
+        rf"|(?P<rule>{'|'.join(BALANCERS)}|{SINGLE}))(?:-(?P<loss>{'|'.join(LOSSES)}))?(?:-\d+ep)?",
         name,
     )
-    if found is None or found["loss"] not in (None, *LOSSES):
+    if found is None:
         raise DataError(f"There is no row '{row}'; rows are such as gradnorm-0.6-bce, equal and {SINGLE}.")
     if found["alpha"]:
         out |= {"balance": "gradnorm", "balance_alpha": float(found["alpha"])}
+        if found["form"]:
+            out["balance_form"] = found["form"]
     elif found["rule"] != SINGLE:
         out |= {"balance": found["rule"]}
     return out | ({"mask_loss": found["loss"]} if found["loss"] else {})
+
+
+def epochs_of(row: str, plan: Plan) -> float:
+    """Say for how many rounds over the labelled images a row is trained: its own ``30ep``, or the plan's."""
+    found = re.search(r"-(\d+)ep\b", row)
+    return float(found[1]) if found else plan.epochs
 
 
 def reproduce(
@@ -268,8 +283,9 @@ def _config(plan: Plan, trial: Trial, labelled: int, task: str = "") -> Any:
     own = {**plan.overrides, **settings_of(trial.row), "seed": trial.seed, "only": task}
     own.setdefault("size", plan.data.images.shape[1])
     config = JointUNetMethod.configure(plan.preset, **own)
-    if plan.epochs and "steps" not in plan.overrides:
-        steps = max(1, math.ceil(plan.epochs * labelled / config.batch_size))
+    epochs = epochs_of(trial.row, plan)
+    if epochs and "steps" not in plan.overrides:
+        steps = max(1, math.ceil(epochs * labelled / config.batch_size))
         config = JointUNetMethod.configure(plan.preset, **own, steps=steps)
     return config
 

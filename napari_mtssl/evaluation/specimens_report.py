@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from napari_mtssl.evaluation import metrics, series, table
-from napari_mtssl.evaluation.specimens import CAPTIONS, Plan
+from napari_mtssl.evaluation.specimens import CAPTIONS, Plan, epochs_of
 
 FORM = {"Mask": "mask_accuracy", "Label": "label_accuracy", "Intensity": "intensity_accuracy"}
 
@@ -20,7 +21,8 @@ def write(result: Mapping[str, Any], plan: Plan) -> None:
     folder = plan.folder
     series.write(result, folder, CAPTIONS)
     parts = ["# Joint U-Net, cross-validated by patient", "", _setting(result["settings"]), ""]
-    parts += [by_fold(result["results"]), table.markdown(result["results"], CAPTIONS)]
+    parts += [means(result["results"]), by_fold(result["results"]), by_epoch(plan)]
+    parts += [table.markdown(result["results"], CAPTIONS)]
     for kind in plan.data.heads:
         found = outcomes(folder, kind)
         parts += [confusions(found, plan.data.vocabulary[kind], kind)]
@@ -37,6 +39,43 @@ def _setting(settings: Mapping[str, Any]) -> str:
         f"{settings['data']}: {settings['images']} images of {settings['patients']} patients at "
         f"{settings['size']} pixels, {settings['folds']} folds by patient (seed {settings['fold_seed']})."
     )
+
+
+def means(results: table.Results) -> str:
+    """Mean accuracy of each model, as the report's last two tables have it."""
+    lines = ["| Model | " + " | ".join(f"{title} accuracy" for title in FORM) + " |", "|---|---|---|---|"]
+    for row, cells in results.items():
+        for budget, cell in cells.items():
+            shown = [cell.get(name, {}).get("mean") for name in FORM.values()]
+            model = row if budget == "all" else f"{row}, {budget} labelled"
+            lines.append(f"| {model} | {' | '.join('' if v is None else f'{v:.3f}' for v in shown)} |")
+    return "\n".join([*lines, ""])
+
+
+def by_epoch(plan: Plan) -> str:
+    """Losses of each task epoch by epoch, in the first fold: the report's Table VIII, for every model."""
+    parts = []
+    for file in sorted((plan.folder / "runs").glob("*-0/metrics.csv")):
+        epochs = epochs_of(file.parent.name, plan)
+        steps = yaml.safe_load((file.parent / "config.yaml").read_text(encoding="utf-8"))["config"]["steps"]
+        curves = {
+            name.removeprefix("loss/"): np.array(points)
+            for name, points in read_curves(file).items()
+            if name.startswith("loss/") and "guess" not in name
+        }
+        if epochs < 1 or not curves:
+            continue
+        lines = [f"### Losses of {file.parent.name.removesuffix('-0')}, first fold", ""]
+        lines += [f"| Epoch | {' | '.join(curves)} |", f"|---|{'---|' * len(curves)}"]
+        for epoch in range(1, int(epochs) + 1):
+            begin, end = (steps * number / epochs for number in (epoch - 1, epoch))
+            cells = []
+            for points in curves.values():
+                here = points[(points[:, 0] > begin) & (points[:, 0] <= end), 1]
+                cells.append(f"{here.mean():.4g}" if len(here) else "")
+            lines.append(f"| {epoch} | {' | '.join(cells)} |")
+        parts.append("\n".join([*lines, ""]))
+    return "\n".join(parts)
 
 
 def by_fold(results: table.Results) -> str:

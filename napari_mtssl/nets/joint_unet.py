@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from napari_mtssl.nets.resnet34 import BasicBlock, ResNet34Encoder, initialise
 
 Encoder = Literal["residual", "resnet34", "double"]
+Pooling = Literal["last", "levels"]
 
 
 class DoubleConv(nn.Sequential):
@@ -94,6 +95,9 @@ class JointUNet(nn.Module):
         Before the classifiers.
     channels : int
         Of the image.
+    pooling : {'last', 'levels'}
+        What the classifiers see: means of the coarsest features (the usual ResNet), or mean and spread of the
+        features at every resolution, so that a fine texture need not find its way to the bottom first.
 
     Attributes
     ----------
@@ -121,6 +125,7 @@ class JointUNet(nn.Module):
         base: int = 16,
         dropout: float = 0.2,
         channels: int = 3,
+        pooling: Pooling = "last",
     ) -> None:
         super().__init__()
         if not heads and not outputs:
@@ -144,7 +149,12 @@ class JointUNet(nn.Module):
             initialise(self.up)
             initialise(self.join)
         self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict({name: nn.Linear(widths[-1], count) for name, count in heads.items()})
+        self.scale: nn.BatchNorm1d | None = None
+        seen = widths[-1]
+        if pooling == "levels" and heads:
+            seen = 2 * sum(widths)
+            self.scale = nn.BatchNorm1d(seen)  # means and spreads are of very different sizes
+        self.heads = nn.ModuleDict({name: nn.Linear(seen, count) for name, count in heads.items()})
         self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
         self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
         self.register_buffer("fitted", torch.tensor(False))
@@ -170,9 +180,11 @@ class JointUNet(nn.Module):
             )
         x = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         skips = self.encoder(x)
+        classes = {}
+        if self.heads:
+            features = self.dropout(self._pooled(skips))
+            classes = {name: head(features) for name, head in self.heads.items()}
         now = skips.pop()
-        features = self.dropout(now.mean((2, 3)))
-        classes = {name: head(features) for name, head in self.heads.items()}
         if self.mask is None:
             return None, classes
         for up, join in zip(self.up, self.join, strict=True):
@@ -183,3 +195,14 @@ class JointUNet(nn.Module):
                 mask, scale_factor=self.encoder.first_stride, mode="bilinear", align_corners=False
             )
         return mask, classes
+
+    def _pooled(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Pool the features of every resolution into what the classifiers see, (N, C)."""
+        if self.scale is None:
+            return features[-1].mean((2, 3))
+        found = []
+        for level in features:
+            spread, mean = torch.var_mean(level.float(), (2, 3), correction=0)
+            found += [mean, (spread + 1e-4).sqrt()]
+        pooled: torch.Tensor = self.scale(torch.cat(found, 1))
+        return pooled

@@ -25,6 +25,7 @@ def test_rows_are_named_as_the_report_names_them():
     }
     assert settings_of("famo-supervised") == {"balance": "famo", "unlabelled_ratio": 0.0}
     assert settings_of("single-task-bce") == {"mask_loss": "bce"}
+    assert settings_of("gradnorm-6-raw-bce")["balance_form"] == "raw"
     for wrong in ("gradnorm", "best", "equal-l1", "gradnorm-0.6-bce-x"):
         with pytest.raises(DataError, match="no row"):
             settings_of(wrong)
@@ -62,6 +63,20 @@ def test_a_table_is_made_kept_and_reported(tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert "gradnorm-0.6-bce, 8 labelled images" in by_fold(result["results"])
     assert not list(tmp_path.glob("runs/*/*.safetensors"))
+
+
+def test_the_report_s_eight_trainings_are_rows_with_their_epochs(tmp_path):
+    assert len(set(specimens.REPORT)) == 8 and specimens.REPORT[0] == "gradnorm-0.6-dice-30ep"
+    for name in specimens.REPORT:
+        assert settings_of(name)["balance_alpha"] in (0.06, 0.6, 6)
+    data = keep_heads(synthetic(8, 1, size=64), ["intensity"])
+    quick = {key: value for key, value in QUICK.items() if key != "steps"}
+    plan = Plan(data, tmp_path, folds=2, overrides=quick, only=(0,))
+    result = reproduce(plan, ["gradnorm-0.6-bce-2ep"])
+    write(result, plan)
+    text = (tmp_path / "report.md").read_text()
+    assert "| Epoch | mask | intensity |" in text and "| 2 |" in text
+    assert "| Model | Mask accuracy | Label accuracy | Intensity accuracy |" in text
 
 
 def test_no_patient_is_on_both_sides():

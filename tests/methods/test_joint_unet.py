@@ -243,3 +243,30 @@ def test_a_tint_keeps_the_brightness():
     tinted = Views(config).coloured(images, bright=False)
     torch.testing.assert_close(tinted.mean((1, 2, 3)), images.mean((1, 2, 3)), rtol=0.02, atol=0)
     assert (tinted.mean((2, 3)) - images.mean((2, 3))).abs().max() > 0.02
+
+
+def test_a_dark_channel_is_not_blown_up(data):
+    method = build(data)
+    method.prepare(image_set(data))
+    spread = method.network.std.flatten()
+    assert torch.all(spread == spread[0]) and spread[0] > 0.05  # green's, though red and blue have little
+
+
+def test_classifiers_may_see_every_resolution_and_the_bottleneck_still_has_all_gradients(data):
+    method = build(data, pooling="levels", balance="gradnorm")
+    output = run(method, image_set(data), 1)
+    assert method.network.heads["pattern"].in_features == 2 * sum(method.network.encoder.widths)
+    for name, loss in method.step(image_set(data), 0.0, 4).losses.items():
+        (gradient,) = torch.autograd.grad(loss, method.shared, retain_graph=True)
+        assert gradient.abs().sum() > 0, name
+    assert output is not None and (method.balancer.norm > 0).all()
+
+
+def test_a_share_of_views_stays_sharp():
+    images = torch.rand(16, 3, 64, 64)
+    settings = {"size": 64, "rotation": 30.0, "scale": 0.2, "turns": False}
+    kept = Views(JointUNetMethod.configure(**settings, warped=0.0)).warped(images)[0]
+    assert torch.equal(kept, images)
+    some = Views(JointUNetMethod.configure(**settings, warped=0.5)).warped(images)[0]
+    sharp = (some - images).abs().amax((1, 2, 3)) < 1e-4
+    assert 0 < int(sharp.sum()) < 16

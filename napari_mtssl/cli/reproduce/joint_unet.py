@@ -19,6 +19,13 @@ def joint_unet(
         Path | None,
         typer.Option(metavar="DIR", help="GlaS, AGH or I3A Task 2 layout; by default made-up HEp-2 images."),
     ] = None,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="The report's eight trainings: Dice and BCE; alpha 0.6 for 30 epochs, 0.6, 0.06, 6 for 15.",
+        ),
+    ] = False,
     heads: Annotated[
         str, typer.Option(metavar="KIND,...", help="Kinds of image classes to learn; by default all.")
     ] = "",
@@ -65,6 +72,7 @@ def joint_unet(
     found = synthetic(patients, 4, size) if data is None else read_specimens(data, size)
     found = keep_heads(found, kinds) if kinds else found
     names = specimens.rows(parse_list(alphas), parse_list(seg_loss), parse_list(balancers), single_task)
+    names = list(specimens.REPORT) if report else names
     if supervised:
         names += [f"{name}{specimens.SUPERVISED}" for name in names]
     if out is not None:

@@ -36,6 +36,11 @@ class JointUNetConfig(MethodConfig):
         title="Size",
         description="Side, in pixels, that images are resized to.",
     )
+    pooling: Literal["last", "levels"] = Field(
+        "last",
+        title="Classifiers see",
+        description="Means of the coarsest features, or mean and spread of the features at every resolution.",
+    )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout", description="Before the classifiers.")
     weights: str = Field(
         "",
@@ -65,6 +70,16 @@ class JointUNetConfig(MethodConfig):
     )
 
     # Views
+    turns: bool = Field(
+        False, title="Turns", description="Mirror images and turn them by quarters; costs no sharpness."
+    )
+    warped: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        title="Warped",
+        description="Share of images that are also rotated, zoomed, stretched and shifted.",
+    )
     rotation: float = Field(0.0, ge=0, le=180, title="Rotation", description="Degrees, either way.")
     scale: float = Field(0.0, ge=0, le=0.7, title="Zoom", description="Logarithm of the strongest zoom.")
     stretch: float = Field(
@@ -161,16 +176,18 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "optimiser_name": "adamw",
         "weight_decay": 0.02,
         "warmup": 30,
+        "pooling": "levels",
+        "turns": True,
         "mask_loss": "both",
-        "rotation": 180.0,
-        "scale": 0.2,
-        "stretch": 0.1,
-        "shift": 0.1,
+        "warped": 0.25,
+        "rotation": 15.0,
+        "scale": 0.15,
+        "stretch": 0.05,
+        "shift": 0.05,
         "stain": 0.25,
         "brightness": 0.04,
         "tint": 0.8,
         "gain": 0.8,
-        "blur": 0.5,
         "noise": 0.03,
         "tta": 8,
         "precision": "auto",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_mtssl.images import Image, ImagePool
     from napari_mtssl.study import Study
 
+TEACHER_LAPS = 20  # how often a run is longer than its teacher's memory, at least
 AT_ONCE = 16  # images in one pass of a prediction
 BRIGHT = 0.5  # mean above which images are stained tissue on white, not fluorescence on black
 
@@ -68,6 +69,7 @@ class JointUNetMethod(Method):
             config.encoder,
             config.base,
             config.dropout,
+            pooling=config.pooling,
         )
         if config.weights:
             try:
@@ -78,7 +80,9 @@ class JointUNetMethod(Method):
         self._teacher, self._follow = self._network, None
         if config.ema > 0:
             self._teacher = copy.deepcopy(self._network).eval().requires_grad_(False)
-            self._follow = MeanTeacher(self._teacher, self._network, config.ema)
+            # a short run must not be averaged with its own beginning
+            memory = min(config.ema, max(0.5, 1 - TEACHER_LAPS / config.steps))
+            self._follow = MeanTeacher(self._teacher, self._network, memory)
         self._memory = _Memory().to(device)
         self._updates: int | None = None
         self._views = Views(config)
@@ -125,11 +129,16 @@ class JointUNetMethod(Method):
         )
 
     def prepare(self, samples: Samples) -> None:
-        """Take mean and spread of the channels over all images, so that intensities stay comparable."""
+        """Take the channels' means and one spread over all images, so that intensities stay comparable.
+
+        One spread for all channels: a dark channel, as red and blue are in green fluorescence, would be
+        blown up to little but noise and the tint of single slides, which a network learns by heart.
+        """
         if bool(self._network.fitted):
             return
         pixels = _images(samples).images[:, :, ::4, ::4].float() / 255
         mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
+        std = std.max().expand_as(std)
         for network in {self._network, self._teacher}:
             network.normalise_with(mean, std)
 

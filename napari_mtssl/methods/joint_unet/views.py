@@ -20,18 +20,29 @@ class Views:
 
     def __init__(self, config: JointUNetConfig) -> None:
         self.config = config
-        self.limits = AffineRange(True, config.rotation, config.scale, config.stretch)
+        self.warps = config.warped > 0 and any((config.rotation, config.scale, config.stretch, config.shift))
+        self.limits = AffineRange(False, config.rotation, config.scale, config.stretch)
 
     def warped(
         self, images: torch.Tensor, masks: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Warp each image (N, 3, S, S), in [0, 1], and its mask (N, S, S) by one random affine map.
+        """Turn images (N, 3, S, S), in [0, 1], and masks (N, S, S); warp some by random affine maps.
 
         What the map brings in from outside is a reflection, in both.
         """
         count, size = len(images), images.shape[-1]
+        if self.config.turns:
+            turns = torch.randint(0, 8, (count,)).tolist()
+            images = torch.stack([dihedral(x, n) for x, n in zip(images, turns, strict=True)])
+            if masks is not None:
+                masks = torch.stack([dihedral(x, n) for x, n in zip(masks, turns, strict=True)])
+        if not self.warps:
+            return images, masks
         shift = torch.full((count,), self.config.shift * size, device=images.device)
         matrix = random_affine(count, size, size, self.limits, shift)
+        # resampling blurs: what is told by a fine texture must be seen as it is too
+        sharp = torch.rand(count, device=images.device) >= self.config.warped
+        matrix[sharp] = torch.eye(3, device=images.device)
         moved = warp(images, matrix, size)
         if masks is None:
             return moved, None
@@ -66,8 +77,8 @@ class Views:
         return images.clamp(0, 1)
 
     def regained(self, images: torch.Tensor, bright: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Change the brightness of about every second image on black, and say of which (N,)."""
-        changed = torch.rand(len(images), device=images.device) < 0.5
+        """Change the brightness of half of the images, if they are on black, and say of which (N,)."""
+        changed = torch.randperm(len(images), device=images.device) < len(images) // 2
         if bright or not self.config.gain:
             return images, torch.zeros_like(changed)
         factor = torch.exp(_uniform(len(images), self.config.gain, images))
