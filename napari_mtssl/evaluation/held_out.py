@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_mtssl.study.records import Split
 
 Predict = Callable[["Image"], "Prediction"]
+FINE = 512  # pixels along each side at which distances of outlines are measured, at most
 CROSS = "cross_"  # in front of scores on images of another origin than those learnt from
 
 
@@ -69,16 +70,17 @@ def score_study(
     -------
     dict of str to float
         Of cells detection scores over all images and scores at the labelled places; of masks ``mask_dice``
-        and ``mask_iou`` (pixels of all images together, mean over the classes but the background) and
-        ``mask_accuracy``; of classes of images ``KIND_accuracy``, ``KIND_macro_f1``,
-        ``KIND_balanced_accuracy``, ``KIND_auroc`` and ``KIND_calibration_error``. Empty if nothing is
-        labelled.
+        and ``mask_iou`` (pixels of all images together, mean over the classes but the background),
+        ``mask_accuracy``, and ``mask_hd95_mm`` where pixel sizes are known and masks complete; of classes of
+        images ``KIND_accuracy``, ``KIND_macro_f1``, ``KIND_balanced_accuracy``, ``KIND_auroc`` and
+        ``KIND_calibration_error``. Empty if nothing is labelled.
     """
     from napari_mtssl.images import ImagePool
 
     images = ImagePool()
     cells: list[tuple[Any, Any]] = []
     confusions: dict[str, np.ndarray] = {}
+    distances: list[float] = []
     told: dict[str, list[tuple[np.ndarray, int]]] = {}  # by kind: probabilities and true class of each image
     given = study.image_classes(split=split)
     masked = set(study.masked_images(split)) if "mask" in vocabulary else set()
@@ -102,6 +104,7 @@ def score_study(
             )
         if record.id in masked and found.mask is not None:
             _add(confusions, "mask", mask_confusion(study, record, vocabulary["mask"], found.mask))
+            distances += outline_distances(study, record, vocabulary["mask"], found.mask)
         for kind, name in zip(heads["kind"], heads["class"], strict=True):
             said = found.image[found.image["kind"] == kind]
             if len(said) and name in vocabulary[kind]:
@@ -113,7 +116,9 @@ def score_study(
         for parts in zip(*cells, strict=True):
             scores |= sum(parts[1:], parts[0]).scores()
     if "mask" in confusions:
-        scores |= mask_scores(confusions.pop("mask"))
+        scores |= mask_scores(confusions["mask"])
+    if distances:
+        scores["mask_hd95_mm"] = float(np.mean(distances))
     for kind, pairs in told.items():
         scores |= {f"{kind}_{name}": value for name, value in _head_scores(pairs).items()}
     return scores
@@ -162,12 +167,47 @@ def mask_confusion(
     if study.mask_state(record.id).complete:
         truth[codes == 0] = 0
     said = probabilities.argmax(axis=0)
+    known = truth >= 0
+    return confusion_matrix(truth[known], _nearest(said, codes.shape)[known], len(names))
+
+
+def outline_distances(
+    study: Study, record: ImageRecord, names: Sequence[str], probabilities: np.ndarray
+) -> list[float]:
+    """95th percentile of the distances (Hausdorff) between given and predicted outlines, millimetres.
+
+    Returns
+    -------
+    list of float
+        Of each class of a complete mask that is given or predicted; empty without a pixel size.
+    """
+    if record.pixel_size_um is None or not study.mask_state(record.id).complete:
+        return []
+    from napari_mtssl.evaluation.multimix_scores import mask_scores as outline_scores
+
+    grid = [min(FINE, n) for n in probabilities.shape[1:]]
+    truth = _nearest(study.mask(record.id), grid)
+    said = _nearest(probabilities.argmax(axis=0), grid)
+    height, width = (
+        record.pixel_size_um / 1000 * whole / n
+        for whole, n in zip((record.height, record.width), grid, strict=True)
+    )
+    code_of = {item.name: item.code for item in study.classes("mask")}
+    found = []
+    for index, name in enumerate(names[1:], start=1):
+        pair = (truth == code_of.get(name, -1))[None], (said == index)[None]
+        if pair[0].any() or pair[1].any():
+            found.append(float(outline_scores(*pair, [(height, width)])["hd95_mm"][0]))
+    return found
+
+
+def _nearest(plane: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """Take the nearest elements at another resolution."""
     rows, cols = (
         np.minimum(((np.arange(n) + 0.5) * m / n).astype(int), m - 1)
-        for n, m in zip(codes.shape, said.shape, strict=True)
+        for n, m in zip(grid, plane.shape, strict=True)
     )
-    known = truth >= 0
-    return confusion_matrix(truth[known], said[np.ix_(rows, cols)][known], len(names))
+    return plane[np.ix_(rows, cols)]
 
 
 def mask_scores(confusion: np.ndarray) -> dict[str, float]:

@@ -53,6 +53,15 @@ def test_pixels_that_nobody_labelled_do_not_count(study):
     assert scores["mask_accuracy"] == pytest.approx((2400 - 600 + 600) / (2400 + 600))
 
 
+def test_distances_of_outlines_are_in_millimetres(study):
+    first, _ = study.images("test")  # the one whose mask is complete: 20 rows and 30 columns of 40 and 60
+    assert "mask_hd95_mm" not in score_study(study, VOCABULARY, say(15, 0.5), "test")
+    study.set_pixel_size(first.id, 500.0)
+    assert score_study(study, VOCABULARY, say(15, 0.5), "test")["mask_hd95_mm"] == 0
+    # a prediction of 25 columns in a grid half as wide as the image: 10 too many, of 1 mm each
+    assert score_study(study, VOCABULARY, say(25, 0.5), "test")["mask_hd95_mm"] == pytest.approx(10)
+
+
 def test_a_split_without_labels_has_no_scores(study):
     assert score_study(study, VOCABULARY, say(15, 0.5), "train") == {}
 
