@@ -219,6 +219,8 @@ def test_evaluate_writes_the_common_form(trained, tmp_path):
     assert set(scores["accuracy"]) == {"mean", "sd", "runs"}
     assert 0 <= scores["accuracy"]["mean"] <= 1
     assert report["settings"]["step"] == 3 and report["seconds"] > 0
+    taken = [scores[f"confusion/nucleus -> {name}"]["mean"] for name in ("background", "nucleus")]
+    assert sum(taken) == pytest.approx(1)
 
 
 @pytest.mark.slow

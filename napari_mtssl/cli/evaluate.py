@@ -84,10 +84,24 @@ def print_scores(title: str, scores: dict[str, float]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from napari_mtssl.evaluation.table import CONFUSION, TAKEN_FOR
+
     table = Table("score", "value", title=title)
+    confusions: dict[str, dict[str, dict[str, str]]] = {}
     for name, value in scores.items():
-        table.add_row(name, "-" if math.isnan(value) else f"{value:.3f}")
+        shown = "-" if math.isnan(value) else f"{value:.3f}"
+        what, confusion, pair = name.partition(CONFUSION)
+        if confusion:
+            true, _, taken_for = pair.partition(TAKEN_FOR)
+            confusions.setdefault(f"{what}confusion", {}).setdefault(true, {})[taken_for] = shown
+        else:
+            table.add_row(name, shown)
     Console().print(table)
+    for what, rows in confusions.items():
+        matrix = Table(f"{what}: true, as", *rows)
+        for true, shares in rows.items():
+            matrix.add_row(true, *shares.values())
+        Console().print(matrix)
 
 
 def check_report(path: Path | None) -> Path | None:

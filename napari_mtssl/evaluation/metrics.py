@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from napari_mtssl.evaluation.table import CONFUSION, TAKEN_FOR
+
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
     """Count patches by true and predicted class.
@@ -38,6 +40,29 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -
     if len(both) and (both.min() < 0 or both.max() >= n_classes):
         raise ValueError(f"A class index lies outside 0 to {n_classes - 1}; check the list of classes.")
     return np.bincount(truth * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def confusion_scores(confusion: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """Share of each true class that was predicted as each class, as ``confusion/TRUE -> PREDICTED``.
+
+    Parameters
+    ----------
+    confusion : ndarray, shape (C, C)
+        Rows are true classes.
+    classes : sequence of str
+
+    Returns
+    -------
+    dict of str to float
+        nan for a class that does not occur.
+    """
+    true = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, true, out=np.full(confusion.shape, np.nan), where=true > 0)
+    return {
+        f"{CONFUSION}{a}{TAKEN_FOR}{b}": float(shares[i, j])
+        for i, a in enumerate(classes)
+        for j, b in enumerate(classes)
+    }
 
 
 def accuracy(confusion: np.ndarray) -> float:

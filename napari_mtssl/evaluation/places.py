@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from napari_mtssl.evaluation.metrics import accuracy, confusion_matrix, macro_f1, match_points
+from napari_mtssl.evaluation.metrics import (
+    accuracy,
+    confusion_matrix,
+    confusion_scores,
+    macro_f1,
+    match_points,
+)
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,12 @@ class PlaceScores:
         )
 
     def scores(self) -> dict[str, float]:
-        """``accuracy``, ``macro_f1`` and ``centroid_px`` (nan without paired cells)."""
+        """``accuracy``, ``macro_f1``, ``centroid_px`` (nan without paired cells) and confusions."""
         return {
             "accuracy": accuracy(self.confusion),
             "macro_f1": macro_f1(self.confusion),
             "centroid_px": float(self.distances.mean()) if len(self.distances) else float("nan"),
+            **confusion_scores(self.confusion, self.classes),
         }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+CONFUSION, TAKEN_FOR = "confusion/", " -> "  # in front of the true class, and of the predicted one
 EVERYTHING = 10**9  # stands for the budget "all" where budgets are sorted
 
 
@@ -106,7 +107,7 @@ def write_json(table: Mapping[str, Any], path: Path) -> None:
 
 
 def markdown(results: Results, captions: Captions = CELLS) -> str:
-    """One table for each metric: a line for each method, a column for each budget.
+    """One table for each metric: a line for each method, a column for each budget. Confusions come last.
 
     Parameters
     ----------
@@ -130,7 +131,29 @@ def markdown(results: Results, captions: Captions = CELLS) -> str:
             if any(shown):
                 lines.append(f"| {captions.rows.get(row, row)} | " + " | ".join(shown) + " |")
         parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *_confusions(results, captions)]) + "\n"
+
+
+def _confusions(results: Results, captions: Captions) -> list[str]:
+    """One table for each row and budget: the share of each true class that was taken for each class."""
+    parts = []
+    for row, cells in results.items():
+        for budget in sorted(cells, key=_numbers):
+            found = {
+                tuple(m.removeprefix(CONFUSION).split(TAKEN_FOR, 1)): v
+                for m, v in cells[budget].items()
+                if m.startswith(CONFUSION)
+            }
+            names = list(dict.fromkeys(true for true, _ in found))
+            if not names:
+                continue
+            title = f"### Confusions of {captions.rows.get(row, row)}, {budget} {captions.budget}"
+            lines = [title, "", "| true, as | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+            for a in names:
+                shares = " | ".join(_cell(found.get((a, b)), 3) for b in names)
+                lines.append(f"| {a} | {shares} |")
+            parts.append("\n".join(lines))
+    return parts
 
 
 def _cell(cell: Mapping[str, Any] | None, digits: int) -> str:
@@ -152,8 +175,9 @@ def _numbers(budget: str) -> tuple[int, ...]:
 
 
 def _metrics(results: Results, captions: Captions) -> list[str]:
-    """All metrics that occur, known ones first and in their order."""
+    """All metrics that occur but confusions, known ones first and in their order."""
     found = {metric for cells in results.values() for metrics in cells.values() for metric in metrics}
+    found = {metric for metric in found if not metric.startswith(CONFUSION)}
     return [*(m for m in captions.metrics if m in found), *sorted(found - set(captions.metrics))]
 
 

@@ -246,10 +246,11 @@ def training_seconds(run_dir: Path) -> float:
 
 
 def patch_scores(probabilities: np.ndarray, truth: np.ndarray) -> Scores:
-    """Accuracy, macro-F1 and calibration error of class probabilities (N, C)."""
+    """Accuracy, macro-F1, calibration error and confusions of class probabilities (N, C)."""
     confusion = metrics.confusion_matrix(truth, probabilities.argmax(axis=1), probabilities.shape[1])
     return {
         "accuracy": metrics.accuracy(confusion),
         "macro_f1": metrics.macro_f1(confusion),
         "ece": metrics.expected_calibration_error(probabilities, truth),
+        **metrics.confusion_scores(confusion, protocol.CLASSES),
     }

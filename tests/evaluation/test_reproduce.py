@@ -5,6 +5,7 @@ import pytest
 
 from napari_mtssl.evaluation import reproduce as module
 from napari_mtssl.evaluation import trials
+from napari_mtssl.evaluation.protocol import CLASSES
 from napari_mtssl.evaluation.readers import DataError
 from napari_mtssl.evaluation.reproduce import ROWS, reproduce_hydramix
 from napari_mtssl.evaluation.series import SeriesError, Trial
@@ -35,6 +36,7 @@ def test_every_row_budget_and_metric(whole):
         assert list(cells) == ["9", "12"]
         for budget, cell in cells.items():
             wanted = {"accuracy", "macro_f1", "ece", "seconds"}
+            wanted |= {f"confusion/{a} -> {b}" for a in CLASSES for b in CLASSES}
             if row != "random-forest":
                 wanted.add("centroid_px")
             if budget == "12":

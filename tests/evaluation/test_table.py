@@ -6,6 +6,7 @@ import PIL.Image
 import pytest
 
 from napari_mtssl.evaluation import table
+from napari_mtssl.evaluation.metrics import confusion_scores
 
 RESULTS = {
     "hydramix": {
@@ -38,6 +39,19 @@ def test_markdown_has_a_line_for_each_method_that_has_the_metric():
     assert text.count("random forest") == 1
     assert "| HydraMix-Net |  | 3.50 ± 0.71 |" in text
     assert "| HydraMix-Net | 61 ± 1 |  |" in text
+
+
+def test_confusions_are_a_matrix_for_each_row_and_budget():
+    counts = np.array([[3, 1], [0, 0]])
+    cell = {
+        "accuracy": table.summary([0.75]),
+        **{k: table.summary([v]) for k, v in confusion_scores(counts, "ab").items()},
+    }
+    text = table.markdown({"cnn": {"50": cell}})
+    assert "### Confusions of simple CNN, 50 labels" in text
+    assert "| true, as | a | b |" in text
+    assert "| a | 0.750 | 0.250 |" in text and "| b |  |  |" in text
+    assert "confusion/" not in text
 
 
 def test_picture_is_an_image_with_a_panel_for_each_metric(tmp_path):
