@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from napari_mtssl import __version__
-from napari_mtssl.cli import convert, demo, evaluate, predict, reproduce, studies, train
+from napari_mtssl.cli import convert, demo, evaluate, predict, reproduce, studies, tissue, train
 from napari_mtssl.cli.console import complain, is_user_error
 
 
@@ -63,6 +63,8 @@ app.command("demo")(demo.demo)
 app.command("new")(studies.new)
 app.command("import")(studies.import_files)
 app.command("export")(studies.export)
+app.command("statistics")(tissue.statistics)
+app.command("classify-blocks")(tissue.classify_blocks)
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)

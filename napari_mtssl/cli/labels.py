@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +46,7 @@ def import_one(study: Study, path: Path, ways: Ways) -> ImportReport | str:
         from napari_mtssl.study.merge_study import summary
 
         return summary(exchange.merge_study(study, path))
-    readers = {
+    readers: dict[What, Callable[[Study, Path, Ways], ImportReport | str]] = {
         What.cells: _import_cells,
         What.blocks: _import_blocks,
         What.masks: _import_mask,
@@ -122,12 +122,13 @@ def _import_image_classes(study: Study, path: Path, ways: Ways) -> ImportReport:
     return exchange.import_image_classes(study, path, kind=ways.kind)
 
 
-def _import_statistics(study: Study, path: Path, ways: Ways) -> ImportReport:
+def _import_statistics(study: Study, path: Path, ways: Ways) -> str:
+    from napari_mtssl.cli.tissue import floored
     from napari_mtssl.study import exchange
 
     if path.suffix.lower() not in _TABLES:
         raise UsageError(f"{path.name} is no table: use .csv (block_class,mask_class,mean,spread).")
-    return exchange.import_statistics_csv(study, path)
+    return " ".join([str(exchange.import_statistics_csv(study, path)), *floored(study.statistics())])
 
 
 def _import_probabilities(study: Study, path: Path, ways: Ways) -> ImportReport:

@@ -45,7 +45,7 @@ def predict(
     ] = "thread",
 ) -> None:
     """Predict images with a trained run: cells, masks and classes, whatever it learnt."""
-    from napari_mtssl.cli.results import predicted, write_results
+    from napari_mtssl.cli.results import keep_mask, predicted, write_results
     from napari_mtssl.cli.slides import is_slide, trained_um, write_slide
     from napari_mtssl.engine.checkpoint import load_method
     from napari_mtssl.engine.runners import check_runner
@@ -54,16 +54,18 @@ def predict(
 
     check_runner(runner)
     opened = [open_image(path) for path in images]
-    for image in opened:
-        image.pixel_size_um = image.pixel_size_um or pixel_size
     stems = [image.path.stem for image in opened]
     twice = {stem for stem in stems if stems.count(stem) > 1}
     if twice:
         raise UsageError(f"Two images are called {min(twice)}: predict them into different folders.")
     with Study.open(study) as source:
-        run_dir = choose_run(source, run).path
+        chosen = choose_run(source, run)
+        run_dir = chosen.path
         method = load_method(run_dir, device=device)
         colours = colours_of(source, method)
+        known = {record.path.absolute(): record.pixel_size_um for record in source.images()}
+    for image in opened:
+        image.pixel_size_um = image.pixel_size_um or pixel_size or known.get(image.path.absolute())
     make_folder(out)
     for image in opened:
         if is_slide(method, image):
@@ -78,7 +80,11 @@ def predict(
                 device=device,
             )
         else:
-            said = write_results(method, image, predicted(method, image), colours, out)
+            found = predicted(method, image)
+            said = write_results(method, image, found, colours, out)
+            with Study.open(study) as source:
+                if keep_mask(source, chosen.name, method, image, found):
+                    said += "; the mask is also in the study, for export --as masks --predictions"
         notes.print(f"{image.path.name}: {said}.")
     notes.print(f"Wrote {len(opened)} image(s) to {out}.")
 

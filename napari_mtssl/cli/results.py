@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from napari_mtssl.images import Image
     from napari_mtssl.methods.base import Method
     from napari_mtssl.methods.prediction import Prediction
+    from napari_mtssl.study import Study
 
 Colours = Mapping[str, Mapping[str, str]]  # by kind and class
+SIMPLIFY = 0.5  # pixels by which polygons may leave the edges of pixels
 
 
 def predicted(method: Method, image: Image) -> Prediction:
@@ -38,8 +40,8 @@ def write_results(method: Method, image: Image, found: Prediction, colours: Colo
     """Write everything that was found in one image.
 
     Cells become ``STEM.geojson``, ``STEM.csv`` and ``STEM.overlay.png``; a mask ``STEM.mask.png``,
-    ``STEM.areas.csv`` and ``STEM.outlines.png``; classes of the image ``STEM.classes.csv``; a saliency
-    ``STEM.saliency.png``.
+    ``STEM.mask.geojson``, ``STEM.areas.csv`` and ``STEM.outlines.png``; classes of the image
+    ``STEM.classes.csv``; a saliency ``STEM.saliency.png``.
 
     Returns
     -------
@@ -63,6 +65,21 @@ def write_results(method: Method, image: Image, found: Prediction, colours: Colo
     return "; ".join(said)
 
 
+def keep_mask(study: Study, run: str, method: Method, image: Image, found: Prediction) -> bool:
+    """Keep a predicted mask in the study, if the image is one of it: for `export` and for the dock."""
+    names = method.vocabulary.get("mask", ())
+    known = {item.name for item in study.classes("mask")}
+    records = [record for record in study.images() if record.path.absolute() == image.path.absolute()]
+    if found.mask is None or not records or not known.issuperset(names):
+        return False
+    height, width = found.mask.shape[1:]
+    step = float(method.geometry.stride)
+    scale = (image.height / height, image.width / width) if method.whole_image else (step, step)
+    box = (0, 0, image.height, image.width)
+    study.set_mask_prediction(records[0].id, run, box, found.mask, scale, names)
+    return True
+
+
 def write_cells(image: Image, cells: pd.DataFrame, colours: Mapping[str, str], folder: Path) -> None:
     """Write ``STEM.geojson``, ``STEM.csv`` and ``STEM.overlay.png`` of one image."""
     from napari_mtssl.cli.pictures import overlay, save_picture
@@ -79,7 +96,7 @@ def write_cells(image: Image, cells: pd.DataFrame, colours: Mapping[str, str], f
 def write_mask(
     image: Image, probabilities: np.ndarray, names: tuple[str, ...], colours: Mapping[str, str], folder: Path
 ) -> pd.DataFrame:
-    """Write the class of every pixel, the area of every class, and the outlines.
+    """Write the class of every pixel, its polygons for QuPath, the area of every class, and the outlines.
 
     Parameters
     ----------
@@ -100,10 +117,13 @@ def write_mask(
     import pandas as pd
 
     from napari_mtssl.cli.pictures import outlines, save_picture
+    from napari_mtssl.study.polygon_files import write_mask_polygons
 
     labels = full_size(probabilities, image.height, image.width).argmax(axis=0).astype(np.uint8)
     stem = image.path.stem
     save_picture(folder / f"{stem}.mask.png", labels)
+    classes = {at: (name, colours[name]) for at, name in enumerate(names) if name in colours}
+    write_mask_polygons(folder / f"{stem}.mask.geojson", labels, classes, image.path.name, simplify=SIMPLIFY)
     pixels = np.bincount(labels.ravel(), minlength=len(names))
     areas = pd.DataFrame({"name": names, "pixels": pixels, "percent": 100.0 * pixels / pixels.sum()})
     if image.pixel_size_um is not None:

@@ -75,7 +75,11 @@ def new(
     ] = None,
     mask_class: Annotated[
         str | None,
-        typer.Option(metavar="CLASS", help="Class of what is not 0 in masks; else DIR/classes.csv says."),
+        typer.Option(
+            metavar="CLASS",
+            help="Class of what is not 0 in masks; else DIR/classes.csv says. Without --masks, the exact "
+            "classes that are to be outlined: gland,mucus.",
+        ),
     ] = None,
     classes_csv: Annotated[
         Path | None,
@@ -121,6 +125,9 @@ def new(
                     made.set_image_class(record.id, head, name)
             if masks is not None:
                 notes.print(f"{masks.name}: {import_masks(made, masks, mask_class)}")
+            elif mask_class is not None:
+                for name in mask_class.split(","):
+                    made.add_class(name.strip(), kind="mask")
             if classes_csv is not None:
                 report = exchange.import_image_classes(made, classes_csv, kind=kind)
                 notes.print(f"{classes_csv.name}: {report}")

@@ -67,8 +67,10 @@ class StudySource:
         Opened in the thread that trains.
     images : ImagePool
     settle_seconds : float
-        Clicks come in bursts; they are taken in when none came for so long, at the latest after four times
-        that.
+        Clicks come in bursts; where reading takes long, they are taken in when none came for so long, at the
+        latest after four times that.
+    quick_seconds : float
+        Samples that were read anew in less time than that are read before the very next step.
     clock : callable
         Seconds, monotonic.
     """
@@ -80,12 +82,15 @@ class StudySource:
         images: ImagePool,
         *,
         settle_seconds: float = 0.5,
+        quick_seconds: float = 0.1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._method = method
         self._study = study
         self._images = images
-        self._settle = settle_seconds
+        self._settle, self._quick = settle_seconds, quick_seconds
+        self._reading: float | None = None  # seconds it took to read samples again, once that is known
+        self._begun = False
         self._clock = clock
         self._read = self._latest = study.change_counter()
         self._first_change = self._last_change = 0.0
@@ -100,9 +105,14 @@ class StudySource:
         """
         # read the counter first: an edit made while samples are read is seen the next time
         self._read = self._latest = self._study.change_counter()
+        begin = self._clock()
         check_groups(self._study)
         check_classes(self._study, self._method)
-        return self._method.samples(self._study, self._images, "train")
+        samples = self._method.samples(self._study, self._images, "train")
+        if self._begun:  # the first time pixels are read as well
+            self._reading = self._clock() - begin
+        self._begun = True
+        return samples
 
     def validation(self) -> Samples | None:
         """Read the samples of split ``validation``; None if nothing there is labelled."""
@@ -121,6 +131,8 @@ class StudySource:
         counter = self._study.change_counter()
         if counter == self._read:
             return False
+        if (self._reading or 0.0) < self._quick:
+            return True
         now = self._clock()
         if self._latest == self._read:
             self._first_change = now

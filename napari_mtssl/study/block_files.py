@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.study.files import plane, read_array, written_whole
-from napari_mtssl.study.merge import ImportReport
+from napari_mtssl.study.merge import ImportReport, make_classes
 from napari_mtssl.study.merge_labels import merge_blocks
-from napari_mtssl.study.records import BLOCK, Grid, ImageRecord, StudyError
+from napari_mtssl.study.records import BLOCK, MASK, Grid, ImageRecord, StudyError
 from napari_mtssl.study.study import Study
 from napari_mtssl.study.tables import floats, image_ids, image_names, indices, read_table
 
@@ -114,8 +114,8 @@ def import_probability_map(
     image_id : int, optional
         Needed unless it is a table.
     edges : sequence of float
-        Of the bins, ascending from 0 to 1. Each bin is a class such as ``20-30 %``; a probability on an edge
-        belongs to the bin above.
+        Of the bins, ascending from 0 to 1. Each bin is a class such as ``20-30 %``, or the study's own class
+        of that range (``20-30``); a probability on an edge belongs to the bin above.
     grid : Grid, optional
         For images that have none; by default one block to an element of the map. A block has the mean
         probability of the elements whose centres lie in it, or if there are none, that of the element that
@@ -127,7 +127,7 @@ def import_probability_map(
         If these are no probabilities, the edges do not ascend, or a block is outside. Then nothing was
         imported.
     """
-    names = bin_names(edges)
+    names = _own_names(study, bin_names(edges))
     what = "a probability map"
     if isinstance(source, str | Path):
         what = Path(source).name
@@ -161,8 +161,18 @@ def bin_names(edges: Sequence[float]) -> list[str]:
     return [f"{100 * a:g}-{100 * b:g} %" for a, b in pairwise(edges)]
 
 
+def _own_names(study: Study, names: list[str]) -> list[str]:
+    """Names of bins as the study writes them, where it has them: with or without the sign of per cent."""
+    own = {_bare(c.name): c.name for c in study.classes(BLOCK)}
+    return [own.get(_bare(name), name) for name in names]
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace("%", "").replace(" ", "")
+
+
 def _import_table(study: Study, path: Path, edges: Sequence[float], grid: Grid | None) -> ImportReport:
-    names = bin_names(edges)
+    names = _own_names(study, bin_names(edges))
     table = read_table(path, ["image", "row", "col", "probability"], "probabilities")
     probability = np.array(floats(table["probability"], path))
     if not ((probability >= 0) & (probability <= 1)).all():
@@ -278,7 +288,8 @@ def import_statistics_csv(study: Study, path: Path | str) -> ImportReport:
     study : Study
     path : path
         `mean` and `spread` are parts of one, or with a percent sign of a hundred. A column `source` is taken
-        if present, else it is ``expert``. Rows that the table lacks stay as they are.
+        if present, else it is ``expert``. Rows that the table lacks stay as they are. A study that has no
+        coarse or no exact class yet gets those of the table.
 
     Raises
     ------
@@ -293,16 +304,20 @@ def import_statistics_csv(study: Study, path: Path | str) -> ImportReport:
         numbers = floats(table[column].str.removesuffix("%").str.strip(), path)
         new[column] = np.where(percent, np.array(numbers) / 100, numbers)
     new["source"] = table["source"].replace("", "expert") if "source" in table else "expert"
-    for column, kind in (("block_class", BLOCK), ("mask_class", "mask")):
-        new[column] = [study.class_named(name, kind).name for name in new[column]]
-    old = study.statistics()
     pairs = ["block_class", "mask_class"]
-    both = pd.concat([old, new]).drop_duplicates(pairs, keep="last")
-    if new.duplicated(pairs).any():
-        raise StudyError(f"{path.name} names a pair of a coarse and an exact class twice.")
+    created: list[str] = []
     with study.edit(f"Imported {path.name}"):
-        study.set_statistics(both)
+        for column, kind in zip(pairs, (BLOCK, MASK), strict=True):
+            if not study.classes(kind):  # the background of exact classes makes itself
+                wanted = [name for name in new[column] if name.lower() != "background"]
+                created += make_classes(study, wanted, {}, kind)[1]
+            new[column] = [study.class_named(name, kind).name for name in new[column]]
+        if new.duplicated(pairs).any():
+            raise StudyError(f"{path.name} names a pair of a coarse and an exact class twice.")
+        old = study.statistics()
+        study.set_statistics(pd.concat([old, new]).drop_duplicates(pairs, keep="last"))
     merged = new.merge(old, on=pairs, how="left", suffixes=("", "_old"))
     known = merged["mean_old"].notna()
     same = known & (merged["mean"] == merged["mean_old"]) & (merged["spread"] == merged["spread_old"])
-    return ImportReport(int((~known).sum()), int(same.sum()), int((known & ~same).sum()), noun="statistic")
+    counts = int((~known).sum()), int(same.sum()), int((known & ~same).sum())
+    return ImportReport(*counts, classes_created=tuple(created), noun="statistic")

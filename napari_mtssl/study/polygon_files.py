@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -81,7 +81,7 @@ def export_regions_geojson(study: Study, image_id: int, path: Path | str) -> int
         for part, rings in enumerate(_rings_of_region(polygon)):
             points = [[(image_position(c), image_position(r)) for r, c in ring.tolist()] for ring in rings]
             items.append((f"region {number} {part}", points, name, {"kind": "region"}))
-    _write(Path(path), items, colours, image)
+    _write(Path(path), items, colours, image.checksum)
     return len(items)
 
 
@@ -169,13 +169,46 @@ def export_mask_geojson(
     """
     image = study.image(image_id)
     codes = mask_codes(study, image.id, predictions=predictions)
-    classes = [c for c in study.classes(MASK) if not c.background]
+    classes = {c.code: (c.name, c.colour) for c in study.classes(MASK) if not c.background}
+    return write_mask_polygons(path, codes, classes, image.checksum, simplify=simplify)
+
+
+def write_mask_polygons(
+    path: Path | str,
+    codes: np.ndarray,
+    classes: Mapping[int, tuple[str, str]],
+    image: str,
+    *,
+    simplify: float = 0.0,
+) -> int:
+    """Write a mask as polygons for QuPath, see `export_mask_geojson`.
+
+    Parameters
+    ----------
+    path : path
+    codes : ndarray of int (height, width)
+    classes : mapping of int to (str, str)
+        Name and colour of each code; pixels of other codes are not written.
+    image : str
+        What tells the image from others: a checksum, or a name. Objects are named after it.
+    simplify : float
+
+    Returns
+    -------
+    int
+        How many polygons were written.
+
+    Raises
+    ------
+    StudyError
+        If the file cannot be written.
+    """
     items: list[_Item] = []
-    for found in classes:
-        for n, polygon in enumerate(outlines(codes == found.code, simplify)):
+    for code, (name, _) in classes.items():
+        for n, polygon in enumerate(outlines(codes == code, simplify)):
             points = [[(f"{x:.10g}", f"{y:.10g}") for x, y in r.coords] for r in _rings(polygon)]
-            items.append((f"mask {found.code} {n}", points, found.name, {"kind": "mask"}))
-    _write(Path(path), items, {c.name: c.colour for c in classes}, image)
+            items.append((f"mask {code} {n}", points, name, {"kind": "mask"}))
+    _write(Path(path), items, dict(classes.values()), image)
     return len(items)
 
 
@@ -330,7 +363,7 @@ def _colours(found: Iterable[Outline]) -> dict[str, str]:
     return colours
 
 
-def _write(path: Path, items: list[_Item], colours: dict[str, str], image: ImageRecord) -> None:
+def _write(path: Path, items: list[_Item], colours: dict[str, str], image: str) -> None:
     with written_whole(path) as stream:
         stream.write('{"type": "FeatureCollection", "features": [')
         for n, (name, rings, class_name, said) in enumerate(items):
@@ -341,7 +374,7 @@ def _write(path: Path, items: list[_Item], colours: dict[str, str], image: Image
             }
             points = ", ".join(f"[{', '.join(f'[{x}, {y}]' for x, y in ring)}]" for ring in rings)
             stream.write(
-                f'{"," if n else ""}\n{{"type": "Feature", "id": "{object_name(image.checksum, name)}", '
+                f'{"," if n else ""}\n{{"type": "Feature", "id": "{object_name(image, name)}", '
                 f'"geometry": {{"type": "Polygon", "coordinates": [{points}]}}, '
                 f'"properties": {json.dumps(properties, ensure_ascii=False)}}}'
             )

@@ -53,7 +53,9 @@ def test_a_class_that_is_new_says_so(study, tiny):
 
 def test_a_burst_of_clicks_is_taken_in_once_it_is_over(study, tiny):
     clock = Clock()
-    source = StudySource(tiny.make_method(), study, ImagePool(), settle_seconds=1.0, clock=clock)
+    source = StudySource(
+        tiny.make_method(), study, ImagePool(), settle_seconds=1.0, quick_seconds=0.0, clock=clock
+    )
     source.training()
     assert not source.changed()
     with study.reopen() as window:
@@ -71,7 +73,9 @@ def test_a_burst_of_clicks_is_taken_in_once_it_is_over(study, tiny):
 
 def test_clicks_without_end_are_taken_in_all_the_same(study, tiny):
     clock = Clock()
-    source = StudySource(tiny.make_method(), study, ImagePool(), settle_seconds=1.0, clock=clock)
+    source = StudySource(
+        tiny.make_method(), study, ImagePool(), settle_seconds=1.0, quick_seconds=0.0, clock=clock
+    )
     source.training()
     with study.reopen() as window:
         while not source.changed():
@@ -111,3 +115,24 @@ def test_the_small_method_reads_the_pixels_of_its_labels(study, tiny):
     redder = middle[:, 0] > middle[:, 2]
     assert redder[names == "red"].float().mean() > 0.8  # some discs lie over others
     assert redder[names == "blue"].float().mean() < 0.2
+
+
+def test_what_is_read_quickly_counts_in_the_next_step(study, tiny, monkeypatch):
+    clock = Clock()
+    source = StudySource(tiny.make_method(), study, ImagePool(), clock=clock)
+    source.training()
+    with study.reopen() as window:
+        window.add_cell(1, 20.0, 20.0, "red")
+        assert source.changed()
+        real = tiny.Tiny.samples
+
+        def slow(*args):
+            clock.now += 0.3
+            return real(*args)
+
+        monkeypatch.setattr(tiny.Tiny, "samples", slow)
+        source.training()
+        window.add_cell(1, 30.0, 20.0, "red")
+        assert not source.changed()  # it took long just now: more clicks may follow
+        clock.now += 0.6
+        assert source.changed()

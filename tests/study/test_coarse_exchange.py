@@ -293,6 +293,21 @@ def test_statistics_go_out_and_come_back(study: Study, coarse: ImageRecord, tmp_
     pd.testing.assert_frame_equal(study.statistics(), before)
 
 
+def test_statistics_make_the_classes_of_a_study_without_any(study: Study, tmp_path: Path) -> None:
+    text = "block_class,mask_class,mean,spread\nfull,background,5%,5%\nfull,mucus,95%,5%\nno,mucus,0,0\n"
+    report = exchange.import_statistics_csv(study, write(tmp_path / "s.csv", text))
+    assert report.classes_created == ("full", "no", "mucus")
+    assert [c.name for c in study.classes("mask")] == ["background", "mucus"]
+    assert len(study.statistics()) == 3
+
+
+def test_bins_take_the_name_that_the_study_has_for_them(study: Study, image: ImageRecord) -> None:
+    study.add_class("0-50", kind="block")
+    study.set_grid(image.id, Grid(image.height, image.width / 2))
+    exchange.import_probability_map(study, np.array([[0.2, 0.8]]), image.id, edges=[0, 0.5, 1])
+    assert study.blocks(image.id)["class"].tolist() == ["0-50", "50-100 %"]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -12,6 +12,7 @@ import torch
 from napari_mtssl.methods.base import Samples
 
 UNKNOWN = -1  # exact class of a pixel that nobody painted
+DARK = 0.5  # images whose brightest pixels are darker than that do not use the range of their type
 COMPLETE = 0.9  # of a block must be in a crop, or its share there would be somebody else's
 
 
@@ -184,6 +185,17 @@ class BlockBank(Samples):
 def to_unit(pixels: torch.Tensor) -> torch.Tensor:
     """Pixels as float in [0, 1]."""
     return pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels.float()
+
+
+def gain_for(pixels: torch.Tensor) -> float:
+    """Brightness to multiply pixels in [0, 1] by: 1, unless all of them are dark.
+
+    Cameras of 12 bits fill a sixteenth of 16: such pixels would be lost on changes of stain and brightness
+    that are meant for the whole range.
+    """
+    sample = pixels.flatten()[:: max(1, pixels.numel() // 1_000_000)].float()
+    top = float(torch.quantile(sample, 0.999))
+    return 1.0 if top >= DARK or top <= 0 else 1.0 / top
 
 
 def padded(pixels: np.ndarray, least: int, fill: int | None = None) -> np.ndarray:

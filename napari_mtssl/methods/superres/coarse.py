@@ -10,6 +10,7 @@ import torch
 
 from napari_mtssl.images import to_float
 from napari_mtssl.methods.base import MethodError
+from napari_mtssl.methods.superres.bank import gain_for
 from napari_mtssl.methods.superres.patches import PatchClassifier, as_patches
 from napari_mtssl.methods.superres.statistics import BIN_EDGES, as_arrays, bin_names, to_bins
 
@@ -154,11 +155,13 @@ def classify_blocks(
         If no block of the split ``train`` has a class.
     """
     pieces, kinds = [], []
-    for image_id in study.coarse_images("train"):
+    learnt = [i for i in study.coarse_images("train") if study.grid(i) is not None]
+    gain = min((_gain(images(study.image(i))) for i in learnt), default=1.0)
+    for image_id in learnt:
         grid, image = study.grid(image_id), images(study.image(image_id))
         if grid is not None:
             for block in study.blocks(image_id).itertuples():
-                pieces.append(_piece(image, grid, int(block.i), int(block.j)))
+                pieces.append(_piece(image, grid, int(block.i), int(block.j), gain))
                 kinds.append(block_classes.index(str(block[3])))
     if not pieces:
         raise MethodError("No block of the images to learn from has a class: give some blocks a class.")
@@ -177,7 +180,7 @@ def classify_blocks(
         said = {(int(b.i), int(b.j)) for b in study.blocks(record.id).itertuples()}
         places = [(i, j) for i, j, _ in _inside(grid, (record.height, record.width)) if (i, j) not in said]
         shares = [
-            model.predict(as_patches([_piece(image, grid, i, j) for i, j in places[k : k + 256]]))
+            model.predict(as_patches([_piece(image, grid, i, j, gain) for i, j in places[k : k + 256]]))
             for k in range(0, len(places), 256)
         ]
         found[record.id] = dict(zip(places, np.concatenate(shares) if shares else [], strict=True))
@@ -197,11 +200,20 @@ def _inside(grid: Grid, shape: tuple[int, int]) -> list[tuple[int, int, tuple[fl
     return found
 
 
-def _piece(image: Image, grid: Grid, i: int, j: int) -> np.ndarray:
+def _gain(image: Image) -> float:
+    """Brightness that an image of 16 bits is multiplied by to fill eight."""
+    if image.dtype == np.uint8:
+        return 1.0
+    return gain_for(torch.from_numpy(to_float(image.thumbnail(512))))
+
+
+def _piece(image: Image, grid: Grid, i: int, j: int, gain: float) -> np.ndarray:
     """Pixels of a block as eight bits; what lies outside the image is reflected."""
     row0, col0, row1, col1 = (round(edge) for edge in grid.edges(i, j))
     pixels = image.read(row0, col0, max(row1 - row0, 1), max(col1 - col0, 1))
-    return pixels if pixels.dtype == np.uint8 else np.rint(255 * to_float(pixels)).astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        return pixels
+    return np.rint(255 * np.minimum(gain * to_float(pixels), 1.0)).astype(np.uint8)
 
 
 def _nearest(places: np.ndarray, wanted: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from napari_mtssl.learning.augment import ColourRange, jitter_colour
 from napari_mtssl.learning.pseudo_labels import MeanTeacher
 from napari_mtssl.methods.base import Geometry, Method, MethodError, Prediction, Samples, StepOutput
 from napari_mtssl.methods.superres import scores
-from napari_mtssl.methods.superres.bank import BlockBank, Crops
+from napari_mtssl.methods.superres.bank import BlockBank, Crops, gain_for
 from napari_mtssl.methods.superres.config import PRESETS, SuperResConfig
 from napari_mtssl.methods.superres.counts import MemoryBank, count
 from napari_mtssl.methods.superres.groups import GroupSampler
@@ -94,13 +95,20 @@ class SuperRes(Method):
         if self._network.fitted:
             return
         self._memory.downsample.fill_(bank.downsample)
+        pixels = bank.pixels()
+        self._memory.gain.fill_(gain_for(pixels))
         for network in {self._network, self._teacher}:
-            network.normalise_with(bank.pixels())
+            network.normalise_with(self._lit(pixels))
 
     @property
     def downsample(self) -> int:
         """Level-0 pixels to a pixel of the network; 0 before the first samples are seen."""
         return int(self._memory.downsample)
+
+    def _lit(self, images: torch.Tensor) -> torch.Tensor:
+        """Images in [0, 1] as bright as those that were learnt from are after `gain_for`."""
+        gain = float(self._memory.gain)
+        return images if gain == 1.0 else (images * gain).clamp_max(1.0)
 
     def optimiser(self) -> torch.optim.Optimizer:
         """RMSprop (the paper), or AdamW with weight decay on every kernel."""
@@ -167,7 +175,8 @@ class SuperRes(Method):
             parts.append(bank.around_paint(max(1, batch_size // 4), size))
         elif not parts:
             parts.append(bank.around_paint(batch_size, size))
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        crops = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        return replace(crops, images=self._lit(crops.images))
 
     def after_step(self) -> None:
         """Let the teacher follow the network."""
@@ -203,6 +212,7 @@ class SuperRes(Method):
     def _viewed(self, image: torch.Tensor) -> torch.Tensor:
         """Mean probability over mirrored and turned views of an image (1, 3, H, W)."""
         self._teacher.eval()
+        image = self._lit(image)
         total = torch.zeros(())
         for number in range(self.config.views):
             flips = [-1] * (number & 1) + [-2] * (number >> 1 & 1)
@@ -243,7 +253,8 @@ class SuperRes(Method):
         super().load_state(state)
         memory = {k.removeprefix("memory."): v for k, v in state.items() if k.startswith("memory.")}
         if memory:
-            self._memory.load_state_dict(memory)
+            # runs of before the gain was kept have none, and need none
+            self._memory.load_state_dict({"gain": torch.tensor(1.0)} | memory)
 
 
 class _Memory(nn.Module):
@@ -251,12 +262,14 @@ class _Memory(nn.Module):
 
     updates: torch.Tensor
     downsample: torch.Tensor
+    gain: torch.Tensor
 
     def __init__(self, coarse: int, classes: int, size: int) -> None:
         super().__init__()
         self.bank = MemoryBank(max(coarse, 1), classes, size)
         self.register_buffer("updates", torch.tensor(0))
         self.register_buffer("downsample", torch.tensor(0))
+        self.register_buffer("gain", torch.tensor(1.0))
 
 
 def _bank(samples: Samples) -> BlockBank:
