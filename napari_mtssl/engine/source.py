@@ -82,7 +82,7 @@ class StudySource:
         images: ImagePool,
         *,
         settle_seconds: float = 0.5,
-        quick_seconds: float = 0.1,
+        quick_seconds: float = 0.2,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._method = method

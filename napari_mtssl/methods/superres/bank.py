@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import find_objects
 
 from napari_mtssl.methods.base import Samples
 
@@ -221,19 +222,16 @@ def _bounds(fields: Sequence[Field], blocks: int, device: torch.device) -> tuple
     area = torch.zeros(blocks, dtype=torch.long)
     for index, field in enumerate(fields):
         ids = field.ids.cpu().numpy()
-        rows, cols = np.nonzero(ids)
-        number = ids[rows, cols] - 1
-        if len(number) == 0:
+        last = int(ids.max(initial=0))
+        if last == 0:
             continue
-        order = np.argsort(number, kind="stable")
-        rows, cols, number = rows[order], cols[order], number[order]
-        found, start = np.unique(number, return_index=True)
-        ends = [
-            np.minimum.reduceat(rows, start),
-            np.minimum.reduceat(cols, start),
-            np.maximum.reduceat(rows, start) + 1,
-            np.maximum.reduceat(cols, start) + 1,
-        ]
-        boxes[found] = torch.as_tensor(np.stack([np.full(len(found), index), *ends], axis=1))
-        area[found] = torch.as_tensor(np.diff(np.append(start, len(number))))
+        before = int(ids[ids > 0].min()) - 1  # numbers in a field follow each other
+        own = np.maximum(ids - before, 0)
+        pixels = np.bincount(own.ravel())[1:]
+        number = np.flatnonzero(pixels)
+        found = find_objects(own)
+        sides = [(rows.start, cols.start, rows.stop, cols.stop) for rows, cols in (found[n] for n in number)]
+        boxes[before + number, 0] = index
+        boxes[before + number, 1:] = torch.as_tensor(sides)
+        area[before + number] = torch.as_tensor(pixels[number])
     return boxes.to(device), area.to(device)
