@@ -5,13 +5,19 @@ python benchmarks/superres.py --json superres.json --out superres-output
 Learns from the glands of all patients but 2 and 5, at half size, in ``glas`` below MTSSL_DATA, and scores
 on those. With --out, an interrupted table goes on where it was. With --labels noisy, blocks have the classes
 that a patch classifier gives them.
+
+python benchmarks/superres.py --live --json live.json
+
+Needs no data: how soon outlines are on screen after Train, and how soon a painted block counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,7 +36,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--threads", type=int, help="one less than there are cores by default")
+    parser.add_argument("--live", action="store_true", help="measure the window instead of the table")
     options = parser.parse_args()
+    if options.live:
+        live(options.json)
+        return
     data = Path(os.environ.get("MTSSL_DATA", "../shared/data")) / "glas"
     if not data.is_dir():
         sys.exit(f"{data} is missing: get GlaS (Warwick-QU) and point MTSSL_DATA at the folder above.")
@@ -48,6 +58,18 @@ def main() -> None:
     print(markdown(table["results"], CAPTIONS))
     if options.json:
         write_json(table, options.json)
+
+
+def live(path: Path | None) -> None:
+    """Measure the window on made-up glands."""
+    from superres_live import measure, with_display
+
+    with_display()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder))
+    print(json.dumps(figures, indent=2))
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 class _Teller:
