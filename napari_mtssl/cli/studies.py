@@ -63,7 +63,10 @@ def new(
     study: StudyPath,
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="Images, or folders of PNG, JPEG, BMP, TIFF or DICOM files."),
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Images, stacks, or folders of PNG, JPEG, BMP, TIFF or DICOM files.",
+        ),
     ],
     split: Annotated[Split, typer.Option(help="What these images are for.")] = Split.train,
     pixel_size: Annotated[
@@ -99,14 +102,15 @@ def new(
 ) -> None:
     """Make a study of some images."""
     from napari_mtssl.cli.labels import image_files, import_masks
-    from napari_mtssl.images import open_image
+    from napari_mtssl.images import open_planes, stack_of
     from napari_mtssl.study import Study, exchange
 
     for path in (masks, classes_csv):
         if path is not None and not path.exists():
             raise UsageError(f"There is nothing at {path}; check the path.")
     # All images are opened before the study is made: a wrong path leaves nothing half done.
-    opened = [open_image(path, pixel_size_um=pixel_size) for path in image_files(images)]
+    found = [open_planes(path, pixel_size_um=pixel_size) for path in image_files(images)]
+    opened = [image for planes in found for image in planes]
     with Study.create(study) as made:
         try:
             for image in opened:
@@ -116,7 +120,7 @@ def new(
                     width=image.width,
                     pixel_size_um=image.pixel_size_um,
                     split=split.value,
-                    group=image.path.stem.split(group_before)[0] if group_before else None,
+                    group=image.path.stem.split(group_before)[0] if group_before else stack_of(image.path),
                 )
                 if class_folders:
                     name, head = image.path.absolute().parent.name, kind or "diagnosis"

@@ -112,18 +112,18 @@ class Workspace:
     def add_images(self, paths: Sequence[Path], split: str = "train") -> list[ImageRecord]:
         """Register image files; the first new one is shown if none was."""
         study = self.need_study()
-        from napari_mtssl.images import open_image
+        from napari_mtssl.images import open_planes, stack_of
 
         records = []
         try:
-            for path in paths:
-                image = open_image(path)
+            for image in (image for path in paths for image in open_planes(path)):
                 records.append(
                     study.add_image(
-                        path,
+                        image.path,
                         height=image.height,
                         width=image.width,
                         pixel_size_um=image.pixel_size_um,
+                        group=stack_of(image.path),
                         split=split,
                     )
                 )

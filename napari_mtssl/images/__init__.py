@@ -6,6 +6,7 @@ Light to import: the libraries that decode a format are loaded when a file of th
 from napari_mtssl.images.image import Image, ImageError, Source, to_float
 from napari_mtssl.images.opening import SUFFIXES, is_image, open_image, register
 from napari_mtssl.images.pool import ImagePool
+from napari_mtssl.images.stacks import open_planes, stack_of
 
 __all__ = [
     "SUFFIXES",
@@ -15,6 +16,8 @@ __all__ = [
     "Source",
     "is_image",
     "open_image",
+    "open_planes",
     "register",
+    "stack_of",
     "to_float",
 ]

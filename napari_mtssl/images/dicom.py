@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mtssl.images.image import Image, ImageError
+from napari_mtssl.images.image import Image, ImageError, StackError
 from napari_mtssl.images.sources import Decoded, without_alpha
 from napari_mtssl.images.units import square_pixel_um
 
@@ -58,7 +59,7 @@ def open_dicom(path: Path) -> Image:
     header = _read(path, pixels=False)
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise ImageError(f"{path.name} holds {frames} frames; export the one to label as a file of its own.")
+        raise StackError(f"{path.name} holds {frames} frames; export the one to label as a file of its own.")
     rows, cols, kind = header.get("Rows"), header.get("Columns"), header.get("PhotometricInterpretation")
     if not rows or not cols or not kind:
         raise ImageError(f"{path.name} is a DICOM file without an image; choose one that holds pixels.")
@@ -67,6 +68,28 @@ def open_dicom(path: Path) -> Image:
     deep = grey or int(header.get("BitsAllocated") or 8) > 8 or str(kind) == "PALETTE COLOR"
     dtype = np.dtype(np.uint16 if deep else np.uint8)
     return Image(path, [Decoded(shape, dtype, lambda: _decode(path, shape, dtype))], _pixel_size(header))
+
+
+def frames(path: Path) -> Iterator[np.ndarray]:
+    """Grey frames of a DICOM file as the screen shows them, 16 bit; all through the same window.
+
+    Raises
+    ------
+    ImageError
+        If they are in colour, or cannot be decoded.
+    """
+    file = _read(path, pixels=True)
+    if str(file.get("PhotometricInterpretation")) not in GREY:
+        raise ImageError(f"{path.name} holds frames in colour; export those to label as files of their own.")
+    try:
+        yield from _displayed(file, _stored(path, file))
+    except (ValueError, AttributeError, KeyError, NotImplementedError) as error:
+        raise ImageError(f"{path.name} cannot be decoded; it may be damaged.") from error
+
+
+def pixel_size_of(path: Path) -> float | None:
+    """Side of a pixel in micrometres, None if the file does not tell."""
+    return _pixel_size(_read(path, pixels=False))
 
 
 def _read(path: Path, *, pixels: bool) -> Dataset:

@@ -24,6 +24,10 @@ class ImageError(ValueError):
     """An image cannot be used; the message says what to change."""
 
 
+class StackError(ImageError):
+    """A file holds several planes; see `images.stacks`."""
+
+
 class Source(Protocol):
     """One level of an image as its file stores it: what a format's opener provides.
 

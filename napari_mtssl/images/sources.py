@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_mtssl.images.image import ImageError
+from napari_mtssl.images.image import ImageError, StackError
 
 CHUNK = 1024
 
@@ -194,7 +194,7 @@ def check_pixels(name: str, dtype: np.dtype[Any], axes: str, shape: Sequence[int
         raise ImageError(f"{name} has no pixels (shape {tuple(shape)}); use an image that has some.")
     for axis, size in sizes.items():
         if axis not in "YXCS" and size > 1:
-            raise ImageError(
+            raise StackError(
                 f"{name} is a stack (axis {axis} has {size} planes); save the plane or projection to label."
             )
     samples = sizes.get("S", 1) * sizes.get("C", 1)

@@ -44,13 +44,13 @@ def open_tiff(path: Path) -> Image:
     try:
         series = _first_series(file, path)
         sources = _sources(path, file, series)
-        pixel_size = _pixel_size(file, series)
+        side = pixel_size(file, series)
     except BaseException:
         file.close()
         raise
     if all(isinstance(source, Decoded) for source in sources):
         file.close()
-    return Image(path, sources, pixel_size)
+    return Image(path, sources, side)
 
 
 def _first_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
@@ -128,7 +128,7 @@ def _decode(path: Path) -> np.ndarray:
         ) from error
 
 
-def _pixel_size(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> float | None:
+def pixel_size(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> float | None:
     """Side of a pixel in micrometres: OME-XML before ImageJ's description before the resolution tags."""
     if file.ome_metadata:
         return _ome_pixel_size(file.ome_metadata)
