@@ -1,4 +1,4 @@
-"""Readers of sets of specimens: GlaS, AGH's HEp-2 images, I3A Task 2, and the made-up ones.
+"""Readers of sets of specimens: GlaS, AGH's HEp-2 images, I3A Task 2, anybody's study, and the made-up ones.
 
 Each gives whole images at one size, what is known of them, and who they come from.
 """
@@ -30,7 +30,7 @@ class Specimens:
     name : str
     images : ndarray of uint8, shape (N, S, S, 3)
     masks : ndarray of uint8, shape (N, S, S)
-        0 background, 1 inside, 255 unknown.
+        Index of the class in the vocabulary's ``mask``, 0 background; 255 unknown.
     labels : dict of str to ndarray of int, shape (N,)
         Class of each image by kind, -1 where unknown.
     vocabulary : dict of str to tuple of str
@@ -77,7 +77,8 @@ def read_specimens(folder: str | Path, size: int, heads: Sequence[str] = ()) -> 
     folder : path-like
         ``images/``, ``labels/`` and ``Grade.csv`` (GlaS); ``images/`` and ``patterns.csv`` (AGH); or images
         beside a table ``gt*.csv`` with columns for image, pattern, intensity and specimen, and masks named
-        ``NAME_mask.*`` (I3A Task 2).
+        ``NAME_mask.*`` (I3A Task 2); or a study, ``NAME.mtssl``, of which every labelled image is taken,
+        whatever it was used for.
     size : int
         Side that images are resized to.
     heads : sequence of str, optional
@@ -93,11 +94,14 @@ def read_specimens(folder: str | Path, size: int, heads: Sequence[str] = ()) -> 
         found = _read_glas(folder, size)
     elif (folder / "patterns.csv").is_file():
         found = _read_agh(folder, size)
+    elif folder.suffix == ".mtssl" and folder.is_dir():
+        found = _read_study(folder, size)
     elif tables := sorted(folder.glob("gt*.csv")):
         found = _read_i3a(folder, tables[0], size)
     else:
         raise DataError(
-            f"{folder} is no known set: it needs Grade.csv (GlaS), patterns.csv (AGH) or gt*.csv (I3A)."
+            f"{folder} is no known set: it needs Grade.csv (GlaS), patterns.csv (AGH) or gt*.csv (I3A), "
+            "or must be a study (NAME.mtssl)."
         )
     return keep_heads(found, heads) if heads else found
 
@@ -208,6 +212,35 @@ def _read_i3a(folder: Path, table: Path, size: int) -> Specimens:
         vocabulary,
         np.array(groups),
         tuple(stems),
+    )
+
+
+def _read_study(folder: Path, size: int) -> Specimens:
+    import torch
+
+    from napari_mtssl.images import ImagePool
+    from napari_mtssl.methods.joint_unet import JointUNetMethod
+    from napari_mtssl.methods.joint_unet.samples import read_images
+    from napari_mtssl.study import Study
+
+    with Study.open(folder) as study:
+        vocabulary = JointUNetMethod.vocabulary_of(study)
+        read = read_images(study, ImagePool(), None, vocabulary, size, torch.device("cpu"))
+        records = study.images()
+    labels = {kind: known.numpy() for kind, known in read.labels.items()}
+    told = {kind for kind, known in labels.items() if len(np.unique(known[known >= 0])) > 1}
+    if bool(read.masked.any()):
+        told.add(MASK)
+    if not told:
+        raise DataError(f"{folder} has no masks, and no kind of class that two classes of have images.")
+    return Specimens(
+        folder.stem,
+        read.images.numpy().transpose(0, 2, 3, 1),
+        read.masks.numpy(),
+        {kind: known for kind, known in labels.items() if kind in told},
+        {kind: names for kind, names in vocabulary.items() if kind in told},
+        np.array([record.group for record in records]),
+        tuple(record.path.stem for record in records),
     )
 
 

@@ -116,3 +116,27 @@ def test_reads_the_real_sets(data_dir):
             pytest.skip(f"There is no {name} in {data_dir}.")
         data = read_specimens(data_dir / name, 64)
         assert len(data) == count and data.heads == heads
+
+
+def test_a_study_is_a_set_too(tmp_path):
+    from napari_mtssl.study import Study
+
+    items = specimens(7, 1, size=64, seed=3)
+    with Study.create(tmp_path / "own.mtssl") as study:
+        for name in ("nucleus", "spindle"):
+            study.add_class(name, kind="mask")
+        for name in ("weak", "strong"):
+            study.add_class(name, kind="severity")
+        study.add_class("alone", kind="remark")
+        for number, item in enumerate(items):
+            file = tmp_path / f"{number}.png"
+            iio.imwrite(file, item.image)
+            record = study.add_image(file, height=64, width=64, group=f"p{number // 2}", split="test")
+            if number:
+                study.paint_mask(record.id, 0, 0, item.mask.astype("uint16") * 2)
+                study.set_image_class(record.id, "severity", ("weak", "strong")[number % 2])
+    found = read_specimens(tmp_path / "own.mtssl", 64)
+    assert found.vocabulary == {"mask": ("background", "nucleus", "spindle"), "severity": ("weak", "strong")}
+    assert found.labels["severity"].tolist() == [-1, 1, 0, 1, 0, 1, 0]
+    assert list(found.groups) == ["p0", "p0", "p1", "p1", "p2", "p2", "p3"]
+    assert (found.masks[0] == 255).all() and np.array_equal(found.images[3], items[3].image)

@@ -14,6 +14,7 @@ from napari_mtssl.methods.base import MethodError, Samples
 if TYPE_CHECKING:
     from napari_mtssl.images import Image, ImagePool
     from napari_mtssl.study import Study
+    from napari_mtssl.study.records import Split
 
 UNKNOWN = 255  # of a mask's pixels
 MASK = "mask"
@@ -115,25 +116,25 @@ def nearest(codes: np.ndarray, size: int) -> np.ndarray:
 def read_images(
     study: Study,
     pool: ImagePool,
-    split: str,
+    split: Split | None,
     vocabulary: Mapping[str, Sequence[str]],
     size: int,
     device: torch.device,
     labels: int = 0,
     seed: int = 0,
 ) -> ImageSet:
-    """Read every image of a split with what its study says of it.
+    """Read every image of a split, or of all, with what its study says of it.
 
     Raises
     ------
     MethodError
         If nothing is labelled, or no kind of class has two classes with labels.
     """
-    records = study.images(split)  # type: ignore[arg-type]
+    records = study.images(split)
     heads = [kind for kind in vocabulary if kind != MASK]
     known = {kind: np.full(len(records), -1, np.int64) for kind in heads}
     place = {record.id: i for i, record in enumerate(records)}
-    frame = study.image_classes(split=split)  # type: ignore[arg-type]
+    frame = study.image_classes(split=split)
     frame = frame[frame["status"] != "rejected"]
     for image_id, kind, name in zip(frame["image_id"], frame["kind"], frame["class"], strict=True):
         if kind in known:
