@@ -132,6 +132,6 @@ def test_the_demo_has_a_study_with_every_kind_of_label(tmp_path):
         assert "fewer than six" in notes["nucleolar"]
         assert 20 <= len(study.masked_images("train")) < len(study.images("train"))
     with make_study(tmp_path) as again:
-        assert len(again.images()) == 60
+        assert len(again.images()) == 80
     text = report([("a", "pattern", "golgi", "numem", 0.5)], {"mask_dice": 0.9}, "run", 3, 1.0, 2.0)
     assert "| 0.900 |  |  |" in text

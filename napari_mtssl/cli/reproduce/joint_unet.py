@@ -17,7 +17,9 @@ def joint_unet(
     json_file: JsonFile,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="GlaS, AGH or I3A Task 2 layout, or a study; by default made-up HEp-2 images."),
+        typer.Option(
+            metavar="DIR", help="GlaS, AGH or I3A layout, or a study; by default made-up HEp-2 images."
+        ),
     ] = None,
     report: Annotated[
         bool,
