@@ -77,8 +77,8 @@ def read_specimens(folder: str | Path, size: int, heads: Sequence[str] = ()) -> 
     folder : path-like
         ``images/``, ``labels/`` and ``Grade.csv`` (GlaS); ``images/`` and ``patterns.csv`` (AGH); or images
         beside a table ``gt*.csv`` with columns for image, pattern, intensity and specimen, and masks named
-        ``NAME_mask.*`` (I3A Task 2); or a study, ``NAME.mtssl``, of which every labelled image is taken,
-        whatever it was used for.
+        ``NAME_mask.*`` (I3A Task 2); or a study, ``NAME.mtssl``, of which every image is taken, whatever
+        it is used to.
     size : int
         Side that images are resized to.
     heads : sequence of str, optional
@@ -216,32 +216,11 @@ def _read_i3a(folder: Path, table: Path, size: int) -> Specimens:
 
 
 def _read_study(folder: Path, size: int) -> Specimens:
-    import torch
-
-    from napari_mtssl.images import ImagePool
-    from napari_mtssl.methods.joint_unet import JointUNetMethod
-    from napari_mtssl.methods.joint_unet.samples import read_images
+    from napari_mtssl.evaluation.study_folds import specimens_of
     from napari_mtssl.study import Study
 
     with Study.open(folder) as study:
-        vocabulary = JointUNetMethod.vocabulary_of(study)
-        read = read_images(study, ImagePool(), None, vocabulary, size, torch.device("cpu"))
-        records = study.images()
-    labels = {kind: known.numpy() for kind, known in read.labels.items()}
-    told = {kind for kind, known in labels.items() if len(np.unique(known[known >= 0])) > 1}
-    if bool(read.masked.any()):
-        told.add(MASK)
-    if not told:
-        raise DataError(f"{folder} has no masks, and no kind of class that two classes of have images.")
-    return Specimens(
-        folder.stem,
-        read.images.numpy().transpose(0, 2, 3, 1),
-        read.masks.numpy(),
-        {kind: known for kind, known in labels.items() if kind in told},
-        {kind: names for kind, names in vocabulary.items() if kind in told},
-        np.array([record.group for record in records]),
-        tuple(record.path.stem for record in records),
-    )
+        return specimens_of(study, size)
 
 
 def _table(path: Path) -> list[dict[str, str]]:

@@ -42,6 +42,8 @@ class Scored:
 def specimens_of(study: Study, size: int) -> Specimens:
     """Read all images of a study, whatever they are used to, with what is said of them.
 
+    Images that nobody labelled are among them: they help to train, and are not scored.
+
     Raises
     ------
     DataError
@@ -56,25 +58,27 @@ def specimens_of(study: Study, size: int) -> Specimens:
 
     vocabulary = JointUNetMethod.vocabulary_of(study)
     try:
-        found = read_images(study, ImagePool(), None, vocabulary, size, torch.device("cpu"))  # type: ignore[arg-type]
+        found = read_images(study, ImagePool(), None, vocabulary, size, torch.device("cpu"))
     except MethodError as error:
         raise DataError(str(error)) from error
-    labelled = found.labelled_index.numpy()
     records = {record.id: record for record in study.images()}
     rows = [records[image_id] for image_id in found.ids]
     groups = [record.group or f"image {record.id}" for record in rows]
     heads = {kind: known.numpy() for kind, known in found.labels.items()}
-    known = {kind: names for kind, names in vocabulary.items() if kind == MASK or (heads[kind] >= 0).any()}
-    whole = Specimens(
+    # a question that nobody answered in two ways teaches nothing
+    asked = {kind for kind, known in heads.items() if len(np.unique(known[known >= 0])) > 1}
+    asked |= {MASK} if bool(found.masked.any()) else set()
+    if not asked:
+        raise DataError("There are no masks, and no kind of class of which two classes have images.")
+    return Specimens(
         study.name,
         found.images.numpy().transpose(0, 2, 3, 1),
         found.masks.numpy(),
-        {kind: heads[kind] for kind in known if kind != MASK},
-        known,
+        {kind: known for kind, known in heads.items() if kind in asked},
+        {kind: names for kind, names in vocabulary.items() if kind in asked},
         np.array(groups),
-        tuple(record.path.name for record in rows),
+        tuple(record.path.stem for record in rows),
     )
-    return whole[labelled]
 
 
 def row_of(settings: Mapping[str, Any]) -> str:
