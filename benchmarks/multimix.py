@@ -4,13 +4,20 @@ python benchmarks/multimix.py --json multimix.json --out multimix-output
 
 Learns from ``openist_lungs`` and ``nih_cxr`` below MTSSL_DATA, and scores on images and patients put aside
 there. With --out, an interrupted table goes on where it was. --cross-masks names a folder of another source.
+
+python benchmarks/multimix.py --only-cost
+python benchmarks/multimix.py --live --json live.json
+
+Need no data: what a step costs, and how soon a mask is on screen after Train.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -39,7 +46,11 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="one less than there are cores by default")
     parser.add_argument("--only-cost", action="store_true", help="only what a step costs")
+    parser.add_argument("--live", action="store_true", help="measure the window instead of the table")
     options = parser.parse_args()
+    if options.live:
+        live(options.json)
+        return
     threads = options.threads or max(1, (os.cpu_count() or 2) - 1)
     figures = step_cost(options.device, threads)
     print(
@@ -72,6 +83,19 @@ def main() -> None:
         figures |= table
     if options.json:
         write_json(figures, options.json)
+
+
+def live(path: Path | None) -> None:
+    """Measure the window on made-up chests."""
+    from multimix_live import measure
+    from superres_live import with_display
+
+    with_display()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder))
+    print(json.dumps(figures, indent=2))
+    if path is not None:
+        write_json(figures, path)
 
 
 def tell(now: Progress) -> None:
