@@ -78,6 +78,7 @@ class Story:
     def shot(self, name: str) -> None:
         """Take a picture of the window."""
         self.wait(6)  # notifications have gone
+        self.viewer.canvas.overlays["_brush_circle"].visible = False
         save(self.viewer.window.screenshot(canvas_only=False, flash=False), self.out / f"{name}.png")
 
     def grab(self, widget: Any, name: str) -> None:
@@ -145,11 +146,15 @@ class Story:
 
 
 def save(picture: np.ndarray, path: Path) -> None:
-    """Write a picture with a palette of its own."""
+    """Write a picture with a palette of its own, in which the few pixels of a thin line count, too."""
     from PIL import Image
 
-    small = Image.fromarray(picture[..., :3]).quantize(COLOURS, dither=Image.Dither.NONE)
-    small.save(path, optimize=True)
+    whole = Image.fromarray(picture[..., :3])
+    common = whole.quantize(COLOURS // 2, Image.Quantize.MEDIANCUT).getpalette()
+    rare = whole.quantize(COLOURS // 2, Image.Quantize.MAXCOVERAGE).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((common + rare)[: 3 * COLOURS])
+    whole.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
 
 
@@ -230,6 +235,12 @@ def images(story: Story, name: str, picture: str, **settings: Any) -> None:
     story.wait(3)
     dock.label_panel.images.next_uncertain()
     story.show("Predicted mask", picture)
+    if picture == "Saliency":
+        story.wait(2)
+        dock.mask_review.seen_class.setCurrentText("pneumonia")
+        dock.mask_review.seen_how.setCurrentText("smooth-gradient")
+        dock.mask_review.seen_button.click()
+        story.wait(60, lambda: not dock.runner.busy)
     story.shot(f"{name}-review")
     story.tab(1)
     dock.label_panel.images.show_sheet()
@@ -252,13 +263,14 @@ def specimens(story: Story) -> None:
 def slide(story: Story) -> None:
     """Clicks in some places of a slide; what is in sight is predicted first."""
     from napari_mtssl.evaluation.slide_files import write_slide
-    from napari_mtssl.evaluation.slide_generator import made_slide
+    from napari_mtssl.evaluation.slide_generator import RIM, made_slide
     from napari_mtssl.study import Study
 
     made = made_slide(SLIDE, SLIDE, tissue=0.35)
     path = write_slide(made, story.home / "made-up.svs")
-    place = next(piece for piece in made.pieces if piece.centre[0] < SLIDE / 2)
-    row, col = place.centre[0] + 0.6 * place.axes[0], place.centre[1]  # tumour and stroma meet
+    piece = next(piece for piece in made.pieces if piece.centre[0] < SLIDE / 2)
+    rim = piece.outline(RIM)  # where tumour and stroma meet; not where the texture is mirrored
+    row, col = rim[np.abs(rim % made.period - made.period / 2).max(1).argmin()]
     near = made.cells((int(row) - 200, int(col) - 300, int(row) + 200, int(col) + 300))
     with Study.create(story.home / "slide.mtssl") as study:
         image = study.add_image(path, height=SLIDE, width=SLIDE, pixel_size_um=made.pixel_size_um)
@@ -266,6 +278,10 @@ def slide(story: Story) -> None:
             study.add_class(name)
         clicks = near.sample(frac=1, random_state=0).groupby("class").head(25)
         study.add_cells(clicks[["row", "col", "class"]].assign(image_id=image.id))
+        places = np.random.default_rng(0).uniform((row - 200, col - 300), (row + 200, col + 300), (600, 2))
+        far = [p for p in places if np.hypot(*(near[["row", "col"]].to_numpy() - p).T).min() > 14][:25]
+        for place in far:
+            study.add_cell(image.id, *place, "background")
     dock = story.dock
     dock.open_study(story.home / "slide.mtssl")
     story.wait(3)

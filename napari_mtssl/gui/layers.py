@@ -26,6 +26,10 @@ STYLES: dict[str, dict[str, Any]] = {
     PREDICTIONS: {"size": 15, "symbol": "disc", "border_width": 0.2, "opacity": 1.0},
     PSEUDO: {"size": 6, "symbol": "square", "border_width": 0, "opacity": 0.6, "visible": False},
 }
+LEAST = {LABELS: 8, PREDICTIONS: 4, PSEUDO: 3}  # pixels on the screen: seen from far above, too
+LIGHTS = {UNCERTAINTY: "magma", "Saliency": "inferno", "Probability": "viridis"}
+DYES = {UNCERTAINTY: "#c2187e", "Saliency": "#e03000", "Probability": "#1f8a5f"}
+BRIGHT = 0.5  # of white: a brighter image is dyed
 USUAL_STRIDE = 4
 LARGE = 20_000**2  # pixels of an image whose map of uncertainty is made only when there is one
 MANY = 2000  # points whose soft edges cost more than they show: a third of the time of a frame
@@ -86,6 +90,7 @@ class StudyLayers:
             if record is None:
                 return
             self.image = found if found is not None else self._add_image()
+            self.viewer.scale_bar.visible |= bool(record.pixel_size_um)
             calm(self.image)
             if CELL in self.workspace.task.kinds:
                 self._show_points(record)
@@ -137,6 +142,7 @@ class StudyLayers:
                 scale=self._scale,
                 units=self._units,
                 metadata={"mtssl": kind},
+                canvas_size_limits=(LEAST[kind], 10_000),
                 **STYLES[kind],
             )
             if kind in RINGS:
@@ -239,10 +245,8 @@ class StudyLayers:
             self.uncertainty = self.viewer.add_image(
                 np.zeros(shape, np.float32),
                 name=UNCERTAINTY,
-                colormap="magma",
+                **self.over_image(UNCERTAINTY),
                 contrast_limits=(0, 1),
-                blending="additive",
-                opacity=0.6,
                 visible=False,
                 scale=[stride * s for s in self._scale],
                 translate=[(stride - 1) / 2 * s for s in self._scale],
@@ -252,6 +256,24 @@ class StudyLayers:
             calm(self.uncertainty)
             self.viewer.layers.move(self.viewer.layers.index(self.uncertainty), 1)
             self.viewer.layers.selection.active = active
+
+    def over_image(self, name: str) -> dict[str, Any]:
+        """Say how a map is laid over the image: as light on a dark one, as dye on a bright one."""
+        from napari.utils.colormaps import Colormap
+
+        if self._is_bright():
+            dye = Colormap(["#ffffff", DYES[name]], name=f"{name.lower()} on bright")
+            return {"colormap": dye, "blending": "multiplicative"}
+        return {"colormap": LIGHTS[name], "blending": "additive", "opacity": 0.6}
+
+    def _is_bright(self) -> bool:
+        """Whether the image is stained tissue on white, where added light would not be seen."""
+        pixels = self.workspace.pixels
+        if not np.issubdtype(pixels.dtype, np.integer):
+            return False
+        level = pixels.levels[-1]
+        every = max(1, min(level.shape[:2]) // 64)
+        return bool(np.asarray(level[::every, ::every]).mean() > BRIGHT * np.iinfo(pixels.dtype).max)
 
     # -- where one looks -----------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 COLOURS = ("#4ea1d3", "#f2a154", "#7fc97f", "#e57399", "#b39ddb", "#d4c95a", "#8dd3c7", "#c0c0c0")
 
 
-HEIGHT = 190  # room for the legend where the curves have gone down
+HEIGHT = 160
 
 
 class Curves(QWidget):
-    """Named curves over training steps with a legend; x is shared by all.
+    """Named curves over training steps with a legend below; x is shared by all.
 
     Parameters
     ----------
@@ -37,10 +37,14 @@ class Curves(QWidget):
         self._dirty = False
         self._placeholder = QLabel(placeholder)
         self._placeholder.setWordWrap(True)
+        self._legend = QLabel()  # below the plot, where it hides no curve
+        self._legend.setWordWrap(True)
+        self._legend.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._placeholder)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        layout.addWidget(self._legend)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         self._quiet = quiet
         if quiet:
             self.hide()
@@ -53,7 +57,7 @@ class Curves(QWidget):
         if self._plot is not None:
             self._plot.clear()
             self._curves.clear()
-            self._legend.clear()
+            self._legend.hide()
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Append one value to each named curve; drawn by `draw`."""
@@ -87,10 +91,8 @@ class Curves(QWidget):
         for name, (steps, line) in self.data.items():
             if name not in self._curves:
                 colour = COLOURS[len(self._curves) % len(COLOURS)]
-                self._legend.setColumnCount(1 + len(self._curves) // 4)
-                self._curves[name] = self._plot.plot(
-                    name=name.replace("_", " "), pen={"color": colour, "width": 2}
-                )
+                self._curves[name] = self._plot.plot(pen={"color": colour, "width": 2})
+                self._show_legend()
             self._curves[name].setData(steps, line, symbol="o" if len(steps) < 3 else None, symbolSize=5)
 
     def _make_plot(self) -> None:
@@ -106,7 +108,12 @@ class Curves(QWidget):
             axis = self._plot.getAxis(side)
             axis.setPen(colour)
             axis.setTextPen(colour)
-        self._legend = self._plot.addLegend(
-            offset=(-5, 1), verSpacing=-6, labelTextColor=colour, labelTextSize="7pt"
-        )
-        self.layout().addWidget(self._plot)
+        self.layout().insertWidget(0, self._plot)
+
+    def _show_legend(self) -> None:
+        names = [
+            f'<span style="color: {COLOURS[at % len(COLOURS)]}">━</span>&nbsp;{name.replace("_", "&nbsp;")}'
+            for at, name in enumerate(self._curves)
+        ]
+        self._legend.setText(f"<small>{'&nbsp; '.join(names)}</small>")
+        self._legend.show()

@@ -31,7 +31,7 @@ HELD = 17_000_000  # elements of a predicted mask on screen; of larger images ev
 ORDER = (UNCERTAINTY, SALIENCY, PROBABILITY, PREDICTED, BLOCKS, PAINT)  # from below
 OPACITY = {BLOCKS: 0.3, PAINT: 0.5, PREDICTED: 0.9}
 OUTLINED = 16_000_000  # elements of a predicted mask that are drawn as outlines: napari looks at each
-COLOURMAPS = {UNCERTAINTY: "magma", SALIENCY: "inferno", PROBABILITY: "viridis"}
+PICTURES = (UNCERTAINTY, SALIENCY, PROBABILITY)
 FAINT = 0.35  # of a background's colour
 
 
@@ -92,7 +92,7 @@ class RasterLayers:
         if MASK in kinds:
             self._place(PREDICTED, np.zeros((2, 2), np.uint16), (record.height / 2, record.width / 2))
             self.fill_mask()
-            for name in (UNCERTAINTY, SALIENCY, PROBABILITY):
+            for name in PICTURES:
                 if name in self.found:
                     self._place(name, np.zeros((1, 1), np.float32), (record.height, record.width))
             self._load_predicted()
@@ -154,13 +154,11 @@ class RasterLayers:
         active = self.viewer.layers.selection.active
         common = {"name": name, "scale": scale, "translate": translate, "units": units}
         common["metadata"] = {"mtssl": name}
-        if name in COLOURMAPS:
+        if name in PICTURES:
             layer = self.viewer.add_image(
                 data,
-                colormap=COLOURMAPS[name],
+                **self.layers.over_image(name),
                 contrast_limits=(0, 1),
-                blending="additive",
-                opacity=0.6,
                 visible=False,
                 interpolation2d="linear",
                 **common,
@@ -284,7 +282,7 @@ class RasterLayers:
         full = (scale[0] * step, scale[1] * step)
         layer = self.found.get(name)
         if layer is None or layer.data.shape != shape:
-            if layer is None and name not in COLOURMAPS:
+            if layer is None and name not in PICTURES:
                 return
             layer = self._place(name, np.zeros(shape, np.float32), full)
         _write(layer.data, picture[::step, ::step], box, full)

@@ -50,7 +50,14 @@ def swatch(colour: str, size: int = 14) -> QIcon:
     """Make a square of one colour."""
     pixmap = QPixmap(QSize(size, size))
     pixmap.fill(QColor(colour))
-    return QIcon(pixmap)
+    return true_icon(pixmap)
+
+
+def true_icon(pixmap: QPixmap) -> QIcon:
+    """Make an icon that keeps its colours in a selected row, where Qt would tint them."""
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Mode.Selected)
+    return icon
 
 
 class Calmly(QObject):

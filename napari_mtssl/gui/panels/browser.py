@@ -10,7 +10,7 @@ from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPixmap
 from qtpy.QtWidgets import QComboBox, QListView, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from napari_mtssl.gui.notify import guarded
-from napari_mtssl.gui.rows import Calmly, row
+from napari_mtssl.gui.rows import Calmly, row, true_icon
 from napari_mtssl.gui.thumbnails import SIDE, Thumbnails
 from napari_mtssl.gui.workspace import Workspace
 
@@ -145,7 +145,7 @@ class ImageBrowser(QWidget):
             painter.setBrush(QColor("#30d060"))
             painter.drawEllipse(3, 3, 9, 9)
         painter.end()
-        return QIcon(pixmap)
+        return true_icon(pixmap)
 
     def _made(self, image_id: int, picture: object) -> None:
         table = None

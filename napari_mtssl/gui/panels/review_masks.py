@@ -88,14 +88,17 @@ class MaskReview(QWidget):
         )
         box.addWidget(row(self.accept_button, None))
         box.addWidget(note("To correct a class, click it in step 2 or press its key on the image."))
-        self.seen_class = QComboBox()
-        self.seen_how = QComboBox()
+        self.seen_class, self.seen_how = QComboBox(), QComboBox()
+        for choice in (self.seen_class, self.seen_how):
+            choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            choice.setMinimumContentsLength(8)
         self.seen_how.addItems(WAYS)
         self.seen_how.setToolTip("The paper's is the gradient; Grad-CAM is coarser and calmer")
         self.seen_button = button(
             "Show", self._explain, "Where in this image the network sees the class: the layer Saliency"
         )
-        box.addWidget(row("Where is", self.seen_class, self.seen_how, self.seen_button, None))
+        box.addWidget(row("Where is", self.seen_class, None))
+        box.addWidget(row("seen by", self.seen_how, self.seen_button, None))
         layout.addWidget(self.images_box)
         layout.addWidget(heading("Export"))
         self.png_button = button(
@@ -155,8 +158,12 @@ class MaskReview(QWidget):
         for at, line in enumerate(table.itertuples()):
             doubt = "" if pd.isna(line.doubt) else f"{line.doubt:.0%}"
             mask = "✓" if line.painted else ""
-            for column, text in enumerate((names[line.image_id], line.said, doubt, mask)):
+            said = line.said
+            for kind in self._workspace.heads():
+                said = said.replace(f"{kind}: ", "")  # the classes tell which kind they are of
+            for column, text in enumerate((names[line.image_id], said, doubt, mask)):
                 self.images.setItem(at, column, QTableWidgetItem(text))
+            self.images.item(at, 1).setToolTip(line.said)
             self.images.item(at, 0).setData(ID, line.image_id)
             if line.image_id in chosen:
                 for column in range(self.images.columnCount()):

@@ -111,7 +111,7 @@ class TrainPanel(QWidget):
         self.where.setEditable(True)
         self.where.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.mode = _choice(
-            {True: "Live: go on with every new label", False: "Update once, then predict the image"},
+            {True: "Live: go on with every new label", False: "Update once, then predict"},
             "Live takes in new and corrected labels while it trains and afterwards, until you press Stop.",
         )
         self.network = _choice({NEW: NEW}, "Begin anew, or go on with a network trained before")
