@@ -90,7 +90,7 @@ class StudyLayers:
             if record is None:
                 return
             self.image = found if found is not None else self._add_image()
-            self.viewer.scale_bar.visible |= bool(record.pixel_size_um)
+            self.viewer.canvas.overlays.scale_bar.visible |= bool(record.pixel_size_um)
             calm(self.image)
             if CELL in self.workspace.task.kinds:
                 self._show_points(record)
