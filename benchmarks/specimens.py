@@ -27,7 +27,9 @@ from napari_mtssl.methods.joint_unet import JointUNetMethod
 
 # Chosen on patients made with other seeds.
 SYNTHETIC = {
-    "batch_size": 16,
+    "encoder": "residual",
+    "base": 8,
+    "batch_size": 8,
     "size": 128,
     "steps": 300,
     "learning_rate": 3e-3,
@@ -37,7 +39,7 @@ SYNTHETIC = {
     "tta": 4,
 }
 # Small and quick, all labelled: whether a task is lost shows soon.
-SMALL = SYNTHETIC | {"size": 96, "base": 8, "steps": 200, "unlabelled_ratio": 0.0}
+SMALL = SYNTHETIC | {"size": 64, "steps": 150, "unlabelled_ratio": 0.0}
 GLAS: dict = {"size": 192, "base": 16}
 ROWS = "gradnorm-0.6-both,equal,single-task"
 RULE = "gradnorm-0.6-both"

@@ -13,6 +13,7 @@ import yaml
 from napari_mtssl.evaluation import metrics, series, table
 from napari_mtssl.evaluation.specimens import CAPTIONS, Plan, epochs_of
 
+PANELS = ("loss/", "balance/weight/", "validation/")
 FORM = {"Mask": "mask_accuracy", "Label": "label_accuracy", "Intensity": "intensity_accuracy"}
 
 
@@ -149,7 +150,7 @@ def draw_roc(found: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path, kin
 
 
 def draw_curves(runs: Path, path: Path) -> bool:
-    """Losses and, where a rule learnt them, weights of the tasks over the steps, one line of panels each row.
+    """Losses, weights of the tasks, and scores on held-out patients if there are any, over the steps.
 
     Returns
     -------
@@ -162,20 +163,26 @@ def draw_curves(runs: Path, path: Path) -> bool:
     files = sorted(runs.glob("*-0/metrics.csv"))
     if not files:
         return False
-    figure = Figure(figsize=(9, 2.6 * len(files)), layout="constrained")
+    every = {file: read_curves(file) for file in files}
+    shown = [p for p in PANELS if any(_drawn(name, p) for curves in every.values() for name in curves)]
+    figure = Figure(figsize=(4.5 * len(shown), 2.6 * len(files)), layout="constrained")
     FigureCanvasAgg(figure)
-    for number, file in enumerate(files):
-        curves = read_curves(file)
-        for side, prefix in enumerate(("loss/", "balance/weight/")):
-            axes = figure.add_subplot(len(files), 2, 2 * number + side + 1)
+    for number, (file, curves) in enumerate(every.items()):
+        for side, prefix in enumerate(shown):
+            axes = figure.add_subplot(len(files), len(shown), len(shown) * number + side + 1)
             for name, points in curves.items():
-                if name.startswith(prefix):
+                if _drawn(name, prefix):
                     axes.plot(*zip(*points, strict=True), label=name.removeprefix(prefix), linewidth=1)
             axes.set_title(f"{file.parent.name}: {prefix.strip('/')}", fontsize=8)
             if axes.lines:
                 axes.legend(fontsize=6)
     figure.savefig(path, dpi=120)
     return True
+
+
+def _drawn(name: str, prefix: str) -> bool:
+    """Whether a curve belongs into a panel; of the scores, only accuracies and Dice."""
+    return name.startswith(prefix) and (prefix != PANELS[2] or name.endswith(("_accuracy", "_dice")))
 
 
 def read_curves(file: Path) -> dict[str, list[tuple[int, float]]]:

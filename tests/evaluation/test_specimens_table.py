@@ -9,7 +9,7 @@ from napari_mtssl.evaluation import specimens
 from napari_mtssl.evaluation.hep2 import keep_heads, synthetic
 from napari_mtssl.evaluation.readers import DataError
 from napari_mtssl.evaluation.specimens import Plan, image_set, reproduce, rows, settings_of
-from napari_mtssl.evaluation.specimens_report import by_fold, write
+from napari_mtssl.evaluation.specimens_report import _drawn, by_fold, write
 
 QUICK = {"encoder": "residual", "steps": 3, "base": 4, "batch_size": 4, "tta": 1}
 
@@ -93,6 +93,7 @@ def test_weights_are_chosen_on_patients_held_out(tmp_path):
     result = reproduce(plan, ["equal"])
     assert len(result["results"]["equal"]["all"]["mask_dice"]["runs"]) == 1
     assert "validation/mask_dice" in (tmp_path / "runs" / "equal-all-1" / "metrics.csv").read_text()
+    assert _drawn("validation/mask_dice", "validation/") and not _drawn("validation/mask_iou", "validation/")
 
 
 def test_command(tmp_path):
