@@ -27,9 +27,6 @@ from napari_mtssl.methods.joint_unet import JointUNetMethod
 
 # Chosen on patients made with other seeds.
 SYNTHETIC = {
-    "encoder": "residual",
-    "base": 8,
-    "batch_size": 8,
     "size": 128,
     "steps": 300,
     "learning_rate": 3e-3,

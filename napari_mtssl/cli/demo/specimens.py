@@ -15,10 +15,7 @@ STEPS = 300  # a minute and a half on one core
 PATIENTS, EACH, SIZE, LABELLED = 40, 2, 128, 28
 # As in benchmarks/specimens.py: cells with patterns of a pixel's size are not resampled.
 SETTINGS = {
-    "encoder": "residual",
-    "base": 8,
     "size": SIZE,
-    "batch_size": 8,
     "learning_rate": 3e-3,
     "unlabelled_ratio": 0.5,
     "strong": 0.5,
