@@ -28,7 +28,7 @@ from napari_mtssl.methods.joint_unet import JointUNetMethod
 # Chosen on patients made with other seeds.
 SYNTHETIC = {
     "size": 128,
-    "steps": 300,
+    "steps": 400,
     "learning_rate": 3e-3,
     "unlabelled_ratio": 0.5,
     "strong": 0.5,
@@ -37,9 +37,10 @@ SYNTHETIC = {
 }
 # Small and quick, all labelled: whether a task is lost shows soon.
 SMALL = SYNTHETIC | {"size": 64, "steps": 150, "unlabelled_ratio": 0.0}
-GLAS: dict = {"size": 192, "base": 16}
-ROWS = "gradnorm-0.6-both,equal,single-task"
-RULE = "gradnorm-0.6-both"
+# Glands are coarse: the stem of ResNet-34 costs them nothing, and a step takes a third of the time.
+GLAS: dict = {"encoder": "resnet34", "base": 16, "size": 192}
+ROWS = "equal,gradnorm-0.6-both,single-task"
+RULE = "equal"
 COLLAPSE = "gradnorm-6-both,gradnorm-6-raw-both"
 GLAS_LABELLED = 15  # of about a hundred
 PARTS = ("ratio", "synthetic", "alpha6", "glas", "few")
