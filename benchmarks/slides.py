@@ -22,9 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-PARTS = ("open", "memory", "robust", "seam", "kill", "dask")
+PARTS = ("open", "memory", "speed", "seam", "kill", "dask", "training", "lost", "pan")
 OPENED, SMALL, LARGE, KILLED = 100_000, 10_000, 40_000, 6_000
 LABELS, STEPS = 300, 300
+TIMED = 6  # tiles of 512 x 512 whose time is taken
+STEPS_TIMED = 60
+SMALL_TRAINING = {"depth": 10, "widen": 1, "batch_size": 16, "pool": 500, "steps": 2_000}
+KILL_AT = 130
+PANNED = 24  # seconds
 FEW = 40  # steps of the network whose speed is measured: what it says does not matter
 NETWORK = {"depth": 10, "widen": 1, "turns": 1}  # of the parts about memory and tiles, not about speed
 
@@ -74,14 +79,8 @@ def _memory(scratch: Path) -> dict:
     }
 
 
-def _robust(scratch: Path) -> dict:
-    run = _network(scratch, "robust", {}, FEW)
-    found = _program("predict", _slide(scratch, SMALL), run, scratch / "robust")
-    return {
-        "mpix_per_s": round(found["mpix"] / found["seconds"], 3),
-        "mpix_of_tiles": found["mpix"],
-        "peak_gb_robust_10k": round(found["peak_gb"], 2),
-    }
+def _speed(scratch: Path) -> dict:
+    return _program("speed", _slide(scratch, SMALL), _network(scratch, "robust", {}, FEW))
 
 
 def _seam(scratch: Path) -> dict:
@@ -120,6 +119,23 @@ def _dask(scratch: Path) -> dict:
     return _program("dask", _slide(scratch, KILLED), _network(scratch, "small", NETWORK), scratch)
 
 
+def _training(scratch: Path) -> dict:
+    return _program("training", *(_slide(scratch, size) for size in (LARGE, SMALL)))
+
+
+def _lost(scratch: Path) -> dict:
+    return _program("lost", scratch)
+
+
+def _pan(scratch: Path) -> dict:
+    """Without and with napari's setting to read in the background."""
+    slide, figures = _slide(scratch, OPENED), {}
+    for name, setting in (("pan", "1"), ("pan_waiting", "0")):
+        found = _program("pan", slide, scratch, env={"NAPARI_ASYNC": setting})
+        figures |= {f"{name}_{key}": value for key, value in found.items()}
+    return figures
+
+
 # -- what they share ---------------------------------------------------------------------------------------
 
 
@@ -143,10 +159,14 @@ def _network(scratch: Path, name: str, settings: dict, steps: int = STEPS) -> Pa
     return run
 
 
-def _program(name: str, *arguments: object) -> dict:
+def _program(name: str, *arguments: object, env: dict[str, str] | None = None) -> dict:
     """Run a part in a program of its own and read what it prints."""
+    print(f"-- {name}", file=sys.stderr, flush=True)
     command = [sys.executable, __file__, "--inner", name, *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    if env is not None and sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+        command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1200x24", *command]
+    environment = os.environ | (env or {})
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -246,6 +266,180 @@ def _do_predict(slide: str, run: str, out: str) -> dict:
     return {"peak_gb": peak, "mpix": round(mpix, 1), "seconds": store.seconds, "cells": len(store.cells())}
 
 
+def _do_speed(slide: str, run: str) -> dict:
+    """Megapixels of tissue a second of the whole way from the file to cells, and of other programs' networks.
+
+    One thread. Counted in seconds of the processor, so that other work on the computer does not matter; tiles
+    and networks take turns.
+    """
+    import torch
+    from peers import Cellpose, StarDist
+
+    from napari_mtssl.engine.checkpoint import load_method
+    from napari_mtssl.engine.slide_prediction import plan_slide, predict_tile
+    from napari_mtssl.images import open_image, to_float
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    method, image = load_method(run, "last", "cpu"), open_image(slide)
+    once = load_method(run, "last", "cpu")
+    once.config = once.config.model_copy(update={"turns": 1})
+    plan = plan_slide(method, image)
+    tiles = plan.tiles[len(plan.tiles) // 2 :][:TIMED]
+    stardist, cellpose = StarDist().eval(), Cellpose().eval()
+    seconds = dict.fromkeys(("ours", "once", "stardist", "cellpose"), 0.0)
+    wall = pixels = 0.0
+    with torch.no_grad():
+        for number, box in enumerate([tiles[0], *tiles]):  # the first one is to warm up
+            row0, col0, row1, col1 = box
+            tile = torch.from_numpy(to_float(image.read(row0, col0, row1 - row0, col1 - col0)))
+            tile = tile.permute(2, 0, 1)[None].contiguous()
+            ways = {
+                "ours": lambda box=box: predict_tile(method, plan.view, box),
+                "once": lambda box=box: predict_tile(once, plan.view, box),
+                "stardist": lambda tile=tile: stardist(tile),
+                "cellpose": lambda tile=tile: cellpose(tile[:, :2]),
+            }
+            for name, way in ways.items():
+                began, at = time.thread_time(), time.perf_counter()
+                way()
+                seconds[name] += (time.thread_time() - began) if number else 0.0
+                wall += (time.perf_counter() - at) if number and name == "ours" else 0.0
+            pixels += (row1 - row0) * (col1 - col0) / 1e6 if number else 0.0
+    speed = {name: pixels / spent for name, spent in seconds.items()}
+    return {
+        "mpix_per_s": round(speed["ours"], 3),
+        "mpix_per_s_wall": round(pixels / wall, 3),
+        "mpix_per_s_one_turn": round(speed["once"], 3),
+        "stardist_mpix_per_s": round(speed["stardist"], 3),
+        "cellpose_mpix_per_s": round(speed["cellpose"], 3),
+        "peer_ratio": round(speed["ours"] / speed["cellpose"], 2),
+        "peer_ratio_one_turn": round(speed["once"] / speed["cellpose"], 2),
+        "stardist_ratio": round(speed["ours"] / speed["stardist"], 2),
+        "stardist_ratio_one_turn": round(speed["once"] / speed["stardist"], 2),
+        "peak_gb_robust": round(_peak_gb(), 2),
+    }
+
+
+def _do_training(*slides: str) -> dict:
+    """Train from slides, places renewed, and from the same patches held in memory, step by step in turns."""
+    import pandas as pd
+    import torch
+
+    from napari_mtssl.engine.devices import seeded
+    from napari_mtssl.images import ImagePool, open_image
+    from napari_mtssl.images.tissue import find_tissue
+    from napari_mtssl.methods.hydramix import HydraMix
+    from napari_mtssl.study import Study
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder, Study.create(Path(folder) / "s.mtssl") as study:
+        for name in ("tumour", "lymphocyte"):
+            study.add_class(name)
+        for slide in slides:
+            image = open_image(slide)
+            record = study.add_image(slide, height=image.height, width=image.width)
+            places = rng.uniform(0, image.height, (4000, 2))
+            places = places[find_tissue(image).contains(places)][:LABELS]
+            names = rng.choice(["background", "tumour", "lymphocyte"], len(places))
+            study.add_cells(
+                pd.DataFrame(places, columns=["row", "col"]).assign(image_id=record.id, **{"class": names})
+            )
+        config = HydraMix.configure("robust")
+        began = time.perf_counter()
+        ways = {}
+        for name in ("slides", "memory"):
+            method = HydraMix(config, HydraMix.vocabulary_of(study), torch.device("cpu"))
+            samples = method.samples(study, ImagePool(), "train")
+            method.prepare(samples)
+            if name == "memory":
+                samples.drift = None
+            ways[name] = (method, samples, method.optimiser())
+        ready = (time.perf_counter() - began) / 2
+        seconds = dict.fromkeys(ways, 0.0)
+        for step in range(STEPS_TIMED + 20):
+            # in turns, the first one by turns too: what else the computer does meets both
+            order = list(ways) if step % 2 else list(ways)[::-1]
+            for name in order:
+                method, samples, optimiser = ways[name]
+                at = time.perf_counter()
+                with seeded(step, method.device):
+                    output = method.step(samples, step / config.steps, config.batch_size)
+                    total = sum(output.weights[k] * loss for k, loss in output.losses.items())
+                    optimiser.zero_grad(set_to_none=True)
+                    total.backward()
+                optimiser.step()
+                method.after_step()
+                seconds[name] += time.perf_counter() - at if step >= 20 else 0.0
+        images = {int(i) for i in ways["slides"][1].places["image_id"]}
+    return {
+        "train_ratio": round(seconds["memory"] / seconds["slides"], 3),
+        "train_steps_per_s": round(STEPS_TIMED / seconds["slides"], 2),
+        "train_slides": len(images),
+        "train_ready_s": round(ready, 1),
+        "train_peak_gb": round(_peak_gb(), 2),
+        "train_load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _do_lost(scratch: str) -> dict:
+    """Kill the worker that trains, while somebody labels: time to go on, steps and labels lost."""
+    from distributed import LocalCluster
+
+    from napari_mtssl.engine.events import Failed, Finished, Stepped, WorkerLost
+    from napari_mtssl.engine.options import TrainOptions
+    from napari_mtssl.engine.runners_training import RunnerSession
+    from napari_mtssl.gui.samples import make_field_study
+    from napari_mtssl.study import Study
+
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    with make_field_study(folder, 512) as made:
+        path, image_id = made.path, made.images()[0].id
+        name = next(c.name for c in made.classes() if not c.background)
+        before = len(made.cells())
+    options = TrainOptions(validate_every=10_000, preview_seconds=0, pseudo_seconds=0, report_seconds=0.0)
+    settings = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": 0}
+    with LocalCluster(host="127.0.0.1", dashboard_address="127.0.0.1:0", **settings) as cluster:
+        session = RunnerSession(
+            cluster.scheduler_address, path, device="cpu", overrides=dict(SMALL_TRAINING), options=options
+        )
+        killed = last = lost = resumed = None
+        added = 0
+        for event in session.events():
+            if isinstance(event, Failed):
+                raise SystemExit(event.reason)
+            if isinstance(event, WorkerLost):
+                lost = last - event.step
+            if killed is not None and resumed is None and isinstance(event, Stepped) and lost is not None:
+                resumed = time.perf_counter() - killed
+            if isinstance(event, Stepped):
+                last = event.step if lost is None else last
+                if event.step % 5 == 0:
+                    with Study.open(path) as study:
+                        study.add_cell(image_id, 10.0 + added, 20.0, name)
+                    added += 1
+                if event.step >= KILL_AT and killed is None:
+                    with cluster.get_client() as client:
+                        busy = [w for w, tasks in client.processing().items() if tasks]
+                        pid = client.run(os.getpid, workers=busy)[busy[0]]
+                    os.kill(pid, signal.SIGKILL)
+                    killed = time.perf_counter()
+                if resumed is not None and event.step >= KILL_AT + 20:
+                    session.control.stop()
+            if isinstance(event, Finished):
+                break
+    with Study.open(path) as study:
+        there = len(study.cells())
+    return {
+        "worker_resumed_s": round(resumed, 1),
+        "worker_steps_lost": lost,
+        "worker_labels_lost": before + added - there,
+        "worker_labels_added": added,
+        "worker_load": round(os.getloadavg()[0], 1),
+    }
+
+
 def _do_seam(slide: str, run: str) -> dict:
     """Tiles against a larger part of the slide at once."""
     from napari_mtssl.engine.checkpoint import load_method
@@ -327,6 +521,92 @@ def _do_dask(slide: str, run: str, scratch: str) -> dict:
     }
 
 
+def _do_pan(slide: str, scratch: str) -> dict:
+    """How late the event loop is while a hand zooms and pans over a slide with a million cells."""
+    folder = _million(Path(scratch))
+    os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "napari.yaml")
+    import napari
+    from qtpy.QtCore import QTimer
+    from responsiveness import Heart, wait
+
+    from napari_mtssl.engine.slide_cells import SlideCells
+    from napari_mtssl.gui.slide_cells import SlideCellLayers
+
+    viewer = napari.Viewer()
+    began = time.perf_counter()
+    viewer.open(slide, plugin="napari-mtssl")
+    first_picture = time.perf_counter() - began
+    shown = SlideCellLayers(viewer, SlideCells(folder))
+    wait(lambda: shown.density is not None, 120, "the map of density")
+    wait(lambda: False, 2.0)
+    camera = viewer.scene.camera
+    centre, far = np.array(camera.center[-2:], float), camera.zoom
+    near = 1 / viewer.layers[0].scale[0]
+    turn, most = 0, 0
+
+    def move() -> None:
+        nonlocal turn, most
+        turn += 1
+        # from the whole slide to single pixels and back within eight seconds, while the place wanders
+        share = 0.5 - 0.5 * np.cos(2 * np.pi * turn / 200)
+        camera.zoom = far * (near / far) ** share
+        camera.center = tuple(centre * (1 + 0.35 * np.array([np.sin(turn / 90), np.cos(turn / 70)])))
+        most = max(most, len(shown.points.data) if shown.points.visible else 0)
+
+    timer = QTimer()
+    timer.timeout.connect(move)
+    heart = Heart()
+    heart.start()
+    timer.start(40)
+    wait(lambda: False, PANNED)
+    # at rest between moves, as a person looks: cells come into sight
+    for _ in range(4):
+        turn = 100
+        move()
+        timer.stop()
+        wait(lambda: False, 1.5)
+        most = max(most, len(shown.points.data) if shown.points.visible else 0)
+        timer.start(40)
+        wait(lambda: False, 2.0)
+    timer.stop()
+    late = heart.stop()
+    figures = {
+        "p99_ms": round(float(np.percentile(late, 99)), 1),
+        "max_ms": round(float(late.max()), 1),
+        "median_ms": round(float(np.median(late)), 1),
+        "cells": shown._cells.count,
+        "drawn": most,
+        "open_s": round(first_picture, 2),
+        "load": round(os.getloadavg()[0], 1),
+    }
+    viewer.close()
+    return figures
+
+
+def _million(scratch: Path) -> Path:
+    """Folder of a prediction with a million cells in clusters on the largest slide."""
+    import pandas as pd
+
+    from napari_mtssl.engine.slide_prediction import SlideStore, TileOutput
+
+    folder = scratch / "million.prediction"
+    if folder.exists():
+        return folder
+    rng = np.random.default_rng(0)
+    part = scratch / "million.part"
+    identity = {"image": f"slide{OPENED}.svs", "size": [OPENED, OPENED], "pixel size": 0.5}
+    store = SlideStore(part, identity, ("tumour", "lymphocyte"))
+    for number in range(500):
+        corner = rng.normal(OPENED / 2, OPENED / 8, 2)
+        places = np.clip(corner + rng.uniform(0, 2048, (2000, 2)), 0, OPENED - 1)
+        frame = pd.DataFrame(places, columns=["row", "col"])
+        frame["class"] = rng.choice(["tumour", "lymphocyte"], len(frame))
+        store.commit(number, TileOutput(frame.assign(confidence=0.9, uncertainty=0.1), None, {}, 0.0))
+    store.close()
+    part.rename(folder)
+    return folder
+
+
 INNER = {
     "open": _do_open,
     "train": _do_train,
@@ -334,6 +614,10 @@ INNER = {
     "seam": _do_seam,
     "cells": _do_cells,
     "dask": _do_dask,
+    "speed": _do_speed,
+    "training": _do_training,
+    "lost": _do_lost,
+    "pan": _do_pan,
 }
 
 if __name__ == "__main__":

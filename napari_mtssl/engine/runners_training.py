@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Generator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future, Queue
 
 TICK = 0.2  # seconds between two looks at what the user wants and at the worker
+SAVE_EVERY = 50  # steps at most that the loss of a worker costs
 LEAVE = 30.0  # seconds that a worker has to write its weights after the listener has left
 
 logger = logging.getLogger(__name__)
@@ -83,13 +85,15 @@ class RunnerSession(TrainingSession):
             "run_name": self.run_name,
             "resume": self.resume,
             "checkpoint0": None if self.checkpoint0 is None else str(self.checkpoint0.resolve()),
-            "options": self.options,
+            "options": replace(self.options, checkpoint_every=min(self.options.checkpoint_every, SAVE_EVERY)),
         }
+        warm = _warmed(client, self.method_name)
         future = client.submit(_train, pickle.dumps(job), token, key=token)
         sent: tuple[bool, bool, Any] = (False, False, None)
         last_worker = time.monotonic()
         try:
             while True:
+                warm = [one for one in warm if not one.done()]  # held until done, or Dask would forget them
                 item = _next(said)
                 wanted = (self.control.paused, self.control.stopped, self.control.viewport)
                 if wanted != sent:
@@ -138,6 +142,23 @@ class RunnerSession(TrainingSession):
         with suppress(Exception):
             asked.put(pickle.dumps((False, True, None)))
             wait(future, timeout=LEAVE)
+
+
+def _warmed(client: Client, method: str) -> list[Future]:
+    """Have all workers load the libraries, so that one that takes over does it at once."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    token = uuid.uuid4().hex[:8]
+    return [client.submit(_load, method, key=f"load-{token}-{at}", workers=[at]) for at in workers]
+
+
+def _load(method: str) -> None:
+    """Load what training needs; runs on a worker."""
+    import napari_mtssl.engine.preview
+    import napari_mtssl.engine.train
+    import napari_mtssl.study  # noqa: F401
+    from napari_mtssl.methods import get_method
+
+    get_method(method)
 
 
 def _next(said: Queue) -> Any:

@@ -1,9 +1,9 @@
 """What was predicted of a slide, on disk: each tile is there whole or not at all, whenever the program ends.
 
-A folder with ``tiles.sqlite`` (which tiles are done, and the cells in them), and for what is a grid one
-OME-Zarr image each: ``mask.ome.zarr`` with labels, ``NAME.ome.zarr`` with a picture. A tile's chunks are its
-own. They are written first, and alike if they are written again; then its cells and the mark that it is done,
-in one transaction.
+A folder with ``tiles.sqlite`` (which tiles are done, the cells in them, and an R-tree of those), and for what
+is a grid one OME-Zarr image each: ``mask.ome.zarr`` with labels, ``NAME.ome.zarr`` with a picture. A tile's
+chunks are its own. They are written first, and alike if they are written again; then its cells and the mark
+that it is done, in one transaction.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ CREATE TABLE IF NOT EXISTS cells (
     tile INTEGER NOT NULL, row REAL NOT NULL, col REAL NOT NULL, class INTEGER NOT NULL,
     confidence REAL NOT NULL, uncertainty REAL
 );
+CREATE VIRTUAL TABLE IF NOT EXISTS places USING rtree (id, row0, row1, col0, col1);
+CREATE TRIGGER IF NOT EXISTS placed AFTER INSERT ON cells
+BEGIN INSERT INTO places VALUES (new.rowid, new.row, new.row, new.col, new.col); END;
 """
 BLOCK = 2048  # elements of a grid that are reduced at a time
 MASK = "mask"
@@ -80,7 +83,8 @@ class SlideStore:
         said = json.dumps(identity, sort_keys=True)
         known = self._about("identity")
         if known is None:
-            self._db.execute("INSERT INTO about VALUES ('identity', ?)", (said,))
+            about = {"identity": said, "classes": json.dumps(self.classes)}
+            self._db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
         elif known != said:
             old = json.loads(known)
             other = next(name for name in {**old, **identity} if old.get(name) != identity.get(name))
