@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -54,10 +55,18 @@ def train(
     runner: Annotated[
         str, typer.Option(metavar="WHERE", help="thread, process, or tcp://HOST:PORT of a Dask cluster.")
     ] = "thread",
+    devices: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Graphics cards, or processes on the CPU, that train together."
+        ),
+    ] = 1,
 ) -> None:
     """Train a method on a study. Ctrl+C stops and keeps the weights."""
     from napari_mtssl.engine.runners_training import RunnerSession
 
+    if devices > 1 and runner != "thread":
+        raise UsageError("Several devices are used by this program itself: leave --runner out.")
     if resume and run is None:
         raise UsageError("Say with --run NAME which run to go on with.")
     chosen = {"steps": steps, "labels": labels, "seed": seed}
@@ -72,7 +81,12 @@ def train(
         run_name=None if resume else run,
         resume=run if resume else None,
         options=options_without_window(),
+        devices=devices,
     )
+    if devices > 1 and os.environ.get("LOCAL_RANK", "0") != "0":
+        for _ in session.events():  # the first process tells what happens
+            pass
+        return
     finished = follow(session)
     state = "Stopped" if finished.stopped else "Finished"
     scores = ", ".join(f"{name} {value:.3f}" for name, value in finished.scores.items())

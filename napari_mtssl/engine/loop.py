@@ -32,6 +32,7 @@ from napari_mtssl.engine.events import (
 )
 from napari_mtssl.engine.meter import LossMeter, SpeedMeter, all_finite
 from napari_mtssl.engine.options import TrainOptions
+from napari_mtssl.engine.peers import Alone
 from napari_mtssl.engine.preview import Previewer
 from napari_mtssl.engine.snapshot import Snapshot
 from napari_mtssl.engine.source import SampleSource
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 MAX_RESTARTS = 3
 SNAPSHOT_STEPS = 50
 SMALLEST_BATCH = 2
+REPORT_STEPS = 10  # of several processes
 SAMPLING = -1  # the "step" whose seed samples are read with
 
 
@@ -58,7 +60,9 @@ class Loop:
         options: TrainOptions,
         previewer: Previewer | None,
         notes: Mapping[str, Any],
+        peers: Alone | None = None,
     ) -> None:
+        self.peers = peers or Alone()
         self.method, self.source, self.control, self.options = method, source, control, options
         self.run_dir, self.previewer, self.notes = run_dir, previewer, dict(notes)
         self.total_steps = method.config.steps
@@ -83,14 +87,17 @@ class Loop:
         self.optimiser = self.method.optimiser()
         rate = self.method.config.learning_rate
         self.rate_factors = [float(group["lr"]) / rate for group in self.optimiser.param_groups]
-        ckpt.remove_leftovers(self.run_dir)
+        if self.peers.rank == 0:
+            ckpt.remove_leftovers(self.run_dir)
         if resume:
             self._resume(ckpt.load(ckpt.find(self.run_dir, "last")))
         elif checkpoint0 is not None:
             self._start_from(ckpt.load(checkpoint0))
         self.samples = self._read_samples()
         self.method.prepare(self.samples)
-        self._write_config()
+        self.peers.share(self.method)
+        if self.peers.rank == 0:
+            self._write_config()
         snapshot = Snapshot.take(self.step, self.method, self.optimiser)
         if snapshot is None:
             raise MethodError("The weights to start from are not finite; start a new run.")
@@ -145,7 +152,11 @@ class Loop:
 
     def _read_samples(self) -> Samples:
         with seeded(step_seed(self.method.config.seed, SAMPLING), self.method.device):
-            return self.source.training()
+            samples = self.source.training()
+        while not self.peers.same(samples.keys()):  # somebody labels while processes read one after another
+            time.sleep(0.5)
+            samples = self.source.training()
+        return samples
 
     # -- the story -----------------------------------------------------------------------------------------
 
@@ -160,11 +171,14 @@ class Loop:
         )
         self.speed.restart()
         first = True
-        while self.step < self.total_steps and not self.control.stopped:
-            if self.control.paused:
+        while self.step < self.total_steps:
+            stopped, paused, changed = self._asked()
+            if stopped:
+                break
+            if paused:
                 yield from self._pause()
                 continue
-            if self.source.changed():
+            if changed:
                 yield from self._take_in_labels()
             halved = self._guarded_step()
             if halved is not None:
@@ -174,13 +188,22 @@ class Loop:
             first = False
         yield from self._finish()
 
+    def _asked(self) -> tuple[bool, ...]:
+        """Whether to stop, to pause, and to take in new labels; the same in all processes."""
+        stopped, paused = self.control.stopped, self.control.paused
+        changed = not (stopped or paused) and self.source.changed()
+        return self.peers.agree(stopped, paused, changed)
+
     def _after_step(self, first: bool) -> Iterator[Event]:
         """Say and keep what is due after a step."""
         last = self.step == self.total_steps
         validate = last or self.step % self.options.validate_every == 0
         save = last or self.step % self.options.checkpoint_every == 0
         now = time.monotonic()
-        if first or validate or save or now - self.reported >= self.options.report_seconds:
+        # a report may undo steps: several processes do it at the same step, whatever their clocks say
+        due = now - self.reported >= self.options.report_seconds
+        due = due if self.peers.world == 1 else self.step % REPORT_STEPS == 0
+        if first or validate or save or due:
             self.reported = now
             report = self._report(snapshot=validate or save)
             if report is not None:
@@ -229,7 +252,7 @@ class Loop:
             self._one_step()
             return None
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_memory(error) or self.peers.world > 1:
                 raise
         # outside of the handler, whose exception would keep the step's tensors alive
         self.optimiser.zero_grad(set_to_none=True)
@@ -247,12 +270,14 @@ class Loop:
 
     def _one_step(self) -> None:
         progress = self.step / self.total_steps
-        with seeded(step_seed(self.method.config.seed, self.step, self.restarts), self.method.device):
+        seed = step_seed(self.method.config.seed, self.step, self.restarts)
+        with seeded(seed, self.method.device), self.peers.step():
             output = self.method.step(self.samples, progress, self.batch_size)
             weights = balanced_weights(self.method, output)
             total = weighted_sum(output.losses, weights)
             self.optimiser.zero_grad(set_to_none=True)
             total.backward()
+        self.peers.add_gradients(list(self.method.network.parameters()))
         if self.method.balancer is not None:
             self.method.balancer.learn(self.method.shared)
         rate = self.method.learning_rate(progress) * 0.5**self.restarts
@@ -333,7 +358,8 @@ class Loop:
         if self.held_out is None:
             return
         try:
-            with interrupted_by(lambda: self.control.stopped, self.method.teacher):
+            stopped = self.peers.world == 1  # or the others would wait for this one
+            with interrupted_by(lambda: stopped and self.control.stopped, self.method.teacher):
                 self.scores = self.method.evaluate(self.held_out)
         except _StoppedError:
             return
@@ -354,9 +380,17 @@ class Loop:
             "best": self.best,
             "scores": self.scores,
         }
-        path = ckpt.save(
-            self.run_dir, which, self.method, self.optimiser, self.step, progress=progress, notes=self.notes
-        )
+        path = self.run_dir / f"{which}.safetensors"
+        if self.peers.rank == 0:
+            ckpt.save(
+                self.run_dir,
+                which,
+                self.method,
+                self.optimiser,
+                self.step,
+                progress=progress,
+                notes=self.notes,
+            )
         if which == "last":
             self.saved_step = self.step
         return CheckpointWritten(self.step, path, which)

@@ -92,6 +92,19 @@ class RunLog:
                     logger.warning("the log of the run could not be completed: %s", error)
 
 
+class NoLog(RunLog):
+    """Writes nothing: for processes that train along with another one."""
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+
+    def rewind(self, step: int) -> None:
+        """Do nothing."""
+
+    def write(self, event: Event) -> None:
+        """Do nothing."""
+
+
 def drop_rows_after(path: Path, step: int) -> None:
     """Keep the rows of ``metrics.csv`` up to a step; also removes a line that a kill left half written."""
     with path.open(encoding="utf-8", newline="") as file:

@@ -6,6 +6,7 @@ Light to import: torch comes with the first event, in the thread that asks for i
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import traceback
 from collections.abc import Generator, Mapping
@@ -18,6 +19,8 @@ from napari_mtssl.engine.events import Event, Failed
 from napari_mtssl.engine.options import TrainOptions
 
 if TYPE_CHECKING:
+    import torch
+
     from napari_mtssl.methods.base import Method
     from napari_mtssl.study import Study
 
@@ -49,6 +52,9 @@ class TrainingSession:
     options : TrainOptions, optional
     control : Control, optional
         By default a new one.
+    devices : int
+        More than one: on so many graphics cards, or processes of the CPU, with Lightning Fabric. It starts
+        the others by running the same program again for each; only the first writes and hears what to do.
 
     Examples
     --------
@@ -69,7 +75,9 @@ class TrainingSession:
         checkpoint0: str | Path | None = None,
         options: TrainOptions | None = None,
         control: Control | None = None,
+        devices: int = 1,
     ) -> None:
+        self.devices = devices
         self.study_path = Path(study_path)
         self.method_name = method
         self.preset = preset
@@ -102,7 +110,7 @@ class TrainingSession:
 
         try:
             with (
-                training_threads(self.options.threads),
+                training_threads(self._threads()),
                 Study.open(self.study_path) as study,
                 closing(self._train(study)) as events,
             ):
@@ -116,24 +124,36 @@ class TrainingSession:
 
     def _train(self, study: Study) -> Generator[Event, None, None]:
         """Make the method and its run, then train."""
-        from napari_mtssl.engine.devices import free_memory
+        from napari_mtssl.engine.devices import free_memory, pick_device
+        from napari_mtssl.engine.peers import Alone
         from napari_mtssl.engine.preview import Previewer
         from napari_mtssl.engine.source import StudySource
         from napari_mtssl.engine.train import train
         from napari_mtssl.images import ImagePool
 
         images = ImagePool()
-        method = self._new_method(study) if self.resume is None else self._resumed_method(study, self.resume)
+        device = pick_device(self.device)
+        peers = Alone()
+        if self.devices > 1:
+            from napari_mtssl.engine.parallel import together
+
+            peers = together(self.devices, device)
+            device = peers.device
+        if self.resume is None:
+            method = self._new_method(study, device)
+        else:
+            method = self._resumed_method(study, self.resume, device)
         source = StudySource(method, study, images)
         previewer = None
-        if self.options.preview_seconds > 0:
+        if self.options.preview_seconds > 0 and peers.world == 1:
             previewer = Previewer(
                 method, lambda image_id: images(study.image(image_id)), seconds=self.options.preview_seconds
             )
         if self.resume is not None:
             self._run_dir = study.run(self.resume).path
         else:  # last, so that a wrong setting leaves no empty run behind
-            self._run_dir = study.new_run(method.name, self.run_name).path
+            made = study.new_run(method.name, self.run_name).path if peers.rank == 0 else ""
+            self._run_dir = Path(peers.told(str(made)))
         try:
             yield from train(
                 method,
@@ -145,30 +165,35 @@ class TrainingSession:
                 resume=self.resume is not None,
                 checkpoint0=self.checkpoint0,
                 notes=provenance(study),
+                peers=peers,
             )
         finally:
-            if self.resume is None and not (self._run_dir / "config.yaml").is_file():
+            if self.resume is None and peers.rank == 0 and not (self._run_dir / "config.yaml").is_file():
                 shutil.rmtree(self._run_dir, ignore_errors=True)  # its labels or images let nothing begin
                 self._run_dir = None
             if method.device.type != "cpu":
                 free_memory(method.device)  # other programs may want the card now
 
-    def _new_method(self, study: Study) -> Method:
-        from napari_mtssl.engine.devices import pick_device, seeded
+    def _threads(self) -> int | None:
+        """CPU threads: as asked for; of several processes each gets its share."""
+        if self.options.threads is None and self.devices > 1:
+            return max(1, (os.cpu_count() or 1) // self.devices)
+        return self.options.threads
+
+    def _new_method(self, study: Study, device: torch.device) -> Method:
+        from napari_mtssl.engine.devices import seeded
         from napari_mtssl.methods import get_method
 
-        device = pick_device(self.device)
         cls = get_method(self.method_name)
         config = cls.configure(self.preset, **self.overrides)
         with seeded(config.seed, device):  # the first weights
             return cls(config, cls.vocabulary_of(study), device)
 
-    def _resumed_method(self, study: Study, name: str) -> Method:
+    def _resumed_method(self, study: Study, name: str, device: torch.device) -> Method:
         from napari_mtssl.engine import checkpoint as ckpt
-        from napari_mtssl.engine.devices import pick_device
 
         saved = ckpt.load(ckpt.find(study.run(name).path, "last"))
-        return ckpt.build_method(saved, pick_device(self.device), **self.overrides)
+        return ckpt.build_method(saved, device, **self.overrides)
 
 
 def provenance(study: Study) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from napari_mtssl.engine.events import Event, Failed
 from napari_mtssl.engine.failures import USER_ERRORS, explain
 from napari_mtssl.engine.loop import Loop
 from napari_mtssl.engine.options import TrainOptions
+from napari_mtssl.engine.peers import Alone
 from napari_mtssl.engine.preview import Previewer
-from napari_mtssl.engine.runlog import RunLog
+from napari_mtssl.engine.runlog import NoLog, RunLog
 from napari_mtssl.engine.source import SampleSource
 from napari_mtssl.methods.base import Method
 
@@ -35,6 +36,7 @@ def train(
     resume: bool = False,
     checkpoint0: Path | None = None,
     notes: Mapping[str, Any] | None = None,
+    peers: Alone | None = None,
 ) -> Generator[Event, None, None]:
     """Train a method and say what happens; the last event is `Finished` or `Failed`, nothing is raised.
 
@@ -60,13 +62,15 @@ def train(
         Begin with the weights of another run (but a new optimiser, at step 0).
     notes : mapping, optional
         Provenance for ``config.yaml`` and the checkpoints, such as ``pixel_size_um`` (JSON types).
+    peers : Alone, optional
+        The processes that train together; by default there is one. Only the first writes.
 
     Yields
     ------
     Event
     """
-    loop = Loop(method, source, run_dir, control, options or TrainOptions(), previewer, notes or {})
-    log = RunLog(run_dir)
+    loop = Loop(method, source, run_dir, control, options or TrainOptions(), previewer, notes or {}, peers)
+    log = RunLog(run_dir) if loop.peers.rank == 0 else NoLog()
     try:
         loop.begin(resume, checkpoint0)
         log.rewind(loop.step)

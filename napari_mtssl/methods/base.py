@@ -167,6 +167,9 @@ class Method(ABC):
     whole_image : bool
         Whether it predicts an image at once (`predict_image`) instead of tile by tile (`geometry`, `predict`,
         `decode`).
+    divisible : bool
+        Whether its steps use the network and the teacher only by calling them with images (N, 3, H, W) first,
+        so that each of several devices can run them on a share of these.
     """
 
     name: ClassVar[str]
@@ -174,6 +177,7 @@ class Method(ABC):
     config_class: ClassVar[type[MethodConfig]]
     kinds: ClassVar[tuple[str, ...]]
     whole_image: ClassVar[bool] = False
+    divisible: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     def __init__(

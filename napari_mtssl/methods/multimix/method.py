@@ -47,6 +47,7 @@ class MultiMix(Method):
     config_class = MultiMixConfig
     kinds: ClassVar[tuple[str, ...]] = ("mask", "image")
     whole_image: ClassVar[bool] = True
+    divisible: ClassVar[bool] = False  # encoder and decoder are called one by one, with gradients in between
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: MultiMixConfig
 

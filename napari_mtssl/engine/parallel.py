@@ -1,0 +1,224 @@
+"""One training on several devices: each runs the network on its share of a batch that all have drawn alike.
+
+`lightning_fabric` starts the processes and connects them. All of them do the same steps with the same random
+numbers; only the forward passes within a step are divided. What the network says is then put together in
+every process, so that losses, which may compare any sample with any other, are those of the whole batch.
+Gradients are added up before the optimiser's step, and batch normalisation takes its statistics over all
+processes. So a step equals that of one process but for rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed as dist
+from torch import nn
+from torch.distributed.nn.functional import all_reduce
+
+from napari_mtssl.engine.peers import Alone
+from napari_mtssl.methods.base import Method, MethodError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Outputs = Any  # a tensor (N, ...), or a tuple or dictionary of such
+
+
+class Together(Alone):
+    """One of several processes.
+
+    Parameters
+    ----------
+    fabric : lightning_fabric.Fabric
+        Launched.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        self.rank, self.world = fabric.global_rank, fabric.world_size
+        self.device = fabric.device
+        self._dividing = False
+
+    def share(self, method: Method) -> None:
+        """Divide what a method's network and its teacher are asked for during steps.
+
+        Raises
+        ------
+        MethodError
+            If the method uses parts of its network by themselves, or weighs tasks by their gradients.
+        """
+        if not method.divisible:
+            raise MethodError(f"{method.title} cannot be trained on several devices; use one.")
+        if method.balancer is not None and method.config.balance in ("gradnorm", "dbmtl"):
+            raise MethodError(
+                f"The balance '{method.config.balance}' cannot be used on several devices; "
+                "use one device, or another balance."
+            )
+        for network in {method.network, method.teacher}:
+            for layer in network.modules():
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    layer.forward = partial(self._normalise, layer, layer.forward)  # type: ignore[method-assign]
+            network.forward = partial(self._divided, network.forward)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Within this context networks are run on a share of what they are given."""
+        self._dividing = True
+        try:
+            yield
+        finally:
+            self._dividing = False
+
+    def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Add up the gradients of all processes, in one message."""
+        grads = [p.grad for p in parameters if p.grad is not None]
+        if not grads:
+            return
+        flat = self._fabric.all_reduce(torch.cat([grad.reshape(-1) for grad in grads]), reduce_op="sum")
+        assert isinstance(flat, torch.Tensor)
+        for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+            grad.copy_(part.view(grad.shape))
+
+    def agree(self, *said: bool) -> tuple[bool, ...]:
+        """Tell everybody what the first process says."""
+        flags = torch.tensor(said, dtype=torch.uint8, device=self.device)
+        return tuple(bool(flag) for flag in self._fabric.broadcast(flags))
+
+    def same(self, keys: Mapping[int, Any]) -> bool:
+        """Whether all processes have read the same labels."""
+        digest = hashlib.blake2b(repr(sorted(keys.items())).encode(), digest_size=7).digest()
+        mine = torch.tensor(int.from_bytes(digest, "little"), device=self.device)
+        said = self._fabric.all_gather(mine)
+        assert isinstance(said, torch.Tensor)
+        return bool(torch.all(said == mine))
+
+    def told(self, words: str) -> str:
+        """Give what the first process says."""
+        return str(self._fabric.broadcast(words))
+
+    # -- what networks do instead ---------------------------------------------------------------------------
+
+    def _divided(self, forward: Callable[..., Outputs], images: torch.Tensor, *more: Any) -> Outputs:
+        """Run a network on this process's share of some images, and put together what all say."""
+        if not self._dividing or len(images) < self.world:
+            return self._whole(forward, images, *more)
+        size = -(-len(images) // self.world)
+        # the last share is filled up with the first images, so that all are equally long
+        index = torch.arange(self.rank * size, (self.rank + 1) * size, device=images.device)
+        self._counted = int((index < len(images)).sum())
+        try:
+            said = forward(images[index % len(images)], *more)
+        finally:
+            self._counted = None
+        return _each(said, lambda part: _Gathered.apply(part, self.rank, self.world)[: len(images)])
+
+    def _whole(self, forward: Callable[..., Outputs], images: torch.Tensor, *more: Any) -> Outputs:
+        """Run a network on all images in every process; of its gradient each counts a share."""
+        said = forward(images, *more)
+        if not self._dividing:
+            return said
+        return _each(said, lambda part: _Scaled.apply(part, 1.0 / self.world))
+
+    # images of this process that are not there to fill up; None outside of divided passes
+    _counted: int | None = None
+
+    def _normalise(
+        self, layer: nn.modules.batchnorm._BatchNorm, forward: Callable[..., torch.Tensor], x: torch.Tensor
+    ) -> torch.Tensor:
+        """Batch normalisation with the statistics of all processes."""
+        if not layer.training or self._counted is None:
+            return forward(x)
+        real = x[: self._counted]
+        dims = [0, *range(2, x.ndim)]
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        count = real.new_tensor([real.numel() / real.shape[1]])
+        total = all_reduce(torch.cat([real.sum(dims), count]))
+        mean = total[:-1] / total[-1].detach()
+        apart = all_reduce((real - mean.view(shape)).square().sum(dims))
+        var = apart / total[-1].detach()
+        if layer.track_running_stats and layer.running_mean is not None and layer.running_var is not None:
+            number, rate = total[-1].detach(), layer.momentum or 0.1
+            layer.running_mean.lerp_(mean.detach(), rate)
+            layer.running_var.lerp_(var.detach() * number / (number - 1).clamp_min(1), rate)
+            if layer.num_batches_tracked is not None:
+                layer.num_batches_tracked.add_(1)
+        out = (x - mean.view(shape)) * torch.rsqrt(var + layer.eps).view(shape)
+        return out * layer.weight.view(shape) + layer.bias.view(shape) if layer.affine else out
+
+
+class _Gathered(torch.autograd.Function):
+    """Put the shares of all processes together; backwards each takes the gradient of its own.
+
+    Every process computes the whole loss, so the gradient of its share is complete.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, part: torch.Tensor, rank: int, world: int) -> torch.Tensor:
+        """All shares, one after another."""
+        ctx.rank, ctx.size = rank, len(part)
+        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(world)]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Gradient of this process's share."""
+        return grads[0][ctx.rank * ctx.size : (ctx.rank + 1) * ctx.size].contiguous(), None, None
+
+
+class _Scaled(torch.autograd.Function):
+    """The same values; of their gradient a share."""
+
+    @staticmethod
+    def forward(ctx: Any, part: torch.Tensor, share: float) -> torch.Tensor:
+        """Give the values back."""
+        ctx.share = share
+        return part.view_as(part)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Scale the gradient."""
+        return grads[0] * ctx.share, None
+
+
+def _each(said: Outputs, do: Callable[[torch.Tensor], torch.Tensor]) -> Outputs:
+    """Do something with every tensor of what a network said."""
+    if isinstance(said, torch.Tensor):
+        return do(said)
+    if isinstance(said, Mapping):
+        return {name: _each(part, do) for name, part in said.items()}
+    return type(said)(_each(part, do) for part in said)
+
+
+def together(devices: int, device: torch.device) -> Together:
+    """Start the other processes, each of which runs the same command, and connect to them.
+
+    Parameters
+    ----------
+    devices : int
+    device : torch.device
+        Its type says on what: ``cuda``, or ``cpu`` (gloo).
+
+    Raises
+    ------
+    MethodError
+        If `lightning_fabric` is not installed, or there are not so many devices.
+    """
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise MethodError(
+            "Several devices need Lightning Fabric; install it with: pip install napari-mtssl[multi-gpu]"
+        ) from error
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise MethodError(f"This computer has {torch.cuda.device_count()} CUDA device(s), not {devices}.")
+    if device.type not in ("cuda", "cpu"):
+        raise MethodError(f"Several devices of the type {device.type} cannot be used; choose cuda or cpu.")
+    fabric = Fabric(accelerator=device.type, devices=devices, strategy="ddp")
+    fabric.launch()
+    return Together(fabric)

@@ -1,0 +1,62 @@
+"""A program that trains on some CPU processes: python devices_child.py DEVICES OUT."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import tiny_method
+import torch
+
+from napari_mtssl.engine.control import Control
+from napari_mtssl.engine.events import Failed, Stepped
+from napari_mtssl.engine.options import TrainOptions
+from napari_mtssl.engine.parallel import together
+from napari_mtssl.engine.peers import Alone
+from napari_mtssl.engine.source import FixedSource
+from napari_mtssl.engine.train import train
+from napari_mtssl.methods.hydramix import HydraMix, PatchBank
+
+OPTIONS = TrainOptions(validate_every=100, checkpoint_every=100, report_seconds=0, pseudo_seconds=0)
+
+
+def hydramix():
+    rng = np.random.default_rng(0)
+    patches = rng.integers(0, 255, (20, 48, 48, 3), dtype=np.uint8)
+    bank = PatchBank.from_arrays(patches, np.arange(20) % 3, np.full((20, 2), 24.0), patches[::-1])
+    settings = {"depth": 10, "widen": 1, "batch_size": 5, "steps": 10, "patch": 48}
+    torch.manual_seed(1)
+    method = HydraMix(
+        HydraMix.configure("robust", **settings), {"cell": ("background", "a", "b")}, torch.device("cpu")
+    )
+    return method, bank
+
+
+def tiny():
+    return tiny_method.make_method(steps=10, batch_size=7), tiny_method.make_samples()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    devices, out = int(sys.argv[1]), Path(sys.argv[2])
+    peers = together(devices, torch.device("cpu")) if devices > 1 else Alone()
+    said = {}
+    for make in (tiny, hydramix):
+        method, samples = make()
+        with tempfile.TemporaryDirectory() as folder:
+            events = list(
+                train(
+                    method,
+                    FixedSource(samples),
+                    run_dir=Path(folder),
+                    control=Control(),
+                    options=OPTIONS,
+                    peers=peers,
+                )
+            )
+        assert not isinstance(events[-1], Failed), events[-1]
+        losses = {event.step: event.total for event in events if isinstance(event, Stepped)}
+        weights = {name: float(value.double().sum()) for name, value in method.state().items()}
+        said[make.__name__] = {"losses": losses, "weights": weights}
+    out.with_name(f"{out.stem}{peers.rank}.json").write_text(json.dumps(said))
