@@ -94,19 +94,19 @@ class RunnerSession(TrainingSession):
         try:
             while True:
                 warm = [one for one in warm if not one.done()]  # held until done, or Dask would forget them
-                item = _next(said)
+                items = _heard(said)
                 wanted = (self.control.paused, self.control.stopped, self.control.viewport)
-                if wanted != sent:
-                    asked.put(pickle.dumps(wanted))
+                if wanted != sent or any(isinstance(item, WorkerLost) for item in items):
+                    asked.put(pickle.dumps(wanted))  # also to a new worker, which has not heard it
                     sent = wanted
-                if item is None:
+                if not items:
                     last_worker = self._check(client, future, last_worker)
-                elif isinstance(item, Path):
-                    self._run_dir = item
-                else:
+                    time.sleep(TICK)
+                for item in items:
+                    if isinstance(item, Path):
+                        self._run_dir = item
+                        continue
                     self._step = item.step
-                    if isinstance(item, WorkerLost):
-                        asked.put(pickle.dumps(wanted))  # the new worker has not heard it
                     yield item
                     if isinstance(item, (Finished, Failed)):
                         return
@@ -161,24 +161,23 @@ def _load(method: str) -> None:
     get_method(method)
 
 
-def _next(said: Queue) -> Any:
-    """Take what the worker said next; None if it is silent."""
-    try:
-        return pickle.loads(said.get(timeout=TICK))
-    except TimeoutError:
-        return None
+def _heard(queue: Queue) -> list[Any]:
+    """Take all that was said; nothing is waited for, since the scheduler logs every wait in vain."""
+    return [pickle.loads(item) for item in queue.get(batch=True)]
 
 
 def _train(job: bytes, token: str) -> None:
     """Train and say what happens; runs on a worker, and again on another one if the first is lost."""
-    from distributed import Queue, Variable, get_client
+    from distributed import Queue, get_client
 
     client = get_client()
     said, asked = Queue(f"{token}-said", client=client), Queue(f"{token}-asked", client=client)
-    begun = Variable(f"{token}-run", client=client)
+    begun = Queue(f"{token}-run", client=client)
     settings = pickle.loads(job)
-    with suppress(TimeoutError):
-        run = str(begun.get(timeout=TICK))
+    runs = _heard(begun)
+    if runs:
+        run = str(runs[-1])
+        begun.put(pickle.dumps(run))  # for the next worker, if this one is lost too
         said.put(pickle.dumps(_lost(settings["study_path"], run)))
         if (Path(settings["study_path"]) / "runs" / run / "last.safetensors").exists():
             settings |= {"resume": run, "run_name": None, "checkpoint0": None}
@@ -192,7 +191,7 @@ def _train(job: bytes, token: str) -> None:
     try:
         for event in session.events():
             if session.run_dir is not None and not known:
-                begun.set(session.run_dir.name)
+                begun.put(pickle.dumps(session.run_dir.name))
                 said.put(pickle.dumps(session.run_dir))
                 known = True
             said.put(pickle.dumps(event))
@@ -216,13 +215,15 @@ def _listen(asked: Queue, control: Control, over: threading.Event) -> None:
     """Do what the user asks for until training is over."""
     while not over.is_set():
         try:
-            paused, stopped, viewport = pickle.loads(asked.get(timeout=TICK))
-        except TimeoutError:
-            continue
+            wishes = _heard(asked)
         except Exception:
             if not over.is_set():
                 logger.exception("control of a remote training was lost")
             return
+        if not wishes:
+            over.wait(TICK)
+            continue
+        paused, stopped, viewport = wishes[-1]
         control.viewport = viewport
         if stopped:
             control.stop()
