@@ -45,6 +45,7 @@ def predict(
     ] = "thread",
 ) -> None:
     """Predict images with a trained run: cells, masks and classes, whatever it learnt."""
+    from napari_mtssl.cli import pixel_sizes
     from napari_mtssl.cli.results import keep_mask, predicted, write_results
     from napari_mtssl.cli.slides import is_slide, trained_um, write_slide
     from napari_mtssl.engine.checkpoint import load_method
@@ -63,10 +64,12 @@ def predict(
         run_dir = chosen.path
         method = load_method(run_dir, device=device)
         colours = colours_of(source, method)
-        known = {record.path.absolute(): record.pixel_size_um for record in source.images()}
-    for image in opened:
-        image.pixel_size_um = image.pixel_size_um or pixel_size or known.get(image.path.absolute())
-    make_folder(out)
+        for image in opened:
+            image.pixel_size_um = image.pixel_size_um or pixel_size
+        make_folder(out)
+        pixel_sizes.recall(opened, source, out)
+        if trained_um(run_dir) is not None:
+            pixel_sizes.settle([image for image in opened if is_slide(method, image)], source, out)
     for image in opened:
         if is_slide(method, image):
             said = write_slide(

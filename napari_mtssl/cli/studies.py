@@ -102,6 +102,7 @@ def new(
 ) -> None:
     """Make a study of some images."""
     from napari_mtssl.cli.labels import image_files, import_masks
+    from napari_mtssl.cli.pixel_sizes import ask
     from napari_mtssl.images import open_planes, stack_of
     from napari_mtssl.study import Study, exchange
 
@@ -111,6 +112,10 @@ def new(
     # All images are opened before the study is made: a wrong path leaves nothing half done.
     found = [open_planes(path, pixel_size_um=pixel_size) for path in image_files(images)]
     opened = [image for planes in found for image in planes]
+    silent = [image for image in opened if image.is_slide and image.pixel_size_um is None]
+    said = ask(silent, must=False)
+    for image in silent:
+        image.pixel_size_um = said
     with Study.create(study) as made:
         try:
             for image in opened:

@@ -28,6 +28,10 @@ class StackError(ImageError):
     """A file holds several planes; see `images.stacks`."""
 
 
+class FlatImageError(ImageError):
+    """An image is too large to be opened without a pyramid; one can be written."""
+
+
 class Source(Protocol):
     """One level of an image as its file stores it: what a format's opener provides.
 
@@ -115,7 +119,7 @@ class Image:
     @property
     def is_slide(self) -> bool:
         """Whether it is too large for all of it to be held, or for a part to stand for it."""
-        return self.height * self.width > LARGE
+        return is_slide(self.height, self.width)
 
     @property
     def channels(self) -> int:
@@ -366,6 +370,11 @@ def _resample(pixels: np.ndarray, rows: float, cols: float, height: int, width: 
     plane = PIL.Image.fromarray(np.ascontiguousarray(pixels))
     resampled = plane.resize((width, height), PIL.Image.Resampling.BILINEAR, box=(0, 0, cols, rows))
     return np.array(resampled, dtype=np.float32)  # a copy: Pillow's own may not be written to
+
+
+def is_slide(height: int, width: int) -> bool:
+    """Whether an image of this size is taken as a slide; see `Image.is_slide`."""
+    return height * width > LARGE
 
 
 def reflect_index(start: int, length: int, size: int) -> np.ndarray:

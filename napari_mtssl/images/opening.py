@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from napari_mtssl.images.dicom import open_dicom
-from napari_mtssl.images.image import Image, ImageError
+from napari_mtssl.images.image import FlatImageError, Image, ImageError
 from napari_mtssl.images.ome_zarr import open_ome_zarr
 from napari_mtssl.images.plain import open_plain
 from napari_mtssl.images.slides import SUFFIXES as SLIDES
@@ -77,7 +77,7 @@ def open_image(
     url = "://" in str(path)
     image = _open_url(str(path)) if url else _open_file(Path(path).expanduser())
     if flat_limit is not None and len(image.sources) == 1 and image.height * image.width > flat_limit:
-        raise ImageError(
+        raise FlatImageError(
             f"{image.path.name} has {image.height} x {image.width} pixels and no pyramid, so that all of it "
             f"would have to be loaded; make one with: napari-mtssl convert {path} {image.path.stem}.ome.zarr"
         )

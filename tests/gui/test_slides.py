@@ -1,11 +1,14 @@
 """A slide dropped onto napari comes as a lazy pyramid in micrometres."""
 
+import imageio.v3 as iio
+import numpy as np
 import pytest
+from qtpy.QtWidgets import QMessageBox
 
 from napari_mtssl.evaluation.slide_files import write_slide
 from napari_mtssl.evaluation.slide_generator import made_slide
 from napari_mtssl.gui.slides import get_reader, read_slides
-from napari_mtssl.images import ImageError
+from napari_mtssl.images import ImageError, open_image
 
 
 def test_layers_of_a_slide(tmp_path):
@@ -33,3 +36,24 @@ def test_napari_shows_a_slide(make_napari_viewer, tmp_path):
     (layer,) = viewer.open(str(path), plugin="napari-mtssl")
     assert layer.multiscale
     assert tuple(layer.scale) == pytest.approx((0.5, 0.5))
+
+
+@pytest.mark.gui
+def test_a_large_image_without_a_pyramid_is_converted_when_asked(
+    make_napari_viewer, qtbot, tmp_path, monkeypatch
+):
+    pixels = np.random.default_rng(0).integers(0, 255, (600, 1500, 3), dtype=np.uint8)
+    iio.imwrite(tmp_path / "flat.png", pixels)
+    monkeypatch.setitem(open_image.__kwdefaults__, "flat_limit", 1000)
+    viewer = make_napari_viewer()
+    answers = []
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: answers.pop())
+    answers.append(QMessageBox.StandardButton.No)
+    with pytest.raises(ImageError, match="no pyramid"):
+        read_slides(str(tmp_path / "flat.png"))
+    assert not list(tmp_path.glob("*.zarr*"))
+    answers.append(QMessageBox.StandardButton.Yes)
+    assert read_slides(str(tmp_path / "flat.png")) == [(None,)]
+    qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=30_000)
+    assert viewer.layers[0].multiscale
+    np.testing.assert_array_equal(np.asarray(viewer.layers[0].data[0][:50, :50]), pixels[:50, :50])

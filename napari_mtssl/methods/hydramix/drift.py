@@ -8,14 +8,14 @@ from its number alone, and which parts are there from the step, so a resumed run
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_mtssl.images import to_float
 from napari_mtssl.images.tissue import find_tissue
 from napari_mtssl.methods.hydramix.places import REGION, places_in
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PARTS = 16  # of the pool, renewed one after another
 REGIONS = 4  # pieces of slides that a part is cut from; the next part is cut from the next slides
+KNOWN = 256  # slides whose tissue is remembered
 AHEAD = 2  # parts read before they are due, at most: so much memory, and no more, waits
 
 
@@ -35,12 +36,13 @@ class Slide:
     ----------
     image_id : int
     checksum : str
-    image : Image
+    open : callable
+        Gives the image; not all slides of a large study are open at a time.
     """
 
     image_id: int
     checksum: str
-    image: Image
+    open: Callable[[], Image]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Part:
 
     Attributes
     ----------
-    patches : ndarray, shape (N, S, S, 3)
+    patches : ndarray of uint8, shape (N, S, S, 3)
     image_ids : ndarray of int, shape (N,)
     centres : ndarray, shape (N, 2)
         (row, col), level-0 pixels, whole.
@@ -88,9 +90,7 @@ class Drift:
         self.slides, self.size, self.every, self.seed = tuple(slides), size, every, seed
         self.nuclear_share = nuclear_share
         self.share = -(-count // PARTS)
-        self._corners = [_tissue_corners(slide.image) for slide in self.slides]
-        # all of one type, or a network would see pixels of two ranges
-        self._dtype = np.dtype(np.uint8 if all(s.image.dtype == np.uint8 for s in slides) else np.float32)
+        self._corners = lru_cache(KNOWN)(lambda which: _tissue_corners(self.slides[which].open()))
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="slides")
         self._coming: dict[int, Future[Part]] = {}
         self._newest = PARTS - 1
@@ -139,10 +139,10 @@ class Drift:
         patches, ids, centres = [], [], []
         for region in range(number * REGIONS, (number + 1) * REGIONS):
             which = region % len(self.slides)
-            slide, corners = self.slides[which], self._corners[which]
+            slide, corners = self.slides[which], self._corners(which)
             corner = corners[rng.integers(len(corners))]
-            found, cut = _cut(slide.image, corner, wanted, self.size, self.nuclear_share, rng)
-            patches.append(cut if cut.dtype == self._dtype else to_float(cut))
+            found, cut = _cut(slide.open(), corner, wanted, self.size, self.nuclear_share, rng)
+            patches.append(cut if cut.dtype == np.uint8 else (cut >> 8).astype(np.uint8))
             ids.append(np.full(len(found), slide.image_id))
             centres.append(found)
         chosen = rng.permutation(wanted * REGIONS)[: self.share]
@@ -170,4 +170,4 @@ def _tissue_corners(image: Image) -> np.ndarray:
     lefts = np.arange(0, max(image.width - REGION, 0) + 1, REGION)
     corners = np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
     inside = tissue.contains(corners + REGION // 2)
-    return corners[inside] if inside.any() else corners
+    return (corners[inside] if inside.any() else corners).astype(np.int32)

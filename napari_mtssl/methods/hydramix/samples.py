@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 from scipy.spatial import cKDTree
 
-from napari_mtssl.images import to_float
+from napari_mtssl.images import is_slide, to_float
 from napari_mtssl.methods.base import MethodError, Samples, draw_labels
 from napari_mtssl.methods.hydramix.config import HydraMixConfig
 from napari_mtssl.methods.hydramix.drift import PARTS, Drift, Part, Slide
@@ -136,6 +137,7 @@ class PatchBank(Samples):
             where = slice(start, start + self.drift.share)
             patches, places = clear_of(part, self.clicks)
             tensor = _to_tensor(patches, self.unlabelled.device)
+            # other images of the study may have sixteen bits
             self.unlabelled[where] = to_unit(tensor) if self.unlabelled.is_floating_point() else tensor
             self.places.iloc[where] = places
 
@@ -198,7 +200,10 @@ class SampleReader:
         guess = split == "train" and self.config.variant != "cnn"
         for record in records:
             mine = cells[cells["image_id"] == record.id]
-            if mine.empty and not guess:
+            slide = guess and self.config.renew > 0 and is_slide(record.height, record.width)
+            if slide:
+                slides.append(Slide(record.id, record.checksum, partial(images, record)))
+            if mine.empty and (slide or not guess):
                 continue
             image = images(record)
             frame = mine.rename(columns={"id": "cell_id"})[["cell_id", *PLACE, "class"]]
@@ -206,9 +211,7 @@ class SampleReader:
                 frame = pd.concat([frame, self._far_background(image, record.id, record.checksum, mine)])
             labelled.append(image.patches(frame[["row", "col"]].to_numpy(float), size))
             frames.append(frame)
-            if guess and image.is_slide and self.config.renew:
-                slides.append(Slide(record.id, record.checksum, image))
-            elif guess:
+            if guess and not slide:
                 centres, patches = self._unlabelled(image, record.checksum, per_image, regions)
                 free = _far_from(centres, mine[["row", "col"]].to_numpy(float), CLAIMED)
                 unlabelled.append(patches[free])
