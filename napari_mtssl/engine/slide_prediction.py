@@ -176,7 +176,7 @@ def predict_slide(
     view: Box | None = None,
     executor: Executor | None = None,
     cancelled: Callable[[], bool] | None = None,
-    on_cells: Callable[[tuple[float, float, float, float], pd.DataFrame], None] | None = None,
+    on_tile: Callable[[int, TileOutput], None] | None = None,
 ) -> Iterator[SlideTile]:
     """Predict the tiles of a slide that are not in the store yet.
 
@@ -193,9 +193,9 @@ def predict_slide(
         Who predicts; by default this thread, one tile after another.
     cancelled : callable, optional
         Asked before each tile; once it returns True no more tiles come.
-    on_cells : callable, optional
-        Gets the box and the cells of a tile before it counts as done, so it may get the same tile twice after
-        a kill: it must replace what is in the box, as `Study.set_predictions` does.
+    on_tile : callable, optional
+        Gets the number and the output of a tile before it counts as done, so it may get the same tile twice
+        after a kill: it must replace what is in its box, as `Study.set_predictions` does.
 
     Yields
     ------
@@ -216,8 +216,8 @@ def predict_slide(
     run = executor or (lambda pairs: ((n, predict_tile(method, plan.view, box)) for n, box in pairs))
     for number, output in run(wanted):
         box = plan.box(number)
-        if on_cells is not None:
-            on_cells(box, output.cells)
+        if on_tile is not None:
+            on_tile(number, output)
         _write_grids(method, plan, store, plan.tiles[number], output)
         store.commit(number, output)
         n_done += 1

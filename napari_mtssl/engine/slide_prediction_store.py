@@ -43,6 +43,10 @@ class SlideError(ValueError):
     """A slide cannot be predicted as asked; the message says what to change."""
 
 
+class OtherPredictionError(SlideError):
+    """A folder holds the prediction of something else."""
+
+
 class SlideStore:
     """The prediction of one slide by one trained method.
 
@@ -89,7 +93,7 @@ class SlideStore:
             old = json.loads(known)
             other = next(name for name in {**old, **identity} if old.get(name) != identity.get(name))
             self._db.close()
-            raise SlideError(
+            raise OtherPredictionError(
                 f"{self.folder} holds a prediction with another {other}; remove it or choose another folder."
             )
 

@@ -7,6 +7,7 @@ waits.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -20,6 +21,7 @@ from napari_mtssl.gui.stored import keep
 
 if TYPE_CHECKING:
     from napari_mtssl.engine.options import TrainOptions
+    from napari_mtssl.images import Image
     from napari_mtssl.methods.base import Method
     from napari_mtssl.study import Study
 
@@ -275,12 +277,40 @@ def predict(
     with training_threads(target.threads):
         method = method or loaded(study, target)
         tile = 512 if method.device.type == "cuda" else 256
+        if image.is_slide and not method.whole_image:
+            yield from _predict_slide(study, target, control, step, method, image, tile)
+            return
         tiles = predict_image(method, image, view=target.view, tile=tile, cancelled=lambda: control.stopped)
         for tile in tiles:
             told = (tile.scale, tile.done, tile.total)
             event = Preview(step, target.image_id, tile.box, tile.prediction, *told)
             keep(study, target.run, event)
             yield event
+
+
+def _predict_slide(
+    study: Study, target: Target, control: Control, step: int, method: Method, image: Image, tile: int
+) -> Iterator[Event]:
+    """Predict a slide where it has tissue, at the pixel size that the run learnt; resumable."""
+    from napari_mtssl.engine.checkpoint import find, load
+    from napari_mtssl.engine.slide_study import slide_previews
+
+    run_dir, name = study.run(target.run).path, f"{target.image_id}.prediction"
+    for other in study.runs():
+        if other.path != run_dir:  # the study keeps the predictions of one run for an image: these are gone
+            shutil.rmtree(other.path / "slides" / name, ignore_errors=True)
+    yield from slide_previews(
+        method,
+        image,
+        target.image_id,
+        run_dir / "slides" / name,
+        lambda event: keep(study, target.run, event),
+        um_per_px=load(find(run_dir)).meta.get("pixel_size_um"),
+        view=target.view,
+        tile=tile,
+        step=step,
+        cancelled=lambda: control.stopped,
+    )
 
 
 def done_steps(study: Study, run: str) -> int:
