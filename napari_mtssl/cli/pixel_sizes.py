@@ -20,13 +20,21 @@ REMEMBERED = "pixel-sizes.json"  # in the folder of results, for images of no st
 
 
 def recall(images: Sequence[Image], study: Study, out: Path) -> None:
-    """Give images the pixel sizes that the study, or an earlier prediction into the same folder, knows."""
-    records = {record.path.absolute(): record.pixel_size_um for record in study.images()}
+    """Give images the pixel sizes that the study, or an earlier prediction into the same folder, knows.
+
+    Also where the study keeps corrected masks of their tissue.
+    """
+    from napari_mtssl.images.tissue import tissue_file
+
+    records = {record.path.absolute(): record for record in study.images()}
     remembered = _remembered(out)
     for image in images:
+        record = records.get(image.path.absolute())
+        if record is not None:
+            image.tissue_file = tissue_file(study.path, record.id)
         if image.pixel_size_um is None:
-            size = records.get(image.path.absolute())
-            image.pixel_size_um = size if size is not None else remembered.get(image.path.name)
+            known = None if record is None else record.pixel_size_um
+            image.pixel_size_um = known if known is not None else remembered.get(image.path.name)
 
 
 def settle(images: Sequence[Image], study: Study, out: Path) -> None:

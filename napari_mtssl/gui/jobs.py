@@ -294,7 +294,9 @@ def _predict_slide(
     """Predict a slide where it has tissue, at the pixel size that the run learnt; resumable."""
     from napari_mtssl.engine.checkpoint import find, load
     from napari_mtssl.engine.slide_study import slide_previews
+    from napari_mtssl.images.tissue import tissue_file
 
+    image.tissue_file = tissue_file(study.path, target.image_id)
     run_dir, name = study.run(target.run).path, f"{target.image_id}.prediction"
     for other in study.runs():
         if other.path != run_dir:  # the study keeps the predictions of one run for an image: these are gone

@@ -97,6 +97,7 @@ class Image:
         self.magnification = magnification
         self.associated = dict(associated or {})
         self.scale = scale
+        self.tissue_file: Path | None = None  # where a corrected mask of its tissue is, if there is one
         self.url: str | None = None  # where it is, if it is not a file of this computer
         self._levels: list[da.Array] | None = None
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from napari_mtssl.images.image import Image
+from napari_mtssl.images.image import Image, ImageError
 
 LONGEST = 2048  # pixels of the picture that tissue is looked for in, at most
 RESOLUTION = 8.0  # micrometres a pixel that are enough
@@ -64,12 +65,57 @@ class TissueMask:
         return self.mask[at[:, 0], at[:, 1]]
 
 
-def find_tissue(image: Image) -> TissueMask:
-    """Find tissue by the light that it takes away: Otsu's threshold on a small picture's darkest channel.
+def tissue_file(study: Path, image_id: int) -> Path:
+    """Where a study keeps what somebody corrected of the tissue of an image."""
+    return study / "tissue" / f"{image_id}.png"
 
-    Specks up to about 100 um are dropped, holes up to about 250 um are filled, and a rim of 30 um is added,
-    so that nothing at an edge is lost. Strokes of a pen count as tissue. An image without bright and even
-    glass, one in grey, and one of less than 4096 pixels count as tissue everywhere.
+
+def read_tissue(path: Path, image: Image) -> TissueMask:
+    """Read a mask that covers an image evenly, at any resolution: tissue is what is not 0.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read.
+    """
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path) as picture:
+            mask = np.asarray(picture.convert("L")) > 0
+    except OSError as error:
+        raise ImageError(f"The mask of tissue {path} cannot be read ({error}).") from error
+    return TissueMask(mask, image.height, image.width)
+
+
+def write_tissue(mask: TissueMask, path: Path) -> None:
+    """Keep a mask as PNG: 255 is tissue. It is there whole or not at all.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be written.
+    """
+    import PIL.Image
+
+    part = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(np.where(mask.mask, np.uint8(255), np.uint8(0))).save(part, format="PNG")
+        part.replace(path)
+    except OSError as error:
+        raise ImageError(
+            f"The mask of tissue {path} cannot be written ({error.strerror or error})."
+        ) from error
+
+
+def find_tissue(image: Image) -> TissueMask:
+    """Give the tissue that somebody corrected (`Image.tissue_file`), or find it.
+
+    It is found by the light that it takes away: Otsu's threshold on a small picture's darkest channel. Specks
+    up to about 100 um are dropped, holes up to about 250 um are filled, and a rim of 30 um is added, so
+    that nothing at an edge is lost. Strokes of a pen count as tissue. An image without bright and even glass,
+    one in grey, and one of less than 4096 pixels count as tissue everywhere.
 
     Returns
     -------
@@ -82,6 +128,8 @@ def find_tissue(image: Image) -> TissueMask:
     """
     from scipy import ndimage
 
+    if image.tissue_file is not None and image.tissue_file.exists():
+        return read_tissue(image.tissue_file, image)
     size = (image.height, image.width)
     if image.channels == 1 or max(size) < FIELD:
         return TissueMask(np.ones((1, 1), bool), *size)

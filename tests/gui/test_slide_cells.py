@@ -44,3 +44,20 @@ def test_a_map_from_afar_and_cells_from_near(make_napari_viewer, qtbot, folder):
     assert list(points.features["class"].cat.categories) == ["round", "long"]
     viewer.layers.remove(density)  # the user closes it: nothing listens any more
     viewer.scene.camera.zoom = 0.5
+
+
+def test_tissue_is_painted_on_and_kept(tmp_path):
+    from napari.components import ViewerModel
+    from PIL import Image
+
+    from napari_mtssl.gui.slide_tissue import tissue_layer
+    from napari_mtssl.images.tissue import TissueMask
+
+    path = tmp_path / "tissue" / "1.png"
+    layer = tissue_layer(ViewerModel(), TissueMask(np.ones((1, 1), bool), 3000, 4000), path, 0.5)
+    assert layer.data.shape == (192, 256)
+    assert not path.exists()
+    layer.paint((50, 60), 0)
+    kept = np.asarray(Image.open(path))
+    assert kept.shape == (192, 256)
+    assert kept[50, 60] == 0 and kept[100, 200] == 255

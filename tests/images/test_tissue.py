@@ -7,8 +7,8 @@ from PIL import Image as Pillow
 from napari_mtssl.evaluation.slide_files import write_slide
 from napari_mtssl.evaluation.slide_generator import made_slide
 from napari_mtssl.evaluation.synthetic import cell_field
-from napari_mtssl.images import open_image
-from napari_mtssl.images.tissue import TissueMask, find_tissue, otsu
+from napari_mtssl.images import ImageError, open_image
+from napari_mtssl.images.tissue import TissueMask, find_tissue, otsu, tissue_file, write_tissue
 
 
 def test_tissue_of_a_made_slide(tmp_path):
@@ -71,3 +71,18 @@ def test_a_corrected_mask_does_as_well():
     assert tissue.touches((350, 750, 351, 751))
     assert not tissue.touches((0, 0, 300, 2000))
     assert tissue.contains(np.array([[399.0, 799.0], [400.0, 799.0]])).tolist() == [True, False]
+
+
+def test_a_corrected_mask_is_taken_instead(tmp_path):
+    slide = made_slide(1500, 1300, period=128)
+    image = open_image(write_slide(slide, tmp_path / "made.svs"))
+    image.tissue_file = tissue_file(tmp_path / "s.mtssl", 3)
+    found = find_tissue(image)  # nobody has corrected anything yet
+    mask = np.zeros((15, 13), bool)
+    mask[:5] = True
+    write_tissue(TissueMask(mask, 1500, 1300), image.tissue_file)
+    assert find_tissue(image).mask.tolist() == mask.tolist() != found.mask.tolist()
+    assert find_tissue(image).touches((499, 0, 501, 10)) and not find_tissue(image).touches((500, 0, 600, 10))
+    image.tissue_file.write_text("no picture")
+    with pytest.raises(ImageError, match="cannot be read"):
+        find_tissue(image)

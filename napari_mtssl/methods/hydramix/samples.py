@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from napari_mtssl.images import is_slide, to_float
+from napari_mtssl.images.tissue import tissue_file
 from napari_mtssl.methods.base import MethodError, Samples, draw_labels
 from napari_mtssl.methods.hydramix.config import HydraMixConfig
 from napari_mtssl.methods.hydramix.drift import PARTS, Drift, Part, Slide
@@ -21,7 +23,7 @@ from napari_mtssl.methods.hydramix.places import darkness, sample_places
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image, ImagePool
-    from napari_mtssl.study import Study
+    from napari_mtssl.study import ImageRecord, Study
 
 PLACE = ["image_id", "row", "col"]
 REGIONS = 64  # at most, of all images together: the pool must be there seconds after Train is pressed
@@ -202,7 +204,8 @@ class SampleReader:
             mine = cells[cells["image_id"] == record.id]
             slide = guess and self.config.renew > 0 and is_slide(record.height, record.width)
             if slide:
-                slides.append(Slide(record.id, record.checksum, partial(images, record)))
+                tissue = tissue_file(study.path, record.id)
+                slides.append(Slide(record.id, record.checksum, partial(_opened, images, record, tissue)))
             if mine.empty and (slide or not guess):
                 continue
             image = images(record)
@@ -319,6 +322,13 @@ class SampleReader:
                 "class": self.classes[0],
             }
         )
+
+
+def _opened(images: ImagePool, record: ImageRecord, tissue: Path) -> Image:
+    """Open a slide that knows where a corrected mask of its tissue would be."""
+    image = images(record)
+    image.tissue_file = tissue
+    return image
 
 
 def clear_of(part: Part, clicks: Mapping[int, np.ndarray]) -> tuple[np.ndarray, pd.DataFrame]:
