@@ -147,7 +147,7 @@ class BlocksPage(QWidget):
             size += f" ({grid.height * image.pixel_size_um:.0f} µm)"
         self.hint.setText(
             f"Blocks of {size}. Paint them with the brush, or press a class's key and paint; "
-            "blocks without a class teach too, from the images themselves."
+            "blocks without a class are left out."
         )
 
     # -- doing ---------------------------------------------------------------------------------------------

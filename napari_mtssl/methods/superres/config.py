@@ -85,6 +85,13 @@ class SuperResConfig(MethodConfig):
     guess_margin: float = Field(
         0.0, ge=0, lt=1, title="Margin", description="Guesses less sure than this are not learnt."
     )
+    guess_free: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        title="Free guesses",
+        description="Outside labelled blocks, guesses at least this sure are learnt; 1: none.",
+    )
     guess_hard: bool = Field(True, title="Hard guesses")
     smooth_weight: float = Field(
         0.0, ge=0, title="Smoothness", description="Of outlines, except along edges of the image."

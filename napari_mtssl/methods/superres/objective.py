@@ -102,7 +102,10 @@ class Objective:
         config = self.config
         mean, reach = eta[crops.coarse], config.guess_reach * rho[crops.coarse]
         fitted = fitted_probs(guess, crops.ids, (mean - reach).clamp_min(0.0), (mean + reach).clamp_max(1.0))
-        trusted = (crops.ids > 0) & (crops.exact == UNKNOWN)
+        trusted = crops.ids > 0
+        if config.guess_free < 1:  # nothing is known of the shares there: only what is certain is learnt
+            trusted = trusted | (fitted.amax(1) >= config.guess_free)
+        trusted = trusted & (crops.exact == UNKNOWN)
         if config.guess_margin:
             best = fitted.topk(2, dim=1).values
             trusted = trusted & (best[:, 0] - best[:, 1] > config.guess_margin)

@@ -14,6 +14,8 @@ from napari_mtssl.evaluation.outlines import overlap
 from napari_mtssl.images import ImagePool, open_image
 from napari_mtssl.methods.base import MethodError
 from napari_mtssl.methods.superres import SuperRes
+from napari_mtssl.methods.superres.bank import Crops
+from napari_mtssl.methods.superres.objective import Objective
 from napari_mtssl.study import Grid, Study
 
 OPTIONS = TrainOptions(report_seconds=0.0, pseudo_seconds=0, preview_seconds=0, threads=1)
@@ -223,6 +225,22 @@ def test_a_study_without_blocks_or_classes(tmp_path, made):
         study.add_class("gland", kind="mask")
     with pytest.raises(MethodError, match="lay a grid over an image"):
         samples(tmp_path / "empty.mtssl")
+
+
+def test_free_guesses_teach_outside_labelled_blocks_only_what_is_certain():
+    torch.manual_seed(0)
+    ids = torch.zeros(1, 8, 8, dtype=torch.long)
+    ids[:, :4] = 1
+    crops = Crops(torch.rand(1, 3, 8, 8), ids, torch.zeros(1, dtype=torch.long), torch.full((1, 8, 8), -1))
+    eta, rho = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.1, 0.1]])
+    guess = torch.zeros(1, 2, 8, 8)
+    guess[:, 1, 4:6] = 5.0  # certain, and in no block
+    for free, expected in ((1.0, {0, 1, 2, 3}), (0.9, {0, 1, 2, 3, 4, 5})):
+        logits = torch.randn(1, 2, 8, 8, requires_grad=True)
+        objective = Objective(SuperRes.configure(guess_free=free))
+        objective._guesses(logits, guess, crops, eta, rho).backward()
+        rows = logits.grad.abs().sum((0, 1, 3)).nonzero().flatten().tolist()
+        assert set(rows) == expected
 
 
 @pytest.mark.parametrize("settings", [{"loss": "intra"}, {"loss": "inter", "divergence": "w2"}, {}])
