@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", default=",".join(ROWS))
     parser.add_argument("--whole-images", default="300", help="budgets for which whole images are scored too")
+    parser.add_argument("--preset", default="robust")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="one less than there are cores by default")
     options = parser.parse_args()
@@ -43,6 +44,7 @@ def main() -> None:
         methods=options.methods.split(","),
         whole_images=_numbers(options.whole_images),
         out=options.out,
+        preset=options.preset,
         device=options.device,
         threads=options.threads,
         progress=_Teller(),
