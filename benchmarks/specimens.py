@@ -38,9 +38,9 @@ SYNTHETIC = {
 # Small and quick, all labelled: whether a task is lost shows soon.
 SMALL = SYNTHETIC | {"size": 64, "steps": 150, "unlabelled_ratio": 0.0}
 # Glands are coarse: the stem of ResNet-34 costs them nothing, and a step takes a third of the time.
-GLAS: dict = {"encoder": "resnet34", "base": 16, "size": 192}
+GLAS: dict = {"encoder": "resnet34", "base": 16, "size": 192, "steps": 300}
 ROWS = "equal,gradnorm-0.6-both,single-task"
-RULE = "equal"
+RULE = "equal"  # of the headline, and of the part 'few'
 COLLAPSE = "gradnorm-6-both,gradnorm-6-raw-both"
 GLAS_LABELLED = 15  # of about a hundred
 PARTS = ("ratio", "synthetic", "alpha6", "glas", "few")
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep single trials here")
     parser.add_argument("--parts", default=",".join(PARTS), help="what is measured")
     parser.add_argument("--folds", default="", help="only these, from 0; each also draws other labels")
-    parser.add_argument("--rows", default=ROWS, help="of the parts 'synthetic' and 'glas'")
+    parser.add_argument("--rows", default=ROWS, help="of the parts 'synthetic', 'alpha6' and 'glas'")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=specimens.default_threads())
     options = parser.parse_args()
@@ -70,7 +70,8 @@ def main() -> None:
             result["synthetic"] = table(synthetic_plan(options, folder), rows, [40])
             result |= headline(result["synthetic"])
         if "alpha6" in parts:
-            result["alpha6"] = table(small_plan(options, folder), COLLAPSE.split(","), ["all"])
+            some = COLLAPSE.split(",") if options.rows == ROWS else rows
+            result["alpha6"] = table(small_plan(options, folder), some, ["all"])
             result["alpha6_majority"] = majority(small_plan(options, folder))
         if glas := glas_plan(options, folder) if {"glas", "few"} & set(parts) else None:
             if "glas" in parts:
