@@ -132,7 +132,7 @@ def specimens(
 
 
 def write_i3a(items: list[Specimen], folder: Path) -> None:
-    """Write specimens in the layout of I3A Task 2 that `read_hep2` reads."""
+    """Write specimens in the layout of I3A Task 2 that `read_specimens` reads."""
     import imageio.v3 as iio
 
     lines = ["id,image,mask,pattern,intensity,specimen"]
