@@ -160,6 +160,11 @@ def write(result: Mapping[str, Any], folder: Path, captions: table.Captions = ta
     table.picture(result["results"], folder / "table.png", captions=captions)
 
 
+def is_kept(folder: Path, trial: Trial, key: Mapping[str, Any]) -> bool:
+    """Whether a trial was done before with the same settings."""
+    return _kept(folder / "trials" / f"{trial.name}.json", json.loads(json.dumps(key))) is not None
+
+
 def _kept(path: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
     """Scores of a trial done before with the same settings."""
     if not path.is_file():

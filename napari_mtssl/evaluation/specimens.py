@@ -7,8 +7,8 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from napari_mtssl import __version__
 from napari_mtssl.evaluation.crossval import SEED, folds_by_group, inner_split
 from napari_mtssl.evaluation.hep2 import MASK, UNKNOWN, Specimens
 from napari_mtssl.evaluation.readers import DataError
-from napari_mtssl.evaluation.series import Progress, Tell, Trial, run_trials, summed_up
+from napari_mtssl.evaluation.series import Progress, Tell, Trial, is_kept, run_trials, summed_up
 from napari_mtssl.evaluation.table import Captions
 
 BALANCERS = ("fixed", "equal", "uncertainty", "famo", "dbmtl")
@@ -184,9 +184,20 @@ def reproduce(
     trials = [Trial(row, b, fold) for fold in which for b in budgets for row in names]
     for row in names:
         settings_of(row)
-    one = _on_cluster(plan, trials, cluster) if cluster else lambda trial, tell: run_trial(plan, trial, tell)
     digest = _digest(plan.data)
-    entries = run_trials(trials, one, lambda trial: _key(plan, trial, digest), plan.folder, progress)
+
+    def key(trial: Trial) -> dict[str, Any]:
+        return _key(plan, trial, digest)
+
+    def here(trial: Trial, tell: Tell) -> Any:
+        return run_trial(plan, trial, tell)
+
+    if cluster:
+        left = [trial for trial in trials if not is_kept(plan.folder, trial, key(trial))]
+        with _on_cluster(plan, left, cluster) as there:
+            entries = run_trials(trials, there, key, plan.folder, progress)
+    else:
+        entries = run_trials(trials, here, key, plan.folder, progress)
     result = summed_up(entries, _settings(plan, names, budgets))
     _add_relative_change(result["results"])
     return result
@@ -290,7 +301,8 @@ def _config(plan: Plan, trial: Trial, labelled: int, task: str = "") -> Any:
     return config
 
 
-def _on_cluster(plan: Plan, trials: Sequence[Trial], address: str) -> Callable[[Trial, Tell], Any]:
+@contextmanager
+def _on_cluster(plan: Plan, trials: Sequence[Trial], address: str) -> Iterator[Callable[[Trial, Tell], Any]]:
     """Hand all trials to a Dask cluster; a trial's scores are waited for when they are asked for."""
     try:
         from distributed import Client
@@ -298,10 +310,10 @@ def _on_cluster(plan: Plan, trials: Sequence[Trial], address: str) -> Callable[[
         raise DataError(
             "A cluster needs Dask's 'distributed'; install it, or leave --cluster out."
         ) from error
-    client = Client(address)
-    data = client.scatter(plan, broadcast=True)
-    waiting = {trial: client.submit(run_trial, data, trial, pure=False) for trial in trials}
-    return lambda trial, tell: waiting[trial].result()
+    with Client(address) as client:
+        data = client.scatter(plan, broadcast=True)
+        waiting = {trial: client.submit(run_trial, data, trial, pure=False) for trial in trials}
+        yield lambda trial, tell: waiting[trial].result()
 
 
 def _renamed(found: Mapping[str, float], data: Specimens) -> dict[str, float]:

@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,6 +119,42 @@ def test_a_cluster_that_cannot_be_had_is_said_so(monkeypatch, tmp_path):
     with pytest.raises(DataError, match="distributed"):
         reproduce(plan, ["equal"], cluster="tcp://nowhere:1")
     assert specimens.default_threads() >= 1
+
+
+def test_folds_on_a_cluster_run_ahead_and_only_what_is_left(monkeypatch, tmp_path):
+    submitted, closed = [], []
+
+    class Future:
+        def __init__(self, value):
+            self.value = value
+
+        def result(self):
+            return self.value
+
+    class Client:
+        def __init__(self, address):
+            assert address == "tcp://there:1"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            closed.append(True)
+
+        def scatter(self, plan, broadcast):
+            return plan
+
+        def submit(self, function, plan, trial, pure):
+            submitted.append(trial.seed)
+            return Future({"mask_dice": 0.5 + trial.seed})
+
+    monkeypatch.setitem(__import__("sys").modules, "distributed", SimpleNamespace(Client=Client))
+    plan = Plan(synthetic(7, 1, size=64), tmp_path, folds=3, overrides=QUICK, only=(0, 1))
+    result = reproduce(plan, ["equal"], cluster="tcp://there:1")
+    assert submitted == [0, 1] and closed
+    assert result["results"]["equal"]["all"]["mask_dice"]["runs"] == [0.5, 1.5]
+    reproduce(replace(plan, only=()), ["equal"], cluster="tcp://there:1")
+    assert submitted == [0, 1, 2]
 
 
 def test_the_demo_has_a_study_with_every_kind_of_label(tmp_path):
