@@ -252,7 +252,7 @@ def images(story: Story, name: str, picture: str, **settings: Any) -> None:
 
 def lungs(story: Story) -> None:
     """Ten lungs and some diagnoses become all of them, with what led to them."""
-    images(story, "lungs", "Saliency")
+    images(story, "lungs", "Saliency", size=96)
 
 
 def specimens(story: Story) -> None:

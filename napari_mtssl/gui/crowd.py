@@ -23,7 +23,7 @@ RESTING = 6_000  # drawn while nothing happens
 REST_MS = 400  # nothing happened for so long: the view rests
 SLOW_MS = 25.0  # a frame that takes longer is felt
 AROUND = 0.35  # of the view, on each side: what a short move brings into sight
-APART_MS = 200  # between two choices while the view moves
+APART_MS = 500  # between two choices while the view moves
 
 
 class Crowd(QObject):
@@ -55,6 +55,7 @@ class Crowd(QObject):
         self._covers: tuple[float, ...] | None = None  # the part of the image that the few were chosen from
         self._slow_from = np.inf  # so many points made a frame slow
         self._chosen_at = 0.0
+        self._moved_at = -np.inf
         self.drawn = self.total = 0
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
@@ -88,7 +89,13 @@ class Crowd(QObject):
 
     # -- when ----------------------------------------------------------------------------------------------
 
+    @property
+    def moving(self) -> bool:
+        """Whether the view moved just now."""
+        return bool((perf_counter() - self._moved_at) * 1000 < REST_MS)
+
     def _moved(self) -> None:
+        self._moved_at = perf_counter()
         if self.total <= MOVING:
             return
         self._rest.start(REST_MS)

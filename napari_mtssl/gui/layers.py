@@ -7,7 +7,7 @@ replaced. All functions here run on the main thread.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,7 +90,9 @@ class StudyLayers:
             if record is None:
                 return
             self.image = found if found is not None else self._add_image()
-            self.viewer.canvas.overlays.scale_bar.visible |= bool(record.pixel_size_um)
+            if self.image.multiscale and record.pixel_size_um:
+                # On slides only: with the bar every frame of a zoom is painted twice.
+                self.viewer.canvas.overlays.scale_bar.visible = True
             calm(self.image)
             if CELL in self.workspace.task.kinds:
                 self._show_points(record)
@@ -209,8 +211,10 @@ class StudyLayers:
         if layer is None:
             return
         features = _features(frame[FEATURES[kind]], self._cycle)
+        soft = 1 if len(frame) < MANY else 0
         with self.busy():
-            layer.antialiasing = 1 if len(frame) < MANY else 0
+            if layer.antialiasing != soft:
+                layer.antialiasing = soft
             put(layer, frame[["row", "col"]].to_numpy(float), features)
 
     def recolour(self) -> None:
@@ -388,20 +392,23 @@ def put(layer: Points, coordinates: np.ndarray, features: pd.DataFrame) -> None:
         with heard(layer):
             layer.selected_data = set()
     with ExitStack() as blocked:
-        # Data, face and border would each be sent to the graphics card anew: once, by the refresh, is enough.
+        # Data, face and border would each be sliced and sent to the graphics card anew: once is enough.
         for name in ("data", "features", "properties", "thumbnail", "set_data", "face_color", "border_color"):
             blocked.enter_context(layer.events[name].blocker())
-        # A copy of our own: a drag writes into it, and pandas hands out read-only arrays.
-        layer.data = np.array(coordinates, dtype=float)
-        layer.features = features
-    layer.refresh(thumbnail=False)
+        with layer.events.loaded.blocker():  # the layer list would look at every layer for it
+            with getattr(layer, "_block_refresh", nullcontext)():
+                # A copy of our own: a drag writes into it, and pandas hands out read-only arrays.
+                layer.data = np.array(coordinates, dtype=float)
+            layer.set_view_slice()  # colours are drawn with it, as soon as features change
+            layer.features = features
+    with layer.events.loaded.blocker():
+        layer.refresh(thumbnail=False, highlight=False)
 
 
 def _features(frame: pd.DataFrame, cycle: Mapping[str, str]) -> pd.DataFrame:
     """Features with `class` as a category, so that an absent class shifts no colour."""
-    frame = frame.reset_index(drop=True)
-    names = frame["class"].astype(object)
-    names = names.where(
-        names.isin(list(cycle))
-    )  # a class that was renamed just now has no colour until it is read again
-    return frame.assign(**{"class": pd.Categorical(names, categories=list(cycle))})
+    columns: dict[str, Any] = {name: frame[name].to_numpy() for name in frame}
+    # -1, no class: one that was renamed just now has no colour until it is read again.
+    codes = pd.Index(list(cycle), dtype=object).get_indexer(columns["class"])
+    columns["class"] = pd.Categorical.from_codes(codes, categories=list(cycle))
+    return pd.DataFrame(columns, copy=False)

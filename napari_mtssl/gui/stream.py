@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import napari
 
 Place = tuple[float, float]
+CALM_MS = 200  # between two drawings
+MOVING_SECONDS = 1.0  # the same while the view moves: its frames come first
 
 
 class Stream(QObject):
@@ -58,7 +61,11 @@ class Stream(QObject):
         self._tiles: list[Preview] = []
         self._pseudo: pd.DataFrame | None = None
         self._pending: tuple[int, pd.DataFrame] | None = None
-        self.refill = Calmly(self._show, 200, self)
+        self._shown_at = -MOVING_SECONDS
+        self.refill = Calmly(self._show, CALM_MS, self)
+        self._wait_timer = QTimer(self)
+        self._wait_timer.setSingleShot(True)
+        self._wait_timer.timeout.connect(self.refill)
         self._draw_timer = QTimer(self)
         self._draw_timer.setSingleShot(True)
         self._draw_timer.timeout.connect(self._draw)
@@ -68,6 +75,7 @@ class Stream(QObject):
     def close(self) -> None:
         """Draw no more."""
         self.refill.stop()
+        self._wait_timer.stop()
         self._draw_timer.stop()
         self.crowd.close()
 
@@ -105,6 +113,11 @@ class Stream(QObject):
     @guarded
     def _show(self) -> None:
         """Work out what is left to review; it is drawn in a turn of its own, so that each turn is short."""
+        now = perf_counter()
+        if self.crowd.moving and now - self._shown_at < MOVING_SECONDS:
+            self._wait_timer.start(CALM_MS)
+            return
+        self._shown_at = now
         if self._workspace.image is not None:
             self._pending = (self._workspace.image.id, self._workspace.pending())
             self._draw_timer.start(0)
@@ -139,5 +152,6 @@ class Stream(QObject):
     def now(self) -> None:
         """Draw at once instead of soon."""
         self.refill.stop()
+        self._shown_at = -MOVING_SECONDS
         self._show()
         self._draw()

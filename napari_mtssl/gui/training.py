@@ -17,7 +17,7 @@ from napari_mtssl.gui.jobs import ExplainJob, FoldsJob, PredictJob, TrainJob, Tr
 if TYPE_CHECKING:
     from napari_mtssl.engine.control import Control
 
-SWITCH_SECONDS = 0.001  # the window paints through dozens of calls, and waits so long for each of them
+SWITCH_SECONDS = 0.0003  # the window paints through dozens of calls, and waits so long for each of them
 
 
 class State(Enum):
