@@ -549,7 +549,8 @@ def _do_pan(slide: str, scratch: str) -> dict:
     from napari_mtssl.engine.slide_cells import SlideCells
     from napari_mtssl.gui.slide_cells import SlideCellLayers
 
-    viewer = napari.Viewer()
+    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer.window.resize(1400, 860)
     began = time.perf_counter()
     viewer.open(slide, plugin="napari-mtssl")
     first_picture = time.perf_counter() - began
@@ -587,6 +588,12 @@ def _do_pan(slide: str, scratch: str) -> dict:
         wait(lambda: False, 2.0)
     timer.stop()
     late = heart.stop()
+    counts = shown._counts
+    dense = np.array(np.unravel_index(counts.argmax(), counts.shape)) * shown._step * shown._um
+    for name, zoom, place in (("far", far, centre), ("near", near / 2, dense)):
+        camera.zoom, camera.center = zoom, tuple(place)
+        wait(lambda: False, 2.5)
+        viewer.window.screenshot(str(Path(scratch) / f"pan-{name}.png"), canvas_only=False, flash=False)
     figures = {
         "p99_ms": round(float(np.percentile(late, 99)), 1),
         "max_ms": round(float(late.max()), 1),
