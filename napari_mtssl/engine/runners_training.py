@@ -148,6 +148,8 @@ def _warmed(client: Client, method: str) -> list[Future]:
     """Have all workers load the libraries, so that one that takes over does it at once."""
     workers = client.scheduler_info(n_workers=-1)["workers"]
     token = uuid.uuid4().hex[:8]
+    if len(workers) == 1:
+        return []
     return [client.submit(_load, method, key=f"load-{token}-{at}", workers=[at]) for at in workers]
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 COLUMNS = ["row", "col", "class", "confidence", "uncertainty"]
 SETTLED_RADIUS = 6.0
+MOST = 100_000  # the newest are held for review; a slide may have millions, which `slide_cells` shows
 
 
 def empty() -> pd.DataFrame:
@@ -43,6 +44,7 @@ class PredictionStore:
 
     def set(self, frame: pd.DataFrame) -> None:
         """Replace everything."""
+        frame = frame.tail(MOST)
         self._frame = frame.reindex(columns=COLUMNS).reset_index(drop=True) if len(frame) else empty()
         self.version += 1
 
@@ -52,7 +54,8 @@ class PredictionStore:
         row, col = self._frame["row"].to_numpy(float) + 0.5, self._frame["col"].to_numpy(float) + 0.5
         inside = (row >= box[0]) & (col >= box[1]) & (row < box[2]) & (col < box[3])
         parts = [part for part in (self._frame[~inside], frame.reindex(columns=COLUMNS)) if len(part)]
-        self._frame = pd.concat(parts, ignore_index=True) if parts else empty()
+        whole = pd.concat(parts, ignore_index=True) if parts else empty()
+        self._frame = whole.tail(MOST).reset_index(drop=True) if len(whole) > MOST else whole
         self.version += 1
 
     def pending(self, settled: np.ndarray, radius: float = SETTLED_RADIUS) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_mtssl.engine.slide_cells import SlideCells
 from napari_mtssl.gui.layers import calm, put, quiet
+from napari_mtssl.gui.notify import show_info, told
 
 if TYPE_CHECKING:
     import napari
@@ -189,6 +190,33 @@ def _contains(outer: tuple[float, ...] | None, inner: tuple[float, ...]) -> bool
     if outer is None or (outer[2] - outer[0]) > 4 * (inner[2] - inner[0]):
         return False
     return outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
+
+
+def show_all() -> SlideCellLayers | None:
+    """Show all cells that were predicted on the dock's slide, of which the review holds the newest only."""
+    from napari_mtssl.gui.samples import open_dock
+
+    dock = open_dock()
+    if dock is None:
+        return None
+    study, record = dock.workspace.study, dock.workspace.image
+    folders = [] if study is None or record is None else predicted_folders(study, record.id)
+    if not folders:
+        show_info("No slide is on screen of which a run has predicted cells.")
+        return None
+    with told():
+        shown = SlideCellLayers(
+            dock.viewer, SlideCells(folders[-1]), {item.name: item.colour for item in study.classes()}
+        )
+        shown.points.metadata["shown"] = shown  # lives as long as its layer
+        return shown
+    return None
+
+
+def predicted_folders(study: Any, image_id: int) -> list[Path]:
+    """Where runs of a study keep what they predicted of a slide, the newest last."""
+    folders = [run.path / "slides" / f"{image_id}.prediction" for run in study.runs()]
+    return [folder for folder in folders if (folder / "tiles.sqlite").exists()]
 
 
 def get_reader(path: str | list[str]) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from psygnal import Signal
 
-from napari_mtssl.gui.predictions import PredictionStore
+from napari_mtssl.gui.predictions import MOST, PredictionStore
 from napari_mtssl.gui.tasks import BLOCK, CELL, CELLS, MASK, Task, kinds_of, task_of
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Workspace:
         self.image = record
         self.seen = []
         self.predictions = PredictionStore()
-        self.predictions.set(study.predictions(image_id))
+        self.predictions.set(study.predictions(image_id, MOST))
         self.image_changed.emit()
 
     def step_image(self, step: int) -> None:
@@ -225,7 +225,7 @@ class Workspace:
         """Say that classes were added, changed or removed; the active class stays valid."""
         if self.study is not None and self.image is not None:
             self.predictions.set(
-                self.study.predictions(self.image.id)
+                self.study.predictions(self.image.id, MOST)
             )  # a renamed class has its new name there
         if self.study is not None and self.kind not in self.kinds():
             self.kind = self.kinds()[0]

@@ -71,8 +71,14 @@ class PredictionTable(ImageClassTable):
                 zip([image_id] * n, [run] * n, class_ids, *columns, uncertainty, strict=True),
             )
 
-    def predictions(self, image_id: int) -> pd.DataFrame:
+    def predictions(self, image_id: int, most: int | None = None) -> pd.DataFrame:
         """Predictions of an image.
+
+        Parameters
+        ----------
+        image_id : int
+        most : int, optional
+            So many at most, the newest; by default all.
 
         Returns
         -------
@@ -81,9 +87,9 @@ class PredictionTable(ImageClassTable):
         """
         return self._frame(
             "SELECT predictions.id, image_id, run, row, col, name, confidence, uncertainty "
-            "FROM predictions JOIN classes ON classes.id = class_id WHERE image_id = ? "
-            "ORDER BY predictions.id",
-            (int(image_id),),
+            "FROM (SELECT * FROM predictions WHERE image_id = ? ORDER BY id DESC LIMIT ?) AS predictions "
+            "JOIN classes ON classes.id = class_id ORDER BY predictions.id",
+            (int(image_id), -1 if most is None else most),
             _TYPES,
         )
 

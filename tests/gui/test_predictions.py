@@ -50,3 +50,12 @@ def test_version_grows_with_every_change():
     store.set(frame((1, 1)))
     store.replace((0, 0, 5, 5), frame())
     assert store.version == before + 2
+
+
+def test_only_the_newest_of_very_many_are_held(monkeypatch):
+    monkeypatch.setattr("napari_mtssl.gui.predictions.MOST", 3)
+    store = PredictionStore()
+    store.set(frame((1, 1), (2, 2), (3, 3), (4, 4)))
+    assert store.coordinates[:, 0].tolist() == [2, 3, 4]
+    store.replace((10, 10, 20, 20), frame((11, 11), (12, 12)))
+    assert store.coordinates[:, 0].tolist() == [4, 11, 12]

@@ -29,6 +29,12 @@ def test_predictions_are_read_back(study: Study, image: ImageRecord) -> None:
     assert found[["run", "row", "uncertainty"]].to_numpy().tolist() == [["run-2", 5, 0.25]]
 
 
+def test_only_the_newest_if_there_are_very_many(study: Study, image: ImageRecord) -> None:
+    study.set_predictions(image.id, "run-1", guesses((1, 2), (3, 4), (5, 6)))
+    assert study.predictions(image.id, most=2)["row"].tolist() == [3, 5]
+    assert study.predictions(image.id, most=9).equals(study.predictions(image.id))
+
+
 def test_a_box_replaces_its_inside(study: Study, image: ImageRecord, tmp_path: Path) -> None:
     other = add_image(study, tmp_path / "b.png")
     study.set_predictions(other.id, "run-1", guesses((1, 1)))
