@@ -39,6 +39,7 @@ SYNTHETIC = {
 SMALL = SYNTHETIC | {"size": 64, "steps": 150, "unlabelled_ratio": 0.0}
 # Glands are coarse: the stem of ResNet-34 costs them nothing, and a step takes a third of the time.
 GLAS: dict = {"encoder": "resnet34", "base": 16, "size": 192, "steps": 300}
+FEW = GLAS | {"steps": 150}
 ROWS = "equal,gradnorm-0.6-both,single-task"
 RULE = "equal"  # of the headline, and of the part 'few'
 COLLAPSE = "gradnorm-6-both,gradnorm-6-raw-both"
@@ -73,12 +74,10 @@ def main() -> None:
             some = COLLAPSE.split(",") if options.rows == ROWS else rows
             result["alpha6"] = table(small_plan(options, folder), some, ["all"])
             result["alpha6_majority"] = majority(small_plan(options, folder))
-        if glas := glas_plan(options, folder) if {"glas", "few"} & set(parts) else None:
-            if "glas" in parts:
-                result["glas"] = table(glas, rows, ["all"])
-            if "few" in parts:
-                both = [RULE, f"{RULE}{specimens.SUPERVISED}"]
-                result["few"] = table(glas, both, [GLAS_LABELLED])
+        if "glas" in parts and (plan := glas_plan(options, folder, GLAS)):
+            result["glas"] = table(plan, rows, ["all"])
+        if "few" in parts and (plan := glas_plan(options, folder, FEW)):
+            result["few"] = table(plan, [RULE, f"{RULE}{specimens.SUPERVISED}"], [GLAS_LABELLED])
     if options.json:
         write_json(result, options.json)
 
@@ -123,7 +122,7 @@ def majority(plan: specimens.Plan) -> dict:
     return out
 
 
-def glas_plan(options: argparse.Namespace, folder: Path) -> specimens.Plan | None:
+def glas_plan(options: argparse.Namespace, folder: Path, settings: dict) -> specimens.Plan | None:
     data = Path(os.environ.get("MTSSL_DATA", "../shared/data")) / "glas"
     if not data.is_dir():
         print(f"{data} is missing: get GlaS (Warwick) and point MTSSL_DATA at the folder above.")
@@ -131,7 +130,7 @@ def glas_plan(options: argparse.Namespace, folder: Path) -> specimens.Plan | Non
     return specimens.Plan(
         read_specimens(data, GLAS["size"]),
         folder / "glas",
-        overrides=GLAS,
+        overrides=settings,
         device=options.device,
         threads=options.threads,
         only=chosen(options),
