@@ -11,7 +11,7 @@ from napari_mtssl.cli.console import notes
 if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
-STEPS = 300  # a minute and a half on one core
+STEPS = 450  # a minute and a half on one core
 PATIENTS, EACH, SIZE, LABELLED = 40, 2, 128, 28
 # As in benchmarks/specimens.py: cells with patterns of a pixel's size are not resampled.
 SETTINGS = {
