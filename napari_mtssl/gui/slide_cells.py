@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from napari.utils import Colormap
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_mtssl.engine.slide_cells import SlideCells
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 MOST = 3_000  # points that are drawn
 REST_MS = 150  # nothing moved for so long: the view rests
 AROUND = 0.25  # of the view, on each side: what a short move brings into sight
+# Few cells are blue, many red; none is clear, on bright slides and dark ones.
+DYE = Colormap(
+    [[0.2, 0.2, 0.9, 0.0], [0.2, 0.2, 0.9, 0.5], [0.6, 0.0, 0.6, 0.8], [0.9, 0.0, 0.1, 0.9]],
+    controls=[0.0, 0.1, 0.5, 1.0],
+    name="cells",
+)
 COLOURS = ("#e6194b", "#4363d8", "#3cb44b", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45", "#fabed4")
 
 
@@ -169,13 +176,13 @@ class SlideCellLayers(QObject):
         self.density = self._viewer.add_image(
             counts,
             name=f"{self._cells.folder.stem} density",
-            colormap="inferno",
+            colormap=DYE,
             contrast_limits=(
                 0,
                 max(float(np.percentile(counts[counts > 0], 99)), 1.0) if counts.any() else 1.0,
             ),
-            blending="additive",
-            opacity=0.7,
+            blending="translucent_no_depth",
+            opacity=0.8,
             scale=[step * self._um] * 2,
             translate=[(step - 1) / 2 * self._um] * 2,
             units=self._units,

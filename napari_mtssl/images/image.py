@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Patches are cut from blocks of this side, so that neighbours share one read of the file.
 BLOCK = 1024
+# Times as many rows as the next level: then one in between is made.
+FAR = 2.5
 # An image with more pixels than this is taken as a slide.
 LARGE = 2**26
 # A level larger than this is reduced band by band before it is resized, pixels.
@@ -139,7 +141,12 @@ class Image:
 
     @property
     def levels(self) -> list[da.Array]:
-        """The pyramid as dask arrays, finest first: ``(H, W)`` for grey, ``(H, W, 3)`` for RGB."""
+        """The pyramid as dask arrays, finest first: ``(H, W)`` for grey, ``(H, W, 3)`` for RGB.
+
+        Where a level of the file is more than half as small again as the one before, one in between is made
+        as it is read: a viewer takes the level that is just fine enough, which else were up to sixteen times
+        as many pixels as the screen has.
+        """
         if self._levels is None:
             import dask.array as da  # a second to import: only the window needs it
 
@@ -152,7 +159,7 @@ class Image:
                     lock=False,
                     meta=np.empty((0,) * len(source.shape), source.dtype),
                 )
-                for level, source in enumerate(self.sources)
+                for level, source in enumerate(_closer(self.sources))
             ]
         return self._levels
 
@@ -371,6 +378,19 @@ def _resample(pixels: np.ndarray, rows: float, cols: float, height: int, width: 
     plane = PIL.Image.fromarray(np.ascontiguousarray(pixels))
     resampled = plane.resize((width, height), PIL.Image.Resampling.BILINEAR, box=(0, 0, cols, rows))
     return np.array(resampled, dtype=np.float32)  # a copy: Pillow's own may not be written to
+
+
+def _closer(sources: Sequence[Source]) -> list[Source]:
+    """Levels of which each has about half the rows and columns of the one before."""
+    from napari_mtssl.images.scaled import Scaled
+
+    found: list[Source] = []
+    for fine, coarse in zip(sources, [*sources[1:], None], strict=True):
+        found.append(fine)
+        while coarse is not None and min(found[-1].shape[:2]) > FAR * min(coarse.shape[:2]):
+            factor = fine.shape[0] / found[-1].shape[0] * 2
+            found.append(Scaled(fine, (factor, factor)))
+    return found
 
 
 def is_slide(height: int, width: int) -> bool:

@@ -17,7 +17,7 @@ def test_layers_of_a_slide(tmp_path):
     assert kind == "image"
     assert settings["multiscale"]
     assert settings["rgb"]
-    assert [level.shape for level in levels] == [(1500, 1300, 3), (375, 325, 3)]
+    assert [level.shape for level in levels] == [(1500, 1300, 3), (750, 650, 3), (375, 325, 3)]
     assert settings["scale"] == pytest.approx([0.5, 0.5])
     assert settings["metadata"]["magnification"] == 20
 
