@@ -7,7 +7,7 @@ replaced. All functions here run on the main thread.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -396,13 +396,20 @@ def put(layer: Points, coordinates: np.ndarray, features: pd.DataFrame) -> None:
         for name in ("data", "features", "properties", "thumbnail", "set_data", "face_color", "border_color"):
             blocked.enter_context(layer.events[name].blocker())
         with layer.events.loaded.blocker():  # the layer list would look at every layer for it
-            with getattr(layer, "_block_refresh", nullcontext)():
+            with _unrefreshed(layer):
                 # A copy of our own: a drag writes into it, and pandas hands out read-only arrays.
                 layer.data = np.array(coordinates, dtype=float)
             layer.set_view_slice()  # colours are drawn with it, as soon as features change
             layer.features = features
     with layer.events.loaded.blocker():
         layer.refresh(thumbnail=False, highlight=False)
+
+
+def _unrefreshed(layer: Points) -> AbstractContextManager[Any]:
+    """Have napari not slice points whose features are still the old ones; a newer one may do it in vain."""
+    bare = getattr(layer, "__wrapped__", layer)  # plugins get a proxy that warns of everything private
+    made: AbstractContextManager[Any] = getattr(bare, "_block_refresh", nullcontext)()
+    return made
 
 
 def _features(frame: pd.DataFrame, cycle: Mapping[str, str]) -> pd.DataFrame:

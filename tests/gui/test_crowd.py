@@ -88,3 +88,21 @@ def test_threads_take_turns_faster_only_while_a_job_runs(quick_training, wait):
     assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
     wait(lambda: not quick_training.runner.busy)
     assert sys.getswitchinterval() == before
+
+
+def test_fewer_predictions_take_the_place_of_many_also_in_a_hidden_layer(dock, recwarn):
+    layer = dock.layers.points[PREDICTIONS]
+    rng = np.random.default_rng(0)
+    for count in (90, 5, 60, 3, 0, 4):
+        for name in ("red", "blue"):
+            frame = pd.DataFrame({"row": rng.uniform(0, 95, count), "col": rng.uniform(0, 95, count)})
+            dock.layers.fill(
+                PREDICTIONS, frame.assign(**{"class": name, "confidence": 0.5, "uncertainty": 0.1})
+            )
+            assert len(layer.data) == count
+            colours = layer.border_color
+            assert len(colours) == count
+            if count:
+                assert (colours[:, 0 if name == "red" else 2] == colours[:, :3].max(1)).all()
+        layer.visible = not layer.visible
+    assert not [w for w in recwarn if issubclass(w.category, FutureWarning)]
