@@ -389,9 +389,10 @@ class TrainPanel(QWidget):
         if event.balance:
             self.balance.add(event.step, event.balance.get("weight", {}))
             self.norms.add(event.step, event.balance.get("norm", {}))
+        speed = event.steps_per_second
         parts = ", ".join(f"{name.replace('_', ' ')} {weight:.2g}" for name, weight in event.weights.items())
         self.weights.setText(
-            f"<small>{event.steps_per_second:.1f} steps/s.  Weights of the losses: {parts}</small>"
+            f"<small>{speed:.{1 if speed >= 1 else 2}f} steps/s.  Weights of the losses: {parts}</small>"
         )
         self._draw()
 
