@@ -547,6 +547,7 @@ def _do_pan(slide: str, scratch: str) -> dict:
     from responsiveness import Heart, wait
 
     from napari_mtssl.engine.slide_cells import SlideCells
+    from napari_mtssl.evaluation.slide_generator import made_slide
     from napari_mtssl.gui.slide_cells import SlideCellLayers
 
     viewer = napari.Viewer(show_welcome_screen=False)
@@ -559,6 +560,7 @@ def _do_pan(slide: str, scratch: str) -> dict:
     wait(lambda: False, 2.0)
     camera = viewer.scene.camera
     centre, far = np.array(camera.center[-2:], float), camera.zoom
+    tissue = np.array(made_slide(OPENED, OPENED).pieces[0].centre) * viewer.layers[0].scale[0]
     near = 1 / viewer.layers[0].scale[0]
     turn, most = 0, 0
 
@@ -568,7 +570,7 @@ def _do_pan(slide: str, scratch: str) -> dict:
         # from the whole slide to single pixels and back within eight seconds, while the place wanders
         share = 0.5 - 0.5 * np.cos(2 * np.pi * turn / 200)
         camera.zoom = far * (near / far) ** share
-        camera.center = tuple(centre * (1 + 0.35 * np.array([np.sin(turn / 90), np.cos(turn / 70)])))
+        camera.center = tuple(tissue * (1 + 0.1 * np.array([np.sin(turn / 90), np.cos(turn / 70)])))
         most = max(most, len(shown.points.data) if shown.points.visible else 0)
 
     timer = QTimer()

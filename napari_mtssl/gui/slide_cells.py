@@ -21,7 +21,7 @@ from napari_mtssl.gui.notify import show_info, told
 if TYPE_CHECKING:
     import napari
 
-MOST = 3_000  # points that are drawn
+MOST = 4_000  # points that are drawn
 REST_MS = 150  # nothing moved for so long: the view rests
 AROUND = 0.25  # of the view, on each side: what a short move brings into sight
 # Few cells are blue, many red; none is clear, on bright slides and dark ones.
@@ -97,7 +97,8 @@ class SlideCellLayers(QObject):
         view = self.view()
         if view is None or self._counts is None or self.density is None:
             return
-        near = self._count(view) <= MOST
+        # at full size it is the cells that one wants to see, however dense they are
+        near = self._count(view) <= MOST or self._viewer.scene.camera.zoom * self._um >= 1
         if self.density.visible == near:
             self.density.visible = not near
         if self.points.visible != near:
@@ -105,7 +106,7 @@ class SlideCellLayers(QObject):
         if near and not _contains(self._read, view):
             down, right = AROUND * (view[2] - view[0]), AROUND * (view[3] - view[1])
             self._read = box = (view[0] - down, view[1] - right, view[2] + down, view[3] + right)
-            self._submit(lambda: ("cells", (box, self._cells.within(box, 3 * MOST))))
+            self._submit(lambda: ("cells", (box, self._cells.within(box, 2 * MOST))))
 
     def view(self) -> tuple[float, float, float, float] | None:
         """Return what is seen, ``(row0, col0, row1, col1)`` in level-0 pixels."""

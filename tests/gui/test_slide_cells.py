@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from napari_mtssl.engine.slide_prediction import SlideStore, TileOutput
+from napari_mtssl.gui.slide_cells import MOST
 
 pytestmark = pytest.mark.gui
 
@@ -36,7 +37,7 @@ def test_a_map_from_afar_and_cells_from_near(make_napari_viewer, qtbot, folder):
     qtbot.waitUntil(lambda: points.visible and len(points.data) > 0, timeout=20_000)
     qtbot.waitUntil(lambda: np.abs(points.data - 10_000).max() < 3000, timeout=20_000)
     assert not density.visible
-    assert len(points.data) < 3 * 3000
+    assert len(points.data) <= 2 * MOST
     row0, col0, row1, col1 = shown.view()
     assert row0 < 10_000 < row1 and col0 < 10_000 < col1
     high, wide = viewer.canvas.size
