@@ -167,6 +167,7 @@ def _program(name: str, *arguments: object, env: dict[str, str] | None = None) -
         command = ["xvfb-run", "-a", "-s", "-screen 0 1600x1200x24", *command]
     environment = os.environ | (env or {})
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    print(done.stdout.splitlines()[-1], file=sys.stderr, flush=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
