@@ -199,7 +199,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {"steps": 12_000, "batch_size": 10, "learning_rate": 1e-4},
     "robust": {
         "steps": 400,
-        "batch_size": 4,
+        "batch_size": 8,
         "learning_rate": 4e-3,
         "size": 128,
         "dropout": 0.0,
@@ -223,7 +223,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "alignment": 0.5,
         "ema": 0.95,
         "guess_weight": 0.5,
-        "mask_weight": 1.0,
+        "mask_weight": 4.0,
         "pixel_weight": 1.0,
         "seg_consistency": "teacher",
         "consistency_weight": 0.5,
