@@ -6,16 +6,16 @@ python docs/make_lungs_pictures.py [--out docs/images] [--steps N]
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 from pathlib import Path
+
+import PIL.Image
 
 from napari_mtssl.evaluation.multimix import reproduce_multimix
 from napari_mtssl.evaluation.synthetic_chest import write_chests
 
 SHOWN = {
     "masks-12-4-cross": "lungs-masks",
-    "boundaries-12-4-cross": "lungs-boundaries",
     "boxes-12-4-cross": "lungs-boxes",
     "roc-12-4": "lungs-roc",
 }
@@ -25,7 +25,7 @@ def main() -> None:
     """Make the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=80)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -43,7 +43,9 @@ def main() -> None:
             overrides={"steps": options.steps, "size": 64},
         )
         for name, shown in SHOWN.items():
-            shutil.copy(work / "table" / "pictures" / f"{name}.png", options.out / f"{shown}.png")
+            picture = PIL.Image.open(work / "table" / "pictures" / f"{name}.png").convert("RGB")
+            picture.thumbnail((1200, 1200))
+            picture.quantize(128).save(options.out / f"{shown}.png", optimize=True)
 
 
 if __name__ == "__main__":
