@@ -385,3 +385,9 @@ def test_a_threshold_fills_a_first_mask_and_the_next_try_replaces_it(dock, page,
     mask = study.mask(image.id)
     assert (mask == code).sum() == 16
     assert not any(severity == "error" for severity, _ in told)
+
+
+def test_maps_are_light_on_a_dark_image_and_dye_on_a_bright_one(dock, make_dock, study_path):
+    assert dock.layers.over_image("Uncertainty")["blending"] == "additive"
+    dock.open_study(study_path)  # pale, with dark spots
+    assert dock.layers.over_image("Uncertainty")["blending"] == "multiplicative"
