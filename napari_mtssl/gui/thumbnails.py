@@ -33,6 +33,7 @@ class Thumbnails(QObject):
         self.pictures: dict[int, np.ndarray] = {}
         self._wanted: list[ImageRecord] = []
         self._asked: set[int] = set()
+        self._study = 0  # counts studies: a picture that comes late is of an image of another one
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._worker: worker.AskingWorker | None = None
@@ -55,6 +56,7 @@ class Thumbnails(QObject):
         """Forget all: another study."""
         with self._lock:
             self._wanted.clear()
+            self._study += 1
         self._asked.clear()
         self.pictures.clear()
 
@@ -64,24 +66,24 @@ class Thumbnails(QObject):
         self._stop.set()
         self.clear()
 
-    def _work(self) -> Iterator[tuple[int, np.ndarray]]:
+    def _work(self) -> Iterator[tuple[int, int, np.ndarray]]:
         from napari_mtssl.images import ImageError, ImagePool
 
         pool = ImagePool(max_images=2, max_bytes=1 << 27)
         while not self._stop.is_set():
             with self._lock:
-                record = self._wanted.pop(0) if self._wanted else None
+                record, study = self._wanted.pop(0) if self._wanted else None, self._study
             if record is None:
                 return
             try:
-                yield record.id, thumbnail(pool(record))
+                yield study, record.id, thumbnail(pool(record))
             except ImageError:
                 continue  # shown without a picture; step 1 says what is wrong with it
 
     def _on_made(self, made: object) -> None:
-        if isinstance(made, tuple):
-            self.pictures[made[0]] = made[1]
-            self.made.emit(*made)
+        if isinstance(made, tuple) and made[0] == self._study:
+            self.pictures[made[1]] = made[2]
+            self.made.emit(*made[1:])
 
     def _on_end(self) -> None:
         self._worker = None

@@ -148,12 +148,12 @@ class ImageBrowser(QWidget):
         return true_icon(pixmap)
 
     def _made(self, image_id: int, picture: object) -> None:
-        table = None
         for at in range(self.list.count()):
             item = self.list.item(at)
             if item.data(ID) == image_id:
-                table = self._workspace.image_table([image_id]) if table is None else table
-                item.setIcon(self._icon(image_id, next(table.itertuples())))
+                line = next(self._workspace.image_table([image_id]).itertuples(), None)
+                if line is not None:  # an image that was just taken out still has its place in the list
+                    item.setIcon(self._icon(image_id, line))
                 return
 
     def _ask(self) -> None:
