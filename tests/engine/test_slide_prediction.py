@@ -116,18 +116,18 @@ def test_cancelled_and_gone_on(slide, tmp_path, uninterrupted):
     assert sorted(done + rest) == [tile.number for tile in uninterrupted[0]]
 
 
-def test_listeners_hear_of_cells_before_a_tile_counts(slide, tmp_path):
+def test_listeners_hear_of_a_tile_before_it_counts(slide, tmp_path):
     method, plan = slide_child.prepared(slide)
     store = opened(tmp_path / "p", plan, method)
     heard = []
 
-    def listen(box, cells):
+    def listen(number, output):
         if len(heard) == 3:
             raise RuntimeError("the program ends here")
-        heard.append((box, len(cells), len(store.done())))
+        heard.append((number, len(output.cells), len(store.done())))
 
     with pytest.raises(RuntimeError):
-        list(predict_slide(method, plan, store, on_cells=listen))
+        list(predict_slide(method, plan, store, on_tile=listen))
     assert [n for _, _, n in heard] == [0, 1, 2]
     assert len(store.done()) == 3
 
