@@ -126,7 +126,8 @@ def export_image_classes(
             f"The study '{study.name}' has no classes of the kind '{kind}'; "
             f"it has: {', '.join(own) or 'none'}."
         )
-    wanted = [kind] if kind is not None else own
+    # where an image comes from is said last, whenever it was said
+    wanted = [kind] if kind is not None else sorted(own, key=lambda head: head == ORIGIN)
     images = study.images()
     table = pd.DataFrame({"id": [i.id for i in images]})
     table["image"] = table["id"].map(image_names(study))
