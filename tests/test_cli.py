@@ -467,6 +467,25 @@ def test_a_real_process_says_one_sentence_and_exits_with_2(tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("reproduce joint-unet", "Missing option '--json'"),
+        ("new", "Missing argument 'STUDY'"),
+        ("nothing", "No such command 'nothing'"),
+        ("train --nothing", "No such option: --nothing"),
+        ("new a.mtssl x --split somewhere", "'somewhere' is not one of 'train', 'validation', 'test'"),
+        ("train hydramix a.mtssl --steps many", "write a whole number"),
+        ("reproduce joint-unet --json a.json --folds 1", "it must be at least 2"),
+    ],
+)
+def test_a_wrong_or_missing_option_is_one_sentence(command, said):
+    result = run(*command.split())
+    assert_complains(result, said)
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stderr.strip().endswith("-h' shows what there is.")
+
+
 def test_a_defect_keeps_its_traceback(study, monkeypatch):
     def broken(*_args, **_kwargs):
         raise ValueError("a defect")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,32 @@ from napari_mtssl.cli.console import complain, is_user_error
 class OneSentenceGroup(TyperGroup):
     """Commands whose user errors end in one sentence and exit code 2; any other error keeps its traceback."""
 
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run; a missing or wrong option, too, ends in one sentence instead of a box."""
+        run = super().main
+        if not standalone_mode:
+            return run(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        try:
+            code = run(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except typer.Abort:
+            complain("Stopped.")
+            sys.exit(1)
+        except Exception as error:
+            # typer may bring a click of its own, whose exceptions have no public name
+            if not hasattr(error, "format_message"):
+                raise
+            complain(_asked_wrongly(error))
+            sys.exit(2)
+        sys.exit(code if isinstance(code, int) else 0)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
@@ -24,6 +52,25 @@ class OneSentenceGroup(TyperGroup):
                 raise
             complain(str(error))
             raise typer.Exit(2) from error
+
+
+# What the library says of a wrong value, and the same for people.
+_PLAINER = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "write a whole number",
+    "Input should be a valid number, unable to parse string as a number": "write a number",
+    "Input should be greater than or equal to": "it must be at least",
+    "Input should be less than or equal to": "it must be at most",
+}
+
+
+def _asked_wrongly(error: Any) -> str:
+    """One sentence on what is missing or wrong in a command, and where its options are listed."""
+    said = error.format_message().strip().rstrip(".") or "Say which command"
+    for theirs, ours in _PLAINER.items():
+        said = said.replace(theirs, ours)
+    context = getattr(error, "ctx", None)
+    return f"{said}; '{context.command_path} -h' shows what there is." if context else f"{said}."
 
 
 app = typer.Typer(
