@@ -2,149 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from napari_mtssl.learning.balance import Balancer, BalanceSettings, make_balancer
+from napari_mtssl.methods.config import MethodConfig, MethodError, validation_sentence
+from napari_mtssl.methods.contract import Geometry, Samples, StepOutput
+from napari_mtssl.methods.labels import PLACED, draw_labels, labels_of, vocabulary_of
 from napari_mtssl.methods.prediction import Prediction
-from napari_mtssl.study.records import ORIGIN
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image, ImagePool
     from napari_mtssl.study import Study
     from napari_mtssl.study.records import Split
 
-
-# Kinds of classes that places of an image have; all other kinds are classes of a whole image.
-PLACED = ("cell", "block", "mask")
-
-
-class MethodError(ValueError):
-    """The labels, images or settings do not allow training; the message says what to change."""
-
-
-class MethodConfig(BaseModel):
-    """Settings every method has: the one source of the dock's form, the command line and the checkpoint.
-
-    Fields carry `title`, `description` and bounds; the form and ``--set key=value`` are made from them.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-    preset: str = Field("robust", description="Where the other settings came from.")
-    steps: int = Field(1500, ge=1, title="Steps", description="Optimiser updates in one training run.")
-    batch_size: int = Field(32, ge=2, title="Batch", description="Labelled samples in each step.")
-    learning_rate: float = Field(1e-3, gt=0, title="Learning rate")
-    labels: int = Field(
-        0, ge=0, title="Labels", description="Learn from only so many labels, drawn by the seed; 0: from all."
-    )
-    seed: int = Field(0, ge=0, lt=2**63, title="Seed", description="One seed gives one result on the CPU.")
-    balance: Literal["fixed", "equal", "gradnorm", "uncertainty", "famo", "dbmtl"] = Field(
-        "fixed",
-        title="Balance of tasks",
-        description="What each task counts: the method's own weights, all alike, or a rule that learns it.",
-    )
-    balance_alpha: float = Field(
-        0.6,
-        ge=0,
-        le=10,
-        title="GradNorm's alpha",
-        description="How strongly tasks are pulled back to a common rate of training.",
-    )
-    balance_rate: float = Field(
-        0.01, gt=0, le=1, title="Rate of balancing", description="Learning rate of the tasks' weights."
-    )
-    balance_every: int = Field(
-        1, ge=1, title="Balance every", description="Steps from one look at the tasks' gradients to the next."
-    )
-    balance_start: Literal["mean", "first", "theory"] = Field(
-        "mean",
-        title="GradNorm's L(0)",
-        description="Mean of the first 20 losses, the first loss, or that of a network that knows nothing.",
-    )
-    balance_form: Literal["softmax", "clamped", "raw"] = Field(
-        "softmax",
-        title="GradNorm's weights",
-        description="Positive by construction, the paper's kept above 0.001, or the paper's to the letter.",
-    )
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a fully convolutional prediction lies on the pixels.
-
-    A tile comes with `halo` extra pixels on each side. Output element ``(i, j)`` is centred at pixel
-    ``(halo + (stride - 1) / 2 + i * stride, ...)`` of the tile, so outputs exactly cover the tile without its
-    halo.
-
-    Attributes
-    ----------
-    stride : int
-        Input pixels between neighbouring output elements.
-    halo : int
-        Context, in pixels, that a tile needs on each side so that stitched tiles equal the whole image.
-    window : int
-        Side of the square of pixels that one output element classifies.
-    margin : int
-        Pixels beyond a box that `Method.decode` must see to find what is inside as if the box had no border.
-    align : int
-        Corners of tiles are multiples of this, so that a network that pools meets the same grid in every
-        tile; `halo` must be a multiple of it too.
-    """
-
-    stride: int
-    halo: int
-    window: int
-    margin: int
-    align: int = 1
-
-    @property
-    def unit(self) -> int:
-        """Pixels that corners and sides of a predicted box are multiples of."""
-        return math.lcm(self.stride, self.align)
-
-
-@dataclass
-class StepOutput:
-    """What one forward pass of a training step gives the loop.
-
-    Attributes
-    ----------
-    losses : dict of str to Tensor
-        Unweighted scalar losses, on the device, with gradient.
-    weights : dict of str to float
-        Weight of each loss in the total.
-    pseudo : dict of str to Tensor
-        Detached targets guessed for the unlabelled part of the batch, in the method's own words for its
-        `Method.describe`; empty when the step used no unlabelled samples or has none to tell.
-    tasks : dict of str to str
-        Task (of `Method.tasks`) of each loss, for a balancer. A loss of no task keeps its weight; a task
-        without labels in this batch has no loss here.
-    """
-
-    losses: dict[str, torch.Tensor]
-    weights: dict[str, float]
-    pseudo: dict[str, torch.Tensor] = field(default_factory=dict)
-    tasks: dict[str, str] = field(default_factory=dict)
-
-
-class Samples(ABC):
-    """Training data of one method, resident on the device."""
-
-    n_labelled: int
-    n_unlabelled: int
-
-    @abstractmethod
-    def keys(self) -> Mapping[int, Any]:
-        """Labelled sample identity to its target, so that two loads can be compared."""
+__all__ = [
+    "PLACED",
+    "Geometry",
+    "Method",
+    "MethodConfig",
+    "MethodError",
+    "Prediction",
+    "Samples",
+    "StepOutput",
+    "draw_labels",
+    "labels_of",
+    "vocabulary_of",
+]
 
 
 class Method(ABC):
@@ -204,7 +93,7 @@ class Method(ABC):
         try:
             return cls.config_class(**{"preset": preset, **cls.presets[preset], **overrides})
         except ValueError as error:
-            raise MethodError(_validation_sentence(error)) from error
+            raise MethodError(validation_sentence(error, cls.config_class.model_fields)) from error
 
     # -- labels --------------------------------------------------------------------------------------------
 
@@ -382,79 +271,3 @@ class Method(ABC):
             part = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             if part and module is not None:
                 module.load_state_dict(part)
-
-
-def vocabulary_of(study: Study, kinds: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Class names of a study by kind; ``image`` in `kinds` stands for every kind that whole images have.
-
-    Where an image comes from (``origin``) is not to be learnt.
-    """
-    return {
-        kind: tuple(item.name for item in study.classes(kind))
-        for kind in study.kinds()
-        if kind in kinds or ("image" in kinds and kind not in (*PLACED, ORIGIN))
-    }
-
-
-def labels_of(study: Study, kinds: Sequence[str], split: Split) -> dict[str, set[str]]:
-    """Names of the classes that labels of a split have, by kind; kinds without a label are missing."""
-    found: dict[str, set[str]] = {}
-    if "cell" in kinds:
-        found["cell"] = set(study.cells(split=split)["class"])
-    if "block" in kinds:
-        found["block"] = {
-            name
-            for image in study.images(split)
-            for frame in (study.blocks(image.id), study.regions(image.id))
-            for name in frame["class"]
-        }
-    if "mask" in kinds and study.masked_images(split):
-        found["mask"] = {item.name for item in study.classes("mask")}
-    if "image" in kinds:
-        for kind, group in study.image_classes(split=split).groupby("kind"):
-            if kind != ORIGIN:
-                found[str(kind)] = set(group["class"])
-    return {kind: names for kind, names in found.items() if names}
-
-
-def draw_labels(cells: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
-    """Draw some of the labelled cells, of every class in turn, so that none is missing.
-
-    Parameters
-    ----------
-    cells : DataFrame
-        With a column ``class``.
-    n : int
-        How many; 0 for all.
-    seed : int
-
-    Returns
-    -------
-    DataFrame
-        In the order they had.
-
-    Raises
-    ------
-    MethodError
-        If there are more classes than `n`.
-    """
-    if n == 0 or n >= len(cells):
-        return cells
-    if n < cells["class"].nunique():
-        raise MethodError(f"{n} labels are too few for {cells['class'].nunique()} classes; use more.")
-    shuffled = cells.iloc[np.random.default_rng(seed).permutation(len(cells))]
-    turns = shuffled.groupby("class").cumcount().to_numpy()
-    return shuffled.iloc[np.argsort(turns, kind="stable")[:n]].sort_index()
-
-
-def _validation_sentence(error: ValueError) -> str:
-    """One clear sentence from pydantic's error."""
-    details = getattr(error, "errors", None)
-    if details is None:
-        return str(error)
-    parts = []
-    for item in details():
-        name = ".".join(str(piece) for piece in item["loc"]) or "settings"
-        reason = "no such setting" if item["type"] == "extra_forbidden" else str(item["msg"])
-        parts.append(f"{name}: {reason[0].lower() + reason[1:]}")
-    return "Setting not valid: " + "; ".join(parts) + "."

@@ -1,7 +1,8 @@
 import pytest
 
+from napari_mtssl.methods import get_method, method_names
 from napari_mtssl.methods.base import MethodError
-from napari_mtssl.methods.hydramix import HydraMix, HydraMixConfig
+from napari_mtssl.methods.hydramix import HydraMix
 
 
 def test_the_paper_preset_is_the_paper():
@@ -31,10 +32,16 @@ def test_presets_differ_and_say_their_name():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"depht": 3}, "depht: no such setting"),
-        ({"temperature": 0}, "temperature: input should be greater than 0"),
-        ({"variant": "gan"}, "variant: input should be"),
-        ({"window": 37}, "window: input should be a multiple of 4"),
+        ({"depht": 3}, r"depht: no such setting; is depth meant\?$"),
+        ({"zzz": 3}, r"zzz: no such setting\.$"),
+        ({"temperature": 0}, "temperature: must be more than 0, not 0"),
+        ({"variant": "gan"}, "variant: must be 'hydramix', 'no-sce' or 'cnn', not 'gan'"),
+        ({"window": 37}, "window: must be a multiple of 4, not 37"),
+        ({"batch_size": 100_000}, "batch_size: must be at most 4096, not 100000"),
+        ({"batch_size": 2.5}, "batch_size: must be a whole number, not 2.5"),
+        ({"learning_rate": float("inf")}, "learning_rate: must be "),
+        ({"learning_rate": "fast"}, "learning_rate: must be a number, not 'fast'"),
+        ({"steps": 0, "views": 9}, "steps: must be at least 1, not 0; views: must be at most 8, not 9"),
     ],
 )
 def test_wrong_settings_are_named(settings, words):
@@ -47,6 +54,17 @@ def test_an_unknown_preset_lists_the_known_ones():
         HydraMix.configure("fast")
 
 
-def test_every_setting_can_be_shown_in_a_form():
-    for name, field in HydraMixConfig.model_fields.items():
-        assert field.title or field.description, name
+@pytest.mark.parametrize("method", method_names())
+def test_every_setting_is_explained(method):
+    for name, field in get_method(method).config_class.model_fields.items():
+        assert field.description, name
+        assert field.title or name == "preset"
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_every_number_has_bounds(method):
+    for name, field in get_method(method).config_class.model_fields.items():
+        if field.annotation in (int, float):
+            known = {b for item in field.metadata for b in ("ge", "gt", "le", "lt") if hasattr(item, b)}
+            assert known & {"ge", "gt"}, name
+            assert known & {"le", "lt"}, name

@@ -7,10 +7,24 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from napari_mtssl.methods.base import MethodConfig
+from napari_mtssl.methods.config import (
+    AdamOrAdamW,
+    Alignment,
+    Blur,
+    Brightness,
+    Contrast,
+    FinalRate,
+    NetworkConfig,
+    Ramp,
+    Stain,
+    Stretch,
+    Weight,
+    WeightDecay,
+    Zoom,
+)
 
 
-class HydraMixConfig(MethodConfig):
+class HydraMixConfig(NetworkConfig):
     """Everything HydraMix-Net can be told. The defaults are the published method; presets set the rest."""
 
     variant: Literal["hydramix", "no-sce", "cnn"] = Field(
@@ -47,15 +61,14 @@ class HydraMixConfig(MethodConfig):
     regression_head: Literal["flatten", "squeeze"] = Field(
         "flatten", title="Centroid heads", description="As published, or with 16 channels first."
     )
-    bn_momentum: float = Field(0.02, gt=0, le=1, title="BatchNorm momentum")
+    bn_momentum: float = Field(
+        0.02, gt=0, le=1, title="BatchNorm momentum", description="Of the means over batches; small is slow."
+    )
 
     # Optimiser
-    optimiser_name: Literal["adam", "adamw"] = Field("adam", title="Optimiser")
-    weight_decay: float = Field(1e-4, ge=0, title="Weight decay")
-    warmup: int = Field(0, ge=0, title="Warm-up", description="Steps over which the learning rate rises.")
-    final_rate: float = Field(
-        0.01, gt=0, le=1, title="Final rate", description="Share of the learning rate at the end."
-    )
+    optimiser_name: AdamOrAdamW = "adam"
+    weight_decay: WeightDecay = 1e-4
+    final_rate: FinalRate = 0.01
 
     # Views
     views: int = Field(
@@ -82,16 +95,12 @@ class HydraMixConfig(MethodConfig):
     background_jitter: float = Field(
         4.5, ge=0, le=32, title="Background jitter", description="Shift around a background place, pixels."
     )
-    scale: float = Field(0.0, ge=0, le=0.7, title="Zoom", description="Logarithm of the strongest zoom.")
-    stretch: float = Field(
-        0.0, ge=0, le=0.5, title="Stretch", description="Logarithm of the strongest change of shape."
-    )
-    stain: float = Field(
-        0.0, ge=0, le=0.8, title="Stain", description="Change of each stain's density, share."
-    )
-    contrast: float = Field(0.0, ge=0, le=0.9, title="Contrast")
-    brightness: float = Field(0.0, ge=0, le=0.5, title="Brightness")
-    blur: float = Field(0.0, ge=0, le=2, title="Blur", description="Strongest blur, pixels.")
+    scale: Zoom = 0.0
+    stretch: Stretch = 0.0
+    stain: Stain = 0.0
+    contrast: Contrast = 0.0
+    brightness: Brightness = 0.0
+    blur: Blur = 0.0
 
     # Guesses
     temperature: float = Field(
@@ -104,12 +113,7 @@ class HydraMixConfig(MethodConfig):
         "threshold only (FixMatch).",
     )
     threshold: float = Field(0.95, gt=0, lt=1, title="Threshold", description="For 'hard'.")
-    alignment: float = Field(
-        0.0, ge=0, le=1, title="Alignment", description="Of guesses to equal classes; 0: none."
-    )
-    ema: float = Field(
-        0.0, ge=0, lt=1, title="Teacher's memory", description="0: the network teaches itself."
-    )
+    alignment: Alignment = 0.0
     centroid_guess: Literal["original", "average"] = Field(
         "original",
         title="Centroid guess",
@@ -120,13 +124,21 @@ class HydraMixConfig(MethodConfig):
     mixup: float = Field(
         0.75, ge=0, le=4, title="Mixup", description="Alpha of the Beta distribution; 0: none."
     )
-    delta_labelled: float = Field(1.0, ge=0, title="Trust in labels (labelled)")
-    rho_labelled: float = Field(0.1, ge=0, title="Trust in predictions (labelled)")
-    delta_unlabelled: float = Field(0.1, ge=0, title="Trust in labels (unlabelled)")
-    rho_unlabelled: float = Field(1.0, ge=0, title="Trust in predictions (unlabelled)")
+    delta_labelled: Weight = Field(
+        1.0, title="Trust in labels (labelled)", description="Weight of the usual cross-entropy."
+    )
+    rho_labelled: Weight = Field(
+        0.1, title="Trust in predictions (labelled)", description="Weight of the reverse cross-entropy."
+    )
+    delta_unlabelled: Weight = Field(
+        0.1, title="Trust in labels (unlabelled)", description="The same for guesses."
+    )
+    rho_unlabelled: Weight = Field(
+        1.0, title="Trust in predictions (unlabelled)", description="The same for guesses."
+    )
     mu: float = Field(0.75, ge=0, le=1, title="Weight of classes", description="Against centroids.")
-    regression_gain: float = Field(
-        10.0, ge=0, title="Centroid gain", description="Centroids are in units of the window."
+    regression_gain: Weight = Field(
+        10.0, title="Centroid gain", description="Centroids are in units of the window."
     )
     regression_mask: Literal["masked", "paper_product"] = Field(
         "masked", title="Centroid mask", description="Leave background out, or the paper's product."
@@ -137,6 +149,7 @@ class HydraMixConfig(MethodConfig):
     centroid_reach: float = Field(
         64.0,
         gt=0,
+        le=1000,
         title="Centroid reach",
         description="Farther from the window's middle none is learnt, pixels.",
     )
@@ -145,10 +158,10 @@ class HydraMixConfig(MethodConfig):
         title="Mixed centroids",
         description="Trust centroids of mixed images as much as others, as published.",
     )
-    unlabelled_weight: float = Field(1.0, ge=0, title="Unlabelled weight")
-    ramp: float = Field(
-        0.0, ge=0, le=1, title="Ramp", description="Share of the run over which that weight rises."
+    unlabelled_weight: Weight = Field(
+        1.0, title="Unlabelled weight", description="What guesses count against labels."
     )
+    ramp: Ramp = 0.0
 
     # Samples
     background_from_far: bool = Field(
@@ -156,9 +169,11 @@ class HydraMixConfig(MethodConfig):
         title="Background far from clicks",
         description="In images with clicks, take pale places far from every click as background.",
     )
-    far: float = Field(24.0, ge=1, title="Far", description="Pixels from every click.")
-    far_places: int = Field(40, ge=1, title="Far places", description="At most, for each image.")
-    pool: int = Field(8000, ge=1, title="Pool", description="Unlabelled places in all images together.")
+    far: float = Field(24.0, ge=1, le=10_000, title="Far", description="Pixels from every click.")
+    far_places: int = Field(40, ge=1, le=100_000, title="Far places", description="At most, for each image.")
+    pool: int = Field(
+        8000, ge=1, le=1_000_000, title="Pool", description="Unlabelled places in all images together."
+    )
     nuclear_share: float = Field(
         0.0,
         ge=0,
@@ -170,6 +185,7 @@ class HydraMixConfig(MethodConfig):
     renew: int = Field(
         20,
         ge=0,
+        le=1_000_000,
         title="Renew",
         description="Of slides, a sixteenth of the pool is read anew every so many steps; 0: never.",
     )
@@ -186,6 +202,7 @@ class HydraMixConfig(MethodConfig):
     vote_reach: float = Field(
         64.0,
         gt=0,
+        le=1000,
         title="Reach of votes",
         description="Places that see their cell this far off count less, pixels.",
     )
@@ -194,7 +211,7 @@ class HydraMixConfig(MethodConfig):
         6.0, ge=1, le=60, title="Cell radius", description="No two cells closer than this, pixels."
     )
     min_votes: float = Field(
-        0.35, ge=0, title="Least votes", description="Of a cell; 1: all that one place can give."
+        0.35, ge=0, le=1000, title="Least votes", description="Of a cell; 1: all that one place can give."
     )
 
 

@@ -7,10 +7,21 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from napari_mtssl.methods.base import MethodConfig
+from napari_mtssl.methods.config import (
+    AdamOrAdamW,
+    Blur,
+    FinalRate,
+    NetworkConfig,
+    Ramp,
+    Rotation,
+    Shift,
+    Stretch,
+    Weight,
+    Zoom,
+)
 
 
-class JointUNetConfig(MethodConfig):
+class JointUNetConfig(NetworkConfig):
     """Everything the Joint U-Net can be told."""
 
     only: str = Field(
@@ -49,13 +60,8 @@ class JointUNetConfig(MethodConfig):
     )
 
     # Optimiser
-    optimiser_name: Literal["adam", "adamw"] = Field("adam", title="Optimiser")
-    weight_decay: float = Field(0.0, ge=0, title="Weight decay")
-    warmup: int = Field(0, ge=0, title="Warm-up", description="Steps over which the learning rate rises.")
-    final_rate: float = Field(
-        0.01, gt=0, le=1, title="Final rate", description="Share of the learning rate at the end."
-    )
-
+    optimiser_name: AdamOrAdamW = "adam"
+    final_rate: FinalRate = 0.01
     precision: Literal["float32", "auto"] = Field(
         "float32",
         title="Precision",
@@ -63,10 +69,12 @@ class JointUNetConfig(MethodConfig):
     )
 
     # Losses
-    mask_loss: Literal["bce", "dice", "both"] = Field("bce", title="Loss of the mask")
-    mask_weight: float = Field(1.0, ge=0, title="Weight of the mask", description="Unless balanced.")
-    class_weight: float = Field(
-        1.0, ge=0, title="Weight of classes", description="Of each kind of image class, unless balanced."
+    mask_loss: Literal["bce", "dice", "both"] = Field(
+        "bce", title="Loss of the mask", description="Cross-entropy of pixels, Dice, or their sum."
+    )
+    mask_weight: Weight = Field(1.0, title="Weight of the mask", description="Unless balanced.")
+    class_weight: Weight = Field(
+        1.0, title="Weight of classes", description="Of each kind of image class, unless balanced."
     )
 
     # Views
@@ -80,12 +88,10 @@ class JointUNetConfig(MethodConfig):
         title="Warped",
         description="Share of images that are also rotated, zoomed, stretched and shifted.",
     )
-    rotation: float = Field(0.0, ge=0, le=180, title="Rotation", description="Degrees, either way.")
-    scale: float = Field(0.0, ge=0, le=0.7, title="Zoom", description="Logarithm of the strongest zoom.")
-    stretch: float = Field(
-        0.0, ge=0, le=0.5, title="Stretch", description="Logarithm of the strongest change of shape."
-    )
-    shift: float = Field(0.0, ge=0, le=0.5, title="Shift", description="Share of the side.")
+    rotation: Rotation = 0.0
+    scale: Zoom = 0.0
+    stretch: Stretch = 0.0
+    shift: Shift = 0.0
     stain: float = Field(
         0.0,
         ge=0,
@@ -121,19 +127,20 @@ class JointUNetConfig(MethodConfig):
         title="Kinds of brightness",
         description="Kinds of image classes, with commas between, that are about how bright an image is.",
     )
-    blur: float = Field(0.0, ge=0, le=2, title="Blur", description="Strongest blur, pixels.")
-    noise: float = Field(0.0, ge=0, le=0.2, title="Noise")
+    blur: Blur = 0.0
+    noise: float = Field(
+        0.0, ge=0, le=0.2, title="Noise", description="Strongest noise, share of the brightest value."
+    )
     tta: Literal[1, 4, 8] = Field(
         1, title="Views to predict", description="Mirrored and turned views that a prediction averages."
     )
 
     # Images without labels, or with some of them
-    ema: float = Field(0.0, ge=0, lt=1, title="Teacher's memory", description="0: there is no teacher.")
     unlabelled_ratio: float = Field(
         0.0, ge=0, le=8, title="Unlabelled ratio", description="Images to guess for each labelled one."
     )
-    consistency: float = Field(
-        1.0, ge=0, title="Weight of guesses", description="Against labels, of the same task."
+    consistency: Weight = Field(
+        1.0, title="Weight of guesses", description="Against labels, of the same task."
     )
     threshold: float = Field(
         0.95, ge=0.5, lt=1, title="Threshold", description="Guessed classes less sure than this do not count."
@@ -141,9 +148,7 @@ class JointUNetConfig(MethodConfig):
     mask_threshold: float = Field(
         0.8, ge=0.5, lt=1, title="Threshold of pixels", description="The same for pixels of guessed masks."
     )
-    ramp: float = Field(
-        0.3, ge=0, le=1, title="Ramp", description="Share of the run over which guesses come to count."
-    )
+    ramp: Ramp = 0.3
     strong: float = Field(
         1.0,
         ge=0,

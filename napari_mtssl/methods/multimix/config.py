@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from napari_mtssl.methods.base import MethodConfig
+from napari_mtssl.methods.config import (
+    LARGEST_BATCH,
+    AdamOrAdamW,
+    Alignment,
+    NetworkConfig,
+    Ramp,
+    Rotation,
+    Shift,
+    Stretch,
+    Weight,
+    Zoom,
+)
 
+StreamBatch = Annotated[int, Field(ge=0, le=LARGEST_BATCH)]
 Variant = Literal["multimix", "u-net", "enc", "enc-ssl", "umtl", "umtl-s", "umtl-ssl", "umtl-ssl-s"]
 
 
@@ -48,7 +60,7 @@ PARTS: Mapping[str, Parts] = {
 }
 
 
-class MultiMixConfig(MethodConfig):
+class MultiMixConfig(NetworkConfig):
     """Everything MultiMix can be told. The defaults are the published method; presets set the rest."""
 
     variant: Variant = Field(
@@ -60,7 +72,9 @@ class MultiMixConfig(MethodConfig):
         256, ge=32, le=1024, multiple_of=16, title="Size", description="Side that images are resized to."
     )
     colour: Literal["grey", "rgb"] = Field("grey", title="Colour", description="What the network sees.")
-    dropout: float = Field(0.25, ge=0, lt=1, title="Dropout")
+    dropout: float = Field(
+        0.25, ge=0, lt=1, title="Dropout", description="Share of features left out in each step."
+    )
     bridge: Literal["saliency", "zeros", "shuffled"] = Field(
         "saliency",
         title="Bridge",
@@ -76,20 +90,20 @@ class MultiMixConfig(MethodConfig):
     )
 
     # Optimiser
-    optimiser_name: Literal["adam", "adamw"] = Field("adam", title="Optimiser")
-    weight_decay: float = Field(0.0, ge=0, title="Weight decay")
+    optimiser_name: AdamOrAdamW = "adam"
     schedule: Literal["steps", "cosine"] = Field(
         "steps", title="Schedule", description="A tenth of the rate after each third of the run, or a cosine."
     )
-    warmup: int = Field(0, ge=0, title="Warm-up", description="Steps over which the learning rate rises.")
 
     # Batches
-    class_batch: int = Field(0, ge=0, title="Class batch", description="Images with a class; 0: as Batch.")
-    unlabelled_masks: int = Field(
-        0, ge=0, title="Batch without mask", description="Images without a mask in each step; 0: as Batch."
+    class_batch: StreamBatch = Field(
+        0, title="Class batch", description="Images with a class in each step; 0: as Batch."
     )
-    unlabelled_classes: int = Field(
-        0, ge=0, title="Batch without class", description="Images without a class; 0: as the class batch."
+    unlabelled_masks: StreamBatch = Field(
+        0, title="Batch without mask", description="Images without a mask in each step; 0: as Batch."
+    )
+    unlabelled_classes: StreamBatch = Field(
+        0, title="Batch without class", description="Images without a class; 0: as the class batch."
     )
     balanced: bool = Field(False, title="Balanced classes", description="Draw all classes equally often.")
 
@@ -127,10 +141,10 @@ class MultiMixConfig(MethodConfig):
         title="Calm",
         description="Share of the run, at its end, over which strong views of labelled images fade out.",
     )
-    rotation: float = Field(12.0, ge=0, le=180, title="Rotation", description="Degrees.")
-    scale: float = Field(0.25, ge=0, le=1, title="Zoom", description="Logarithm of the strongest zoom.")
-    stretch: float = Field(0.12, ge=0, le=0.5, title="Stretch")
-    shift: float = Field(0.1, ge=0, le=0.5, title="Shift", description="Share of the side.")
+    rotation: Rotation = 12.0
+    scale: Zoom = 0.25
+    stretch: Stretch = 0.12
+    shift: Shift = 0.1
     elastic: float = Field(0.03, ge=0, le=0.2, title="Elastic", description="Share of the side.")
     looks: float = Field(1.0, ge=0, le=2, title="Looks", description="Strength of changes of grey values.")
     clutter: float = Field(
@@ -144,39 +158,35 @@ class MultiMixConfig(MethodConfig):
         "hard", title="Trust in guesses", description="By the threshold, or by recent confidence."
     )
     threshold: float = Field(0.7, ge=0, le=1, title="Threshold", description="Of a guessed class.")
-    alignment: float = Field(
-        0.0, ge=0, le=1, title="Alignment", description="Of guesses to the classes' shares."
-    )
-    ema: float = Field(0.0, ge=0, lt=1, title="Teacher's memory", description="0: no teacher.")
-    guess_weight: float = Field(0.25, ge=0, title="Weight of guessed classes", description="Lambda.")
-    mask_weight: float = Field(5.0, ge=0, title="Weight of masks", description="Alpha.")
-    pixel_weight: float = Field(
-        0.0, ge=0, title="Weight of pixels", description="Cross-entropy beside Dice, times the masks' weight."
+    alignment: Alignment = 0.0
+    guess_weight: Weight = Field(0.25, title="Weight of guessed classes", description="Lambda.")
+    mask_weight: Weight = Field(5.0, title="Weight of masks", description="Alpha.")
+    pixel_weight: Weight = Field(
+        0.0, title="Weight of pixels", description="Cross-entropy beside Dice, times the masks' weight."
     )
     seg_consistency: Literal["none", "paper", "area", "teacher"] = Field(
         "paper",
         title="Consistency of masks",
         description="For images without a mask: none, the mean mask, the area, or a teacher's mask.",
     )
-    consistency_weight: float = Field(0.01, ge=0, title="Weight of consistency", description="Beta.")
+    consistency_weight: Weight = Field(0.01, title="Weight of consistency", description="Beta.")
     confidence: float = Field(
         0.5, ge=0, le=1, title="Confidence", description="Pixels the teacher is less sure of are left out."
     )
-    ramp: float = Field(
-        0.0, ge=0, le=1, title="Ramp", description="Share of the run over which guesses gain weight."
-    )
+    ramp: Ramp = 0.0
 
     # Samples
     pool: int = Field(
         1000,
         ge=0,
+        le=1_000_000,
         title="Pool",
         description="Images without any label that are read at most; the more, the later the first step.",
     )
 
     # Prediction
     largest: int = Field(
-        0, ge=0, title="Largest parts", description="Parts of a mask class that are kept; 0: all."
+        0, ge=0, le=10_000, title="Largest parts", description="Parts of a mask class that are kept; 0: all."
     )
     smooth: float = Field(
         0.0, ge=0, le=0.05, title="Smooth", description="Blur of mask probabilities, share of the side."

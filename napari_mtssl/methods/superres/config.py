@@ -7,10 +7,19 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from napari_mtssl.methods.base import MethodConfig
+from napari_mtssl.methods.config import (
+    LARGEST_BATCH,
+    Blur,
+    Brightness,
+    Contrast,
+    FinalRate,
+    NetworkConfig,
+    Stain,
+    Weight,
+)
 
 
-class SuperResConfig(MethodConfig):
+class SuperResConfig(NetworkConfig):
     """Everything label super-resolution can be told. The defaults are the paper; presets set the rest."""
 
     # Network
@@ -39,17 +48,23 @@ class SuperResConfig(MethodConfig):
         title="Statistics",
         description="Match each block on its own, blocks of a class together, or both kinds of variance.",
     )
-    divergence: Literal["overlap", "kl", "w2"] = Field("kl", title="Divergence")
+    divergence: Literal["overlap", "kl", "w2"] = Field(
+        "kl", title="Divergence", description="How counts and statistics are compared."
+    )
     log_term: Literal["none", "pixel", "paper"] = Field(
         "none", title="Log term", description="'pixel' makes each pixel decide; 'paper' is the formula's."
     )
     deadzone: bool = Field(
         False, title="Dead zone", description="Counts within one spread of the mean cost nothing."
     )
-    statistics_weight: float = Field(1.0, ge=0, title="Weight of statistics")
-    exact_weight: float = Field(1.0, ge=0, title="Weight of exact paint")
-    blocks_weight: float = Field(
-        0.0, ge=0, title="Blocks as pixels", description="Weight of block labels taken for those of pixels."
+    statistics_weight: Weight = Field(
+        1.0, title="Weight of statistics", description="Of counts in blocks, in the total loss."
+    )
+    exact_weight: Weight = Field(
+        1.0, title="Weight of exact paint", description="Of painted pixels, in the total loss."
+    )
+    blocks_weight: Weight = Field(
+        0.0, title="Blocks as pixels", description="Weight of block labels taken for those of pixels."
     )
 
     # Groups of blocks
@@ -58,19 +73,26 @@ class SuperResConfig(MethodConfig):
         title="Batches",
         description="Whole groups of one coarse class, or places at random with all blocks there.",
     )
-    group: int = Field(15, ge=2, title="Group", description="Blocks of one coarse class in a batch.")
-    least_group: int = Field(
-        5, ge=2, title="Least group", description="Blocks of smaller groups are matched one by one."
+    group: int = Field(
+        15, ge=2, le=LARGEST_BATCH, title="Group", description="Blocks of one coarse class in a batch."
     )
-    unbiased: bool = Field(False, title="Unbiased variance")
+    least_group: int = Field(
+        5,
+        ge=2,
+        le=LARGEST_BATCH,
+        title="Least group",
+        description="Blocks of smaller groups are matched one by one.",
+    )
+    unbiased: bool = Field(
+        False, title="Unbiased variance", description="Of the blocks of a group: divide by n - 1."
+    )
     memory: int = Field(
         0, ge=0, le=1000, title="Memory", description="Earlier blocks of each class that count in a group."
     )
 
     # Guesses
-    guess_weight: float = Field(
+    guess_weight: Weight = Field(
         0.0,
-        ge=0,
         title="Weight of guesses",
         description="Of the teacher's pixels, shifted in each block until their counts fit its class.",
     )
@@ -92,25 +114,26 @@ class SuperResConfig(MethodConfig):
         title="Free guesses",
         description="Outside labelled blocks, guesses at least this sure are learnt; 1: none.",
     )
-    guess_hard: bool = Field(True, title="Hard guesses")
-    smooth_weight: float = Field(
-        0.0, ge=0, title="Smoothness", description="Of outlines, except along edges of the image."
+    guess_hard: bool = Field(
+        True, title="Hard guesses", description="Learn the most probable class, or its probabilities."
     )
-    smooth_edge: float = Field(0.08, gt=0, title="Edge", description="Grey difference that is one.")
+    smooth_weight: Weight = Field(
+        0.0, title="Smoothness", description="Of outlines, except along edges of the image."
+    )
+    smooth_edge: float = Field(0.08, gt=0, le=1, title="Edge", description="Grey difference that is one.")
 
     # Views and optimiser
-    stain: float = Field(0.0, ge=0, le=0.8, title="Stain", description="Change of each stain's density.")
-    contrast: float = Field(0.0, ge=0, le=0.9, title="Contrast")
-    brightness: float = Field(0.0, ge=0, le=0.5, title="Brightness")
-    blur: float = Field(0.0, ge=0, le=2, title="Blur", description="Strongest blur, pixels.")
+    stain: Stain = 0.0
+    contrast: Contrast = 0.0
+    brightness: Brightness = 0.0
+    blur: Blur = 0.0
     views: Literal[1, 2, 4, 8] = Field(
         1, title="Views", description="Mirrored and turned views that a prediction is the mean of."
     )
-    optimiser_name: Literal["rmsprop", "adamw"] = Field("rmsprop", title="Optimiser")
-    weight_decay: float = Field(0.0, ge=0, title="Weight decay")
-    warmup: int = Field(0, ge=0, title="Warm-up", description="Steps over which the learning rate rises.")
-    final_rate: float = Field(1.0, gt=0, le=1, title="Final rate", description="Share of the learning rate.")
-    ema: float = Field(0.0, ge=0, lt=1, title="Moving average", description="Of the teacher; 0: none.")
+    optimiser_name: Literal["rmsprop", "adamw"] = Field(
+        "rmsprop", title="Optimiser", description="The paper's RMSprop, or AdamW."
+    )
+    final_rate: FinalRate = 1.0
 
     @field_validator("widths")
     @classmethod

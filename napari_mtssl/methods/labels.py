@@ -1,0 +1,82 @@
+"""Which classes a study has for a method, which of them are labelled, and a draw of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from napari_mtssl.methods.config import MethodError
+from napari_mtssl.study.records import ORIGIN
+
+if TYPE_CHECKING:
+    from napari_mtssl.study import Study
+    from napari_mtssl.study.records import Split
+
+# Kinds of classes that places of an image have; all other kinds are classes of a whole image.
+PLACED = ("cell", "block", "mask")
+
+
+def vocabulary_of(study: Study, kinds: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Class names of a study by kind; ``image`` in `kinds` stands for every kind that whole images have.
+
+    Where an image comes from (``origin``) is not to be learnt.
+    """
+    return {
+        kind: tuple(item.name for item in study.classes(kind))
+        for kind in study.kinds()
+        if kind in kinds or ("image" in kinds and kind not in (*PLACED, ORIGIN))
+    }
+
+
+def labels_of(study: Study, kinds: Sequence[str], split: Split) -> dict[str, set[str]]:
+    """Names of the classes that labels of a split have, by kind; kinds without a label are missing."""
+    found: dict[str, set[str]] = {}
+    if "cell" in kinds:
+        found["cell"] = set(study.cells(split=split)["class"])
+    if "block" in kinds:
+        found["block"] = {
+            name
+            for image in study.images(split)
+            for frame in (study.blocks(image.id), study.regions(image.id))
+            for name in frame["class"]
+        }
+    if "mask" in kinds and study.masked_images(split):
+        found["mask"] = {item.name for item in study.classes("mask")}
+    if "image" in kinds:
+        for kind, group in study.image_classes(split=split).groupby("kind"):
+            if kind != ORIGIN:
+                found[str(kind)] = set(group["class"])
+    return {kind: names for kind, names in found.items() if names}
+
+
+def draw_labels(cells: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
+    """Draw some of the labelled cells, of every class in turn, so that none is missing.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        With a column ``class``.
+    n : int
+        How many; 0 for all.
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        In the order they had.
+
+    Raises
+    ------
+    MethodError
+        If there are more classes than `n`.
+    """
+    if n == 0 or n >= len(cells):
+        return cells
+    if n < cells["class"].nunique():
+        raise MethodError(f"{n} labels are too few for {cells['class'].nunique()} classes; use more.")
+    shuffled = cells.iloc[np.random.default_rng(seed).permutation(len(cells))]
+    turns = shuffled.groupby("class").cumcount().to_numpy()
+    return shuffled.iloc[np.argsort(turns, kind="stable")[:n]].sort_index()
