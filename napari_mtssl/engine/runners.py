@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -152,13 +152,30 @@ class DaskTiles:
     job : TileJob
     patience : float
         Seconds without any worker after which it gives up.
+    batch : int
+        Tiles in a task: with one, each is shown as soon as it is done, with more, less is said.
+    cancelled : callable, optional
+        Once it returns True, what is in hand is left, and no more results come.
+    work : callable, optional
+        Predicts some tiles of a job on a worker; by default what is kept of slides.
     """
 
-    def __init__(self, client: Client, job: TileJob, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        client: Client,
+        job: TileJob,
+        patience: float = PATIENCE,
+        *,
+        batch: int = BATCH,
+        cancelled: Callable[[], bool] | None = None,
+        work: Callable[[TileJob, list[tuple[int, Box]]], list[tuple[int, Any]]] | None = None,
+    ) -> None:
         self._client, self._job, self._patience = client, job, patience
+        self._batch, self._cancelled = batch, cancelled or (lambda: False)
+        self._work = work or _predict_tiles
         self._name = f"tiles-{uuid.uuid4().hex[:8]}"
 
-    def __call__(self, pairs: Iterable[tuple[int, Box]]) -> Iterator[tuple[int, TileOutput]]:
+    def __call__(self, pairs: Iterable[tuple[int, Box]]) -> Iterator[tuple[int, Any]]:
         """Yield results in the order that they come."""
         from distributed import wait
 
@@ -169,13 +186,13 @@ class DaskTiles:
             while True:
                 workers = self._client.scheduler_info(n_workers=-1)["workers"]
                 room = AHEAD * max(sum(worker["nthreads"] for worker in workers.values()), 1)
-                while len(waiting) < room and (batch := list(islice(source, BATCH))):
+                while len(waiting) < room and (batch := list(islice(source, self._batch))):
                     waiting.add(
                         self._client.submit(
-                            _predict_tiles, self._job, batch, key=f"{self._name}-{batch[0][0]}"
+                            self._work, self._job, batch, key=f"{self._name}-{batch[0][0]}", pure=False
                         )
                     )
-                if not waiting:
+                if not waiting or self._cancelled():
                     return
                 alone = 0.0 if workers else alone + 1.0
                 if alone > self._patience:
@@ -209,24 +226,36 @@ def _predict_tiles(job: TileJob, batch: list[tuple[int, Box]]) -> list[tuple[int
     """Predict some tiles; runs on a worker."""
     from napari_mtssl.engine.slide_prediction import predict_tile
 
-    method, view = _opened(job)
+    method, view = opened(job)
     return [(number, predict_tile(method, view, box)) for number, box in batch]
 
 
-@lru_cache(maxsize=2)
-def _opened(job: TileJob) -> tuple[Method, Image]:
-    """Load a method and open a slide once for each worker."""
+def opened(job: TileJob) -> tuple[Method, Image]:
+    """Load a method and open a slide, once for each worker."""
+    return _method(job.run_dir, job.which, job.device, job.digest), _image(
+        job.image, job.pixel_size_um, job.um_per_px
+    )
+
+
+@lru_cache(maxsize=1)
+def _method(run_dir: str, which: str, device: str, digest: str) -> Method:
     import torch
 
     from napari_mtssl.engine.checkpoint import build_method, find, load
     from napari_mtssl.engine.devices import pick_device
     from napari_mtssl.engine.slide_prediction import digest_of
+
+    if pick_device(device).type == "cpu":
+        torch.set_num_threads(1)  # there is a worker for each core
+    method = build_method(load(find(run_dir, which)), pick_device(device))
+    if digest_of(method) != digest:
+        raise RunnerError(f"The worker finds another run at {run_dir}; let it see the same folder.")
+    return method
+
+
+@lru_cache(maxsize=2)
+def _image(path: str, pixel_size_um: float | None, um_per_px: float | None) -> Image:
     from napari_mtssl.images import open_image
 
-    if pick_device(job.device).type == "cpu":
-        torch.set_num_threads(1)  # there is a worker for each core
-    method = build_method(load(find(job.run_dir, job.which)), pick_device(job.device))
-    if digest_of(method) != job.digest:
-        raise RunnerError(f"The worker finds another run at {job.run_dir}; let it see the same folder.")
-    image = open_image(job.image, pixel_size_um=job.pixel_size_um)
-    return method, image if job.um_per_px is None else image.at(job.um_per_px)
+    image = open_image(path, pixel_size_um=pixel_size_um)
+    return image if um_per_px is None else image.at(um_per_px)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -173,7 +174,7 @@ def predict_slide(
     plan: SlidePlan,
     store: SlideStore,
     *,
-    view: Box | None = None,
+    view: Box | Callable[[], Box | None] | None = None,
     executor: Executor | None = None,
     cancelled: Callable[[], bool] | None = None,
     on_tile: Callable[[int, TileOutput], None] | None = None,
@@ -187,8 +188,9 @@ def predict_slide(
         Of this method and slide.
     store : SlideStore
         Made with the plan's identity.
-    view : tuple of int, optional
-        What the user sees, level-0 pixels: predicted first.
+    view : tuple of int, or callable that gives one, optional
+        What the user sees, level-0 pixels: predicted first. A callable is asked before each tile, so that
+        the order follows who looks elsewhere meanwhile.
     executor : callable, optional
         Who predicts; by default this thread, one tile after another.
     cancelled : callable, optional
@@ -209,10 +211,9 @@ def predict_slide(
     SlideError
         If the store cannot be written.
     """
-    done = store.done()
-    todo = [number for number in plan.order(view) if number not in done]
-    wanted = ((number, plan.tiles[number]) for number in todo if not (cancelled is not None and cancelled()))
+    todo = set(range(len(plan.tiles))) - store.done()
     n_done, total = len(plan.tiles) - len(todo), len(plan.tiles)
+    wanted = _wanted(plan, todo, view if callable(view) else lambda: view, cancelled or (lambda: False))
     run = executor or (lambda pairs: ((n, predict_tile(method, plan.view, box)) for n, box in pairs))
     for number, output in run(wanted):
         box = plan.box(number)
@@ -222,6 +223,20 @@ def predict_slide(
         store.commit(number, output)
         n_done += 1
         yield SlideTile(number, box, output, n_done, total)
+
+
+def _wanted(
+    plan: SlidePlan, todo: set[int], look: Callable[[], Box | None], cancelled: Callable[[], bool]
+) -> Iterator[tuple[int, Box]]:
+    """Tiles to do, those nearest to what is looked at when they are asked for first."""
+    seen = look()
+    queue = deque(number for number in plan.order(seen) if number in todo)
+    while queue and not cancelled():
+        if (now := look()) != seen:
+            left, seen = set(queue), now
+            queue = deque(number for number in plan.order(seen) if number in left)
+        number = queue.popleft()
+        yield number, plan.tiles[number]
 
 
 def predict_tile(method: Method, view: Image, box: Box) -> TileOutput:

@@ -14,7 +14,14 @@ import numpy as np
 
 from napari_mtssl.engine.dense import Box
 from napari_mtssl.engine.events import Preview
-from napari_mtssl.engine.slide_prediction import SlideStore, TileOutput, plan_slide, predict_slide
+from napari_mtssl.engine.slide_prediction import (
+    Executor,
+    SlidePlan,
+    SlideStore,
+    TileOutput,
+    plan_slide,
+    predict_slide,
+)
 from napari_mtssl.engine.slide_prediction_store import OtherPredictionError
 from napari_mtssl.images import Image
 from napari_mtssl.methods.base import Method
@@ -29,10 +36,11 @@ def slide_previews(
     keep: Callable[[Preview], None],
     *,
     um_per_px: float | None = None,
-    view: Box | None = None,
+    view: Box | Callable[[], Box | None] | None = None,
     tile: int = 512,
     step: int = 0,
     cancelled: Callable[[], bool] | None = None,
+    workers: Callable[[SlidePlan], Executor | None] = lambda plan: None,
 ) -> Iterator[Preview]:
     """Predict the tiles of a slide that have tissue and are not done.
 
@@ -48,13 +56,15 @@ def slide_previews(
         Writes a tile where it is wanted, before it counts as done. After a kill it may get one tile twice.
     um_per_px : float, optional
         Pixel size that the method learnt.
-    view : tuple of int, optional
+    view : tuple of int, or callable that gives one, optional
         What the user sees, level-0 pixels: predicted first.
     tile : int
     step : int
         Of the training, for the events.
     cancelled : callable, optional
         Asked before each tile.
+    workers : callable, optional
+        From the plan to who predicts; by default, and if it gives None, this thread.
 
     Yields
     ------
@@ -88,6 +98,7 @@ def slide_previews(
             plan,
             store,
             view=view,
+            executor=workers(plan),
             cancelled=cancelled,
             on_tile=lambda number, output: keep(preview(number, output, 0)),
         ):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ from napari_mtssl.gui.stored import keep
 
 if TYPE_CHECKING:
     from napari_mtssl.engine.options import TrainOptions
-    from napari_mtssl.images import Image
     from napari_mtssl.methods.base import Method
     from napari_mtssl.study import Study
 
@@ -145,8 +145,9 @@ class TrainJob:
         """Predict the image on screen with what was just learnt."""
         if self.control.viewport is not None:
             image_id, view = self.control.viewport
-            what = Target(run_dir.name, image_id, view, self.request.device, self.options.threads)
-            yield from predict(study, what, self.control, step)
+            request = self.request
+            what = Target(run_dir.name, image_id, view, request.device, self.options.threads, request.runner)
+            yield from predict(study, [what], self.control, step)
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ class Target:
         ``(row0, col0, row1, col1)`` that the user sees.
     device : str
     threads : int or None
+    runner : str
+        ``thread``, ``process`` or the address of a Dask cluster.
     """
 
     run: str
@@ -168,6 +171,7 @@ class Target:
     view: tuple[int, int, int, int] | None
     device: str = "auto"
     threads: int | None = None
+    runner: str = "thread"
 
 
 class PredictJob:
@@ -182,11 +186,7 @@ class PredictJob:
         from napari_mtssl.study import Study
 
         with Study.open(self.study_path) as study:
-            method = None
-            for target in self.targets:
-                if not self.control.stopped:
-                    method = method or loaded(study, target)
-                    yield from predict(study, target, self.control, 0, method)
+            yield from predict(study, self.targets, self.control)
 
 
 class ExplainJob:
@@ -265,54 +265,39 @@ def loaded(study: Study, target: Target) -> Method:
     return load_method(study.run(target.run).path, device=target.device)
 
 
-def predict(
-    study: Study, target: Target, control: Control, step: int, method: Method | None = None
-) -> Iterator[Event]:
-    """Predict an image tile by tile until stopped; a tile is in the study before it is yielded."""
-    from napari_mtssl.engine.dense import predict_image
-    from napari_mtssl.engine.devices import training_threads
+def predict(study: Study, targets: Sequence[Target], control: Control, step: int = 0) -> Iterator[Event]:
+    """Predict images with one run until stopped; a tile is in the study before it is yielded."""
+    from napari_mtssl.engine.predictor import Predictor
     from napari_mtssl.images import ImagePool
-
-    image = ImagePool()(study.image(target.image_id))
-    with training_threads(target.threads):
-        method = method or loaded(study, target)
-        tile = 512 if method.device.type == "cuda" else 256
-        if image.is_slide and not method.whole_image:
-            yield from _predict_slide(study, target, control, step, method, image, tile)
-            return
-        tiles = predict_image(method, image, view=target.view, tile=tile, cancelled=lambda: control.stopped)
-        for tile in tiles:
-            told = (tile.scale, tile.done, tile.total)
-            event = Preview(step, target.image_id, tile.box, tile.prediction, *told)
-            keep(study, target.run, event)
-            yield event
-
-
-def _predict_slide(
-    study: Study, target: Target, control: Control, step: int, method: Method, image: Image, tile: int
-) -> Iterator[Event]:
-    """Predict a slide where it has tissue, at the pixel size that the run learnt; resumable."""
-    from napari_mtssl.engine.checkpoint import find, load
-    from napari_mtssl.engine.slide_study import slide_previews
     from napari_mtssl.images.tissue import tissue_file
 
-    image.tissue_file = tissue_file(study.path, target.image_id)
-    run_dir, name = study.run(target.run).path, f"{target.image_id}.prediction"
-    for other in study.runs():
-        if other.path != run_dir:  # the study keeps the predictions of one run for an image: these are gone
-            shutil.rmtree(other.path / "slides" / name, ignore_errors=True)
-    yield from slide_previews(
-        method,
-        image,
-        target.image_id,
-        run_dir / "slides" / name,
-        lambda event: keep(study, target.run, event),
-        um_per_px=load(find(run_dir)).meta.get("pixel_size_um"),
-        view=target.view,
-        tile=tile,
-        step=step,
-        cancelled=lambda: control.stopped,
-    )
+    first, images = targets[0], ImagePool()
+    run_dir = study.run(first.run).path
+    with Predictor(run_dir, first.runner, first.device, first.threads, lambda: control.stopped) as predictor:
+        for target in targets:
+            if control.stopped:
+                return
+            image = images(study.image(target.image_id))
+            image.tissue_file = tissue_file(study.path, target.image_id)
+            name = f"{target.image_id}.prediction"
+            for other in study.runs():
+                if other.path != run_dir:  # the study keeps one run's predictions of an image: these are gone
+                    shutil.rmtree(other.path / "slides" / name, ignore_errors=True)
+            yield from predictor.previews(
+                image,
+                target.image_id,
+                run_dir / "slides" / name,
+                partial(keep, study, target.run),
+                view=partial(_seen, control, target),
+                step=step,
+            )
+
+
+def _seen(control: Control, target: Target) -> tuple[int, int, int, int] | None:
+    """Tell what the user sees of an image; what was seen at first if another one is on screen now."""
+    if control.viewport is not None and control.viewport[0] == target.image_id:
+        return control.viewport[1]
+    return target.view
 
 
 def done_steps(study: Study, run: str) -> int:

@@ -90,6 +90,8 @@ class StudyLayers:
             if record is None:
                 return
             self.image = found if found is not None else self._add_image()
+            if found is not None:  # it may have got another pixel size
+                found.scale, found.units = self._scale, self._units
             if self.image.multiscale and record.pixel_size_um:
                 # On slides only: with the bar every frame of a zoom is painted twice.
                 self.viewer.canvas.overlays.scale_bar.visible = True

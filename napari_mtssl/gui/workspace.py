@@ -65,6 +65,7 @@ class Workspace:
         self.predictions = PredictionStore()
         self._cells: tuple[tuple[int, int], pd.DataFrame] | None = None
         self.seen: list[tuple[float, float]] = []
+        self.asked_size: set[int] = set()  # slides whose pixel size the user was asked for
 
     # -- the study -----------------------------------------------------------------------------------------
 
@@ -98,6 +99,7 @@ class Workspace:
         self.predictions = PredictionStore()
         self._cells = None
         self.seen = []
+        self.asked_size = set()
         if study is not None:
             self.study_changed.emit()
             study.close()
@@ -156,12 +158,31 @@ class Workspace:
 
     def refresh_image(self) -> None:
         """Read the current image's record again, after its path, split or group changed."""
-        if self.study is not None and self.image is not None:
+        before = self.image
+        if self.study is not None and before is not None:
             ids = {image.id: image for image in self.study.images()}
-            self.image = ids.get(self.image.id)
+            self.image = ids.get(before.id)
         self.images_changed.emit()
-        if self.image is None:
+        if self.image is None or self.image.pixel_size_um != before.pixel_size_um:
             self.image_changed.emit()
+
+    def silent_slides(self) -> list[ImageRecord]:
+        """Slides of the study of which nobody has said how large their pixels are."""
+        from napari_mtssl.images import is_slide
+
+        return [
+            record
+            for record in self.need_study().images()
+            if record.pixel_size_um is None and is_slide(record.height, record.width)
+        ]
+
+    def set_pixel_size(self, image_ids: Sequence[int], um: float) -> None:
+        """Say how large the pixels of some images are, as one edit."""
+        study = self.need_study()
+        with study.edit(f"Set the pixel size of {len(image_ids)} image{'s' * (len(image_ids) > 1)}"):
+            for image_id in image_ids:
+                study.set_pixel_size(image_id, um)
+        self.refresh_image()
 
     @property
     def pixels(self) -> Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSettings, Qt
+from qtpy.QtCore import QSettings, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_mtssl.gui import pixel_sizes
 from napari_mtssl.gui.notify import guarded, show_info, show_warning
 from napari_mtssl.gui.rows import button, heading, note, row
 from napari_mtssl.gui.tasks import CELL, TASKS, task_named
@@ -59,6 +60,12 @@ class StudyPanel(QWidget):
         workspace.images_changed.connect(self.refresh)
         workspace.image_changed.connect(self._mark_current)
         workspace.task_changed.connect(self._show_task)
+        # Soon, not now: whoever opens or adds an image goes on first.
+        self._ask_timer = QTimer(self)
+        self._ask_timer.setSingleShot(True)
+        self._ask_timer.timeout.connect(self._ask_sizes)
+        workspace.images_changed.connect(self._ask_soon)
+        workspace.study_changed.connect(self._ask_soon)
         self.refresh()
         self._show_task()
 
@@ -108,7 +115,13 @@ class StudyPanel(QWidget):
             self.remove,
             "Take the selected image and its labels out of the study (undo brings them back)",
         )
+        self.size_button = button(
+            "Pixel size …",
+            self.set_size,
+            "Say how wide a pixel of the selected image is (Undo takes it back)",
+        )
         layout.addWidget(row(self.add_button, self.add_layer_button, self.remove_button, None))
+        layout.addWidget(row(self.size_button, None))
         self.problems = QVBoxLayout()
         layout.addLayout(self.problems)
         layout.addStretch()
@@ -246,6 +259,23 @@ class StudyPanel(QWidget):
         self._workspace.cells_changed.emit()
         show_info("The image and its labels were taken out; Undo (step 2) brings them back.")
 
+    @guarded
+    def set_size(self) -> None:
+        """Ask how wide a pixel of the selected image is."""
+        self._need_study()
+        image_id = self._selected()
+        if image_id is None:
+            raise WorkspaceError("Select an image in the list first.")
+        pixel_sizes.ask(self._workspace, [self._workspace.study.image(image_id)], self)
+
+    def _ask_soon(self) -> None:
+        if self._workspace.study is not None:
+            self._ask_timer.start(0)
+
+    @guarded
+    def _ask_sizes(self) -> None:
+        pixel_sizes.ask_once(self._workspace, self)
+
     def refresh(self) -> None:
         """Show the study's images and what is wrong with them."""
         study = self._workspace.study
@@ -262,7 +292,13 @@ class StudyPanel(QWidget):
         for at, image in enumerate(images):
             self._fill_row(at, image)
         self.table.blockSignals(False)
-        for widget in (self.add_button, self.add_layer_button, self.remove_button, self.table):
+        for widget in (
+            self.add_button,
+            self.add_layer_button,
+            self.remove_button,
+            self.size_button,
+            self.table,
+        ):
             widget.setEnabled(study is not None)
         self._mark_current()
         self._show_problems(study.problems() if study is not None else [])

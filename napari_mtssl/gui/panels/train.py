@@ -166,7 +166,9 @@ class TrainPanel(QWidget):
         self.run_choice = _choice({}, "A network trained in this study")
         self.run_choice.setMinimumWidth(160)
         self.predict_button = button(
-            "Predict", self.predict, "The visible part first; Stop cancels and keeps what is done"
+            "Predict",
+            self.predict,
+            "The visible part first, where 'Runs in' says; Stop cancels and keeps what is done",
         )
         self.predict_all_button = button(
             "Predict all images", self.predict_all, "One after the other, the one on screen first"
@@ -317,7 +319,8 @@ class TrainPanel(QWidget):
         view = seen[1] if seen else None
         here = self._workspace.image.id if self._workspace.image is not None else None
         run, device = self.run_choice.currentText(), self.device.currentData()
-        targets = [Target(run, i, view if i == here else None, device) for i in image_ids]
+        where = self.runner_name()
+        targets = [Target(run, i, view if i == here else None, device, None, where) for i in image_ids]
         self.error_row.hide()
         self.progress.setRange(0, 0)
         self._to_predict, self._predicted_images = len(targets), set()

@@ -1,0 +1,168 @@
+"""Prediction of images of a study by one run, wherever it is done: one interface, three doors.
+
+In this thread, in a process of its own, or on a cluster: the same previews come, what is seen first, and
+stopping and resuming are alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from napari_mtssl.engine.checkpoint import find, load, load_method
+from napari_mtssl.engine.dense import Box, TileResult, boxes, predict_box, predict_image, scale_of
+from napari_mtssl.engine.devices import training_threads
+from napari_mtssl.engine.events import Preview
+from napari_mtssl.engine.runners import THREAD, DaskTiles, TileJob, check_runner, connected, opened, tile_job
+from napari_mtssl.engine.slide_prediction import Executor, SlidePlan, digest_of
+from napari_mtssl.engine.slide_study import slide_previews
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from napari_mtssl.images import Image
+    from napari_mtssl.methods.prediction import Prediction
+
+
+class Predictor:
+    """A run that is ready to predict; a context manager, since workers may belong to it.
+
+    Parameters
+    ----------
+    run_dir : Path
+    runner : str
+        ``thread``, ``process``, or the address of a Dask cluster.
+    device : str
+    threads : int, optional
+        Of the processor, in this program.
+    cancelled : callable, optional
+        Asked before each tile.
+
+    Raises
+    ------
+    RunnerError
+        If there is no such runner, or nobody answers there.
+    MethodError
+        If the run cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        runner: str = THREAD,
+        device: str = "auto",
+        threads: int | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        self.run_dir, self.runner, self.device = run_dir, check_runner(runner), device
+        self._cancelled = cancelled or (lambda: False)
+        self._threads = threads
+        self._held = ExitStack()
+        self._client: Client | None = None
+
+    def __enter__(self) -> Predictor:
+        self._held.enter_context(training_threads(self._threads))
+        try:
+            here = self.runner == THREAD
+            # Where others predict, this program only plans: no memory of its graphics card is taken.
+            self.method = load_method(self.run_dir, device=self.device if here else "cpu")
+            if not here:
+                self._client = self._held.enter_context(connected(self.runner))
+        except BaseException:
+            self._held.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def previews(
+        self,
+        image: Image,
+        image_id: int,
+        folder: Path,
+        keep: Callable[[Preview], None],
+        *,
+        view: Box | Callable[[], Box | None] | None = None,
+        step: int = 0,
+    ) -> Iterator[Preview]:
+        """Predict an image: a slide where it has tissue and is not done, another one whole.
+
+        Parameters
+        ----------
+        image : Image
+        image_id : int
+        folder : Path
+            Where it is kept which tiles of a slide are done.
+        keep : callable
+            Writes a part where it is wanted, before it is said.
+        view : tuple of int, or callable that gives one, optional
+            What the user sees, level-0 pixels: predicted first.
+        step : int
+            Of the training, for the events.
+
+        Yields
+        ------
+        Preview
+        """
+        tile = 512 if self.method.device.type == "cuda" else 256
+        if image.is_slide and not self.method.whole_image:
+            yield from slide_previews(
+                self.method,
+                image,
+                image_id,
+                folder,
+                keep,
+                um_per_px=load(find(self.run_dir)).meta.get("pixel_size_um"),
+                view=view,
+                tile=tile,
+                step=step,
+                cancelled=self._cancelled,
+                workers=self._workers,
+            )
+            return
+        seen = view() if callable(view) else view
+        for found in self._field(image, seen, tile):
+            told = (found.scale, found.done, found.total)
+            event = Preview(step, image_id, found.box, found.prediction, *told)
+            keep(event)
+            yield event
+
+    def _workers(self, plan: SlidePlan) -> Executor | None:
+        return None if self._client is None else self._tiles(tile_job(self.run_dir, plan, device=self.device))
+
+    def _tiles(self, job: TileJob, **settings: Any) -> DaskTiles:
+        """Who predicts elsewhere: one tile in a task, for each is waited for by somebody who looks."""
+        assert self._client is not None
+        return DaskTiles(self._client, job, batch=1, cancelled=self._cancelled, **settings)
+
+    def _field(self, image: Image, view: Box | None, tile: int) -> Iterator[TileResult]:
+        """Predict an image that is no slide."""
+        if self._client is None:
+            yield from predict_image(self.method, image, view=view, tile=tile, cancelled=self._cancelled)
+            return
+        parts = boxes(self.method, image, tile, view)
+        job = TileJob(
+            str(self.run_dir.resolve()),
+            image.url or str(image.path.resolve()),
+            image.pixel_size_um,
+            None,
+            digest_of(self.method),
+            device=self.device,
+        )
+        wanted = (pair for pair in enumerate(parts) if not self._cancelled())
+        results = self._tiles(job, work=_predict_parts)(wanted)
+        for done, (number, prediction) in enumerate(results, start=1):
+            scale = scale_of(self.method, image, prediction)
+            yield TileResult(parts[number], prediction, {}, scale, done, len(parts))
+
+
+def _predict_parts(job: TileJob, batch: list[tuple[int, Box]]) -> list[tuple[int, Prediction]]:
+    """Predict parts of an image whole, with all probabilities; runs on a worker."""
+    method, image = opened(job)
+    return [(number, predict_box(method, image, box)[0]) for number, box in batch]
