@@ -63,7 +63,8 @@ def test_who_does_not_know_is_not_asked_again(make_dock, silent, answers, wait):
     dock = make_dock(silent[0])
     wait(lambda: asked)
     dock.workspace.refresh_image()
-    dock.workspace.add_images([silent[1]])
+    dock.workspace.study.add_image(silent[1], height=600, width=500)
+    dock.workspace.images_changed.emit()
     wait(lambda: len(asked) == 2)
     assert "silent1" in asked[1]
     assert dock.workspace.image.pixel_size_um is None
