@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from napari_mtssl.evaluation.readers import DataError
+
 SEED = 12357  # the report's
 TRIES = 200
 
@@ -34,12 +36,12 @@ def folds_by_group(
 
     Raises
     ------
-    ValueError
+    DataError
         If there are fewer groups than folds.
     """
     names, member = np.unique(groups, return_inverse=True)
     if folds < 2 or len(names) < folds:
-        raise ValueError(f"{len(names)} patients cannot be split into {folds} folds; use fewer folds.")
+        raise DataError(f"{len(names)} patients cannot be split into {folds} folds; use fewer folds.")
     columns = [np.ones(len(groups))]
     for values in labels.values():
         columns += [(values == k).astype(float) for k in np.unique(values[values >= 0])]

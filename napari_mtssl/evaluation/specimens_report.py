@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ import numpy as np
 import yaml
 
 from napari_mtssl.evaluation import metrics, series, table
-from napari_mtssl.evaluation.specimens import CAPTIONS, Plan, epochs_of
+from napari_mtssl.evaluation.specimens_form import reports_tables
+from napari_mtssl.evaluation.specimens_pictures import Found, areas, draw_curves, draw_roc, read_curves
+from napari_mtssl.evaluation.specimens_plan import Plan
+from napari_mtssl.evaluation.specimens_rows import CAPTIONS, epochs_of
 
-PANELS = ("loss/", "balance/weight/", "validation/")
 FORM = {"Mask": "mask_accuracy", "Label": "label_accuracy", "Intensity": "intensity_accuracy"}
 
 
@@ -22,15 +23,15 @@ def write(result: Mapping[str, Any], plan: Plan) -> None:
     folder = plan.folder
     series.write(result, folder, CAPTIONS)
     parts = ["# Joint U-Net, cross-validated by patient", "", _setting(result["settings"]), ""]
-    parts += [means(result["results"]), by_fold(result["results"]), by_epoch(plan)]
+    parts += [means(result["results"]), by_fold(result["results"], plan.chosen)]
+    parts += [reports_tables(result["results"], plan), by_epoch(plan)]
     parts += [table.markdown(result["results"], CAPTIONS)]
     for kind in plan.data.heads:
-        found = outcomes(folder, kind)
-        parts += [confusions(found, plan.data.vocabulary[kind], kind)]
-        if len(plan.data.vocabulary[kind]) == 2 and found:
-            draw_roc(found, folder / f"roc_{kind}.png", kind)
+        found, classes = outcomes(folder, kind), plan.data.vocabulary[kind]
+        parts += [confusions(found, classes, kind), auroc_table(found, classes, kind)]
+        if draw_roc(found, classes, folder / f"roc_{kind}.png", kind):
             parts += [f"![ROC curves of {kind}](roc_{kind}.png)", ""]
-    if draw_curves(folder / "runs", folder / "curves.png"):
+    if draw_curves(folder / "runs", folder / "curves.png", plan.chosen[0]):
         parts += ["![Losses and weights of the tasks](curves.png)", ""]
     (folder / "report.md").write_text("\n".join(parts), encoding="utf-8")
 
@@ -55,9 +56,10 @@ def means(results: table.Results) -> str:
 
 def by_epoch(plan: Plan) -> str:
     """Losses of each task epoch by epoch, in the first fold: the report's Table VIII, for every model."""
-    parts = []
-    for file in sorted((plan.folder / "runs").glob("*-0/metrics.csv")):
-        epochs = epochs_of(file.parent.name, plan)
+    parts, first = [], plan.chosen[0]
+    for file in sorted((plan.folder / "runs").glob(f"*-{first}/metrics.csv")):
+        model = file.parent.name.removesuffix(f"-{first}")
+        epochs = epochs_of(model, plan.epochs)
         steps = yaml.safe_load((file.parent / "config.yaml").read_text(encoding="utf-8"))["config"]["steps"]
         curves = {
             name.removeprefix("loss/"): np.array(points)
@@ -66,31 +68,30 @@ def by_epoch(plan: Plan) -> str:
         }
         if epochs < 1 or not curves:
             continue
-        lines = [f"### Losses of {file.parent.name.removesuffix('-0')}, first fold", ""]
-        lines += [f"| Epoch | {' | '.join(curves)} |", f"|---|{'---|' * len(curves)}"]
+        number = "Table VIII: losses" if model.startswith("gradnorm-6-dice-15ep") else "Losses"
+        lines = [f"### {number} of {model}, fold {chr(65 + first)}", ""]
+        lines += [f"| Epoch | {' | '.join(f'{name} loss' for name in curves)} |"]
+        lines += [f"|---|{'---|' * len(curves)}"]
         for epoch in range(1, int(epochs) + 1):
-            begin, end = (steps * number / epochs for number in (epoch - 1, epoch))
-            cells = []
-            for points in curves.values():
-                here = points[(points[:, 0] > begin) & (points[:, 0] <= end), 1]
-                cells.append(f"{here.mean():.4g}" if len(here) else "")
+            begin, end = (steps * edge / epochs for edge in (epoch - 1, epoch))
+            here = [line[(line[:, 0] > begin) & (line[:, 0] <= end), 1] for line in curves.values()]
+            cells = [f"{values.mean():.4g}" if len(values) else "" for values in here]
             lines.append(f"| {epoch} | {' | '.join(cells)} |")
         parts.append("\n".join([*lines, ""]))
     return "\n".join(parts)
 
 
-def by_fold(results: table.Results) -> str:
+def by_fold(results: table.Results, folds: Sequence[int]) -> str:
     """Accuracy of mask, label and intensity in each fold, one table for each row and budget."""
+    names = [f"Fold{chr(65 + number)}" for number in folds]
     parts = []
     for row, cells in results.items():
         for budget, cell in cells.items():
             have = {title: cell[name] for title, name in FORM.items() if name in cell}
             if not have:
                 continue
-            count = len(next(iter(have.values()))["runs"])
-            names = [f"Fold{chr(65 + number)}" for number in range(count)]
             lines = [f"### {row}, {budget} labelled images", ""]
-            lines += [f"| Accuracy | {' | '.join(names)} | mean ± sd |", f"|---|{'---|' * (count + 1)}"]
+            lines += [f"| Accuracy | {' | '.join(names)} | mean ± sd |", f"|---|{'---|' * (len(names) + 1)}"]
             for title, values in have.items():
                 runs = ["" if run is None else f"{run:.3f}" for run in values["runs"]]
                 mean = "" if values["mean"] is None else f"{values['mean']:.3f} ± {values['sd']:.3f}"
@@ -114,7 +115,7 @@ def outcomes(folder: Path, kind: str) -> dict[str, tuple[np.ndarray, np.ndarray]
     }
 
 
-def confusions(found: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Sequence[str], kind: str) -> str:
+def confusions(found: Found, classes: Sequence[str], kind: str) -> str:
     """Confusion matrices over all folds."""
     parts = []
     for name, (probs, truth) in found.items():
@@ -127,68 +128,16 @@ def confusions(found: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: Sequ
     return "\n".join(parts)
 
 
-def draw_roc(found: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Path, kind: str) -> None:
-    """ROC curves over all folds, with the area below each."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from sklearn.metrics import roc_auc_score, roc_curve
-
-    figure = Figure(figsize=(5, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+def auroc_table(found: Found, classes: Sequence[str], kind: str) -> str:
+    """Area under the ROC curve over all folds: each class against the rest, and their mean (macro)."""
+    if not found:
+        return ""
+    shown = list(classes) if len(classes) > 2 else [classes[1]]
+    lines = [f"### {kind}: AUROC over all folds, one class against the rest", ""]
+    lines += [f"| Model | {' | '.join(shown)} | macro |", f"|---|{'---|' * (len(shown) + 1)}"]
     for name, (probs, truth) in found.items():
-        if len(np.unique(truth)) < 2:
-            continue
-        wrong, right, _ = roc_curve(truth == 1, probs[:, 1])
-        axes.plot(wrong, right, label=f"{name}: {roc_auc_score(truth == 1, probs[:, 1]):.3f}")
-    axes.plot([0, 1], [0, 1], ":", color="grey", linewidth=1)
-    axes.set_xlabel("false positive rate")
-    axes.set_ylabel("true positive rate")
-    axes.set_title(kind, fontsize=10)
-    axes.legend(fontsize=7, loc="lower right")
-    figure.savefig(path, dpi=150)
-
-
-def draw_curves(runs: Path, path: Path) -> bool:
-    """Losses, weights of the tasks, and scores on held-out patients if there are any, over the steps.
-
-    Returns
-    -------
-    bool
-        False if there is no run to draw.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    files = sorted(runs.glob("*-0/metrics.csv"))
-    if not files:
-        return False
-    every = {file: read_curves(file) for file in files}
-    shown = [p for p in PANELS if any(_drawn(name, p) for curves in every.values() for name in curves)]
-    figure = Figure(figsize=(4.5 * len(shown), 2.6 * len(files)), layout="constrained")
-    FigureCanvasAgg(figure)
-    for number, (file, curves) in enumerate(every.items()):
-        for side, prefix in enumerate(shown):
-            axes = figure.add_subplot(len(files), len(shown), len(shown) * number + side + 1)
-            for name, points in curves.items():
-                if _drawn(name, prefix):
-                    axes.plot(*zip(*points, strict=True), label=name.removeprefix(prefix), linewidth=1)
-            axes.set_title(f"{file.parent.name}: {prefix.strip('/')}", fontsize=8)
-            if axes.lines:
-                axes.legend(fontsize=6)
-    figure.savefig(path, dpi=120)
-    return True
-
-
-def _drawn(name: str, prefix: str) -> bool:
-    """Whether a curve belongs into a panel; of the scores, only accuracies and Dice."""
-    return name.startswith(prefix) and (prefix != PANELS[2] or name.endswith(("_accuracy", "_dice")))
-
-
-def read_curves(file: Path) -> dict[str, list[tuple[int, float]]]:
-    """Curves of one run's ``metrics.csv``."""
-    curves: dict[str, list[tuple[int, float]]] = {}
-    with file.open(encoding="utf-8", newline="") as rows:
-        for row in csv.DictReader(rows):
-            curves.setdefault(row["name"], []).append((int(row["step"]), float(row["value"])))
-    return curves
+        every = np.array(areas(probs, truth))
+        macro = float(np.nanmean(every)) if np.isfinite(every).any() else float("nan")
+        values = [*(every if len(classes) > 2 else every[1:]), macro]
+        lines.append(f"| {name} | {' | '.join('' if v != v else f'{v:.3f}' for v in values)} |")
+    return "\n".join([*lines, ""])

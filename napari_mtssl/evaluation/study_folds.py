@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from napari_mtssl.evaluation import series, specimens, specimens_report
 from napari_mtssl.evaluation.hep2 import MASK, Specimens
 from napari_mtssl.evaluation.readers import DataError
+from napari_mtssl.evaluation.specimens_rows import SINGLE
 
 if TYPE_CHECKING:
     from napari_mtssl.study import Study
@@ -18,25 +21,34 @@ if TYPE_CHECKING:
 METHOD = "joint-unet"
 
 
-class Stopped(Exception):
-    """The user asked for the end."""
+COMPARED = ("equal", "tuned")  # beside the settings shown, and single-task networks
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Some folds are done.
+    """How far a cross-validation is.
 
     Attributes
     ----------
     done, total : int
-        Folds.
+        Trainings; of several rows each has as many as there are folds.
+    at : str
+        Row and fold at work, in words; empty once all are done.
+    step, steps : int
+        Of the training at work.
     scores : mapping of str to (mean, sd)
-        Over the folds that are done; sd is nan for one.
+        Of the first row, over its folds that are done; sd is nan for one.
+    report : bool
+        Whether the report is written.
     """
 
     done: int
     total: int
+    at: str
+    step: int
+    steps: int
     scores: Mapping[str, tuple[float, float]]
+    report: bool = False
 
 
 def specimens_of(study: Study, size: int) -> Specimens:
@@ -90,19 +102,41 @@ def row_of(settings: Mapping[str, Any]) -> str:
 
 
 def plan_of(
-    study: Study, folds: int, preset: str, overrides: Mapping[str, Any], device: str
-) -> tuple[specimens.Plan, str]:
-    """Plan the folds of a study, and name the row of the table; nothing is trained yet.
+    study: Study,
+    folds: int,
+    preset: str,
+    overrides: Mapping[str, Any],
+    device: str,
+    *,
+    validate: bool = False,
+    compare: bool = False,
+) -> tuple[specimens.Plan, list[str]]:
+    """Plan the folds of a study, and name the rows of the table; nothing is trained yet.
+
+    Parameters
+    ----------
+    study : Study
+    folds : int
+    preset, device : str
+    overrides : mapping
+        Settings that differ from the preset's.
+    validate : bool
+        Hold a fifth of the patients to learn from out, to choose the best weights by.
+    compare : bool
+        Have rows with equal weights, tuned weights and single-task networks, too.
 
     Raises
     ------
     DataError
-        If there are fewer patients with labels than folds.
+        If there are fewer patients with labels than folds, or too few to hold some out.
     """
     from napari_mtssl.methods.joint_unet import JointUNetMethod
 
     settings = JointUNetMethod.configure(preset, **overrides).model_dump()
     data = specimens_of(study, settings["size"])
+    row = row_of(settings)
+    loss = settings["mask_loss"]
+    rows = [row, *(f"{name}-{loss}" for name in COMPARED), f"{SINGLE}-{loss}"] if compare else [row]
     plan = specimens.Plan(
         data,
         study.path / "crossval",
@@ -111,50 +145,95 @@ def plan_of(
         preset=preset,
         device=device,
         threads=specimens.default_threads(),
+        validate=validate,
     )
     try:
-        plan.fold_of()
-    except ValueError as error:
+        dealt = plan.fold_of()
+        if validate or compare:
+            for fold in range(folds):
+                plan.held_out(data[dealt != fold])
+    except DataError as error:
         raise DataError(f"{error} A patient is an image's group (step 1).") from error
-    return plan, row_of(settings)
+    return plan, list(dict.fromkeys(rows))
 
 
-def cross_validate(plan: specimens.Plan, row: str, stopped: Callable[[], bool]) -> Iterator[Scored]:
+def cross_validate(
+    plan: specimens.Plan,
+    rows: Sequence[str],
+    stopped: Callable[[], bool],
+    cluster: str | None = None,
+) -> Iterator[Scored]:
     """Train and score fold after fold; what is done is kept, and is not done again the next time.
 
     Parameters
     ----------
     plan : Plan
-    row : str
+    rows : sequence of str
+        The first one's scores are told.
     stopped : callable
         Whether the user asked for the end.
+    cluster : str, optional
+        Where folds run side by side: the address of a Dask cluster, or ``process``.
 
     Yields
     ------
     Scored
-        After each fold; after the last one ``report.md`` and its pictures lie in the plan's folder.
+        As things go on. At the end, also one that was asked for, ``report.md`` and its pictures lie in the
+        plan's folder, of all folds that are done for every row; without such a fold there is none.
     """
+    heard: queue.Queue[series.Progress | None] = queue.Queue()
+    failed: list[Exception] = []
+    left = threading.Event()  # nobody listens any more
 
-    def look(progress: series.Progress) -> None:
-        if stopped():
-            raise Stopped
-
-    for fold in range(plan.folds):
+    def work() -> None:
         try:
-            specimens.reproduce(replace(plan, only=(fold,)), [row], progress=look)
-        except Stopped:
-            return
-        so_far = specimens.reproduce(replace(plan, only=tuple(range(fold + 1))), [row])
-        if fold + 1 == plan.folds:
-            specimens_report.write(so_far, plan)
-        yield Scored(fold + 1, plan.folds, _summary(so_far["results"], row))
+            specimens.reproduce(
+                plan,
+                rows,
+                progress=heard.put,
+                cluster=cluster,
+                stopped=lambda: left.is_set() or stopped(),
+            )
+        except specimens.Stopped:
+            pass
+        except Exception as error:  # noqa: BLE001 (raised again where somebody hears it)
+            failed.append(error)
+        finally:
+            heard.put(None)
+
+    thread = threading.Thread(target=work, name="cross-validation", daemon=True)
+    thread.start()
+    done: dict[series.Trial, Mapping[str, Any]] = {}
+    try:
+        while (now := heard.get()) is not None:
+            if now.scores is not None:
+                done[now.trial] = now.scores
+            at = "" if now.done == now.total else f"{now.trial.row}, fold {now.trial.seed + 1}"
+            yield Scored(now.done, now.total, at, now.step, now.steps, _summary(done, rows[0]))
+    finally:
+        left.set()
+        thread.join()
+    if failed:
+        raise failed[0]
+    whole = tuple(
+        fold for fold in plan.chosen if {trial.row for trial in done if trial.seed == fold} >= set(rows)
+    )
+    if whole:
+        part = replace(plan, only=whole)
+        specimens_report.write(specimens.reproduce(part, rows), part)
+    total = len(plan.chosen) * len(rows)
+    yield Scored(len(done), total, "", 0, 0, _summary(done, rows[0]), bool(whole))
 
 
-def _summary(results: Mapping[str, Any], row: str) -> dict[str, tuple[float, float]]:
-    cell = next(iter(results[row].values()))
+def _summary(done: Mapping[series.Trial, Mapping[str, Any]], row: str) -> dict[str, tuple[float, float]]:
+    """Mean and spread of each score over the folds of one row that are done."""
+    runs: dict[str, list[float]] = {}
+    for trial, scores in done.items():
+        for name, value in scores.items():
+            if trial.row == row and value is not None and name != "seconds":
+                runs.setdefault(name, []).append(value)
     nan = float("nan")
     return {
-        name: (value["mean"], nan if value["sd"] is None else value["sd"])
-        for name, value in cell.items()
-        if value["mean"] is not None and name != "seconds"
+        name: (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else nan)
+        for name, values in runs.items()
     }

@@ -12,52 +12,70 @@ from napari_mtssl.cli.predict import Device, make_folder
 from napari_mtssl.cli.reproduce.common import JsonFile, Out, Preset, finish, parse_list, progress_of_trials
 from napari_mtssl.cli.train import Settings, parse_settings
 
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="GlaS, AGH or I3A layout, or a study; by default made-up HEp-2 images."),
+]
+Report = Annotated[
+    bool,
+    typer.Option(
+        "--report",
+        help="The report's eight trainings: Dice and BCE; alpha 0.6 for 30 epochs, 0.6, 0.06, 6 for 15; "
+        "with --validate, as there.",
+    ),
+]
+Heads = Annotated[
+    str, typer.Option(metavar="KIND,...", help="Kinds of image classes to learn; by default all.")
+]
+Alphas = Annotated[str, typer.Option(metavar="A,...", help="GradNorm's alpha.")]
+SegLoss = Annotated[str, typer.Option(metavar="LOSS,...", help="bce, dice or both.")]
+Balancers = Annotated[
+    str,
+    typer.Option(
+        metavar="RULE,...",
+        help="Of gradnorm, equal, fixed (as set), tuned (the mask's weight chosen on patients held out of "
+        "training; four trainings), uncertainty, famo, dbmtl.",
+    ),
+]
+Labels = Annotated[
+    str, typer.Option(metavar="N,...", help="Labelled images, numbers or 'all'; the rest has none.")
+]
+Supervised = Annotated[
+    bool, typer.Option("--supervised", help="Every row also without the unlabelled images.")
+]
+OnlyFolds = Annotated[str, typer.Option(metavar="K,...", help="Run these folds only, from 0.")]
+Epochs = Annotated[
+    float,
+    typer.Option(
+        metavar="N", min=0, max=100_000, help="Rounds over the labelled images; 0: the preset's steps."
+    ),
+]
+Size = Annotated[int, typer.Option(metavar="S", min=64, max=1024, help="Side of the images, pixels.")]
+Validate = Annotated[
+    bool,
+    typer.Option("--validate", help="Hold a fifth of the patients out to choose weights and for curves."),
+]
+
 
 def joint_unet(
     json_file: JsonFile,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="GlaS, AGH or I3A layout, or a study; by default made-up HEp-2 images."
-        ),
-    ] = None,
-    report: Annotated[
-        bool,
-        typer.Option(
-            "--report",
-            help="The report's eight trainings: Dice and BCE; alpha 0.6 for 30 epochs, 0.6, 0.06, 6 for 15.",
-        ),
-    ] = False,
-    heads: Annotated[
-        str, typer.Option(metavar="KIND,...", help="Kinds of image classes to learn; by default all.")
-    ] = "",
-    alphas: Annotated[str, typer.Option(metavar="A,...", help="GradNorm's alpha.")] = "0.6",
-    seg_loss: Annotated[str, typer.Option(metavar="LOSS,...", help="bce, dice or both.")] = "bce",
-    balancers: Annotated[
-        str,
-        typer.Option(metavar="RULE,...", help="Of gradnorm, equal, fixed, uncertainty, famo, dbmtl."),
-    ] = "gradnorm,equal,fixed",
+    data: Data = None,
+    report: Report = False,
+    heads: Heads = "",
+    alphas: Alphas = "0.6",
+    seg_loss: SegLoss = "bce",
+    balancers: Balancers = "gradnorm,equal,tuned",
     single_task: Annotated[bool, typer.Option(help="Also one network for each task.")] = True,
-    labels: Annotated[
-        str, typer.Option(metavar="N,...", help="Labelled images, numbers or 'all'; the rest has none.")
-    ] = "all",
-    supervised: Annotated[
-        bool, typer.Option("--supervised", help="Every row also without the unlabelled images.")
-    ] = False,
-    folds: Annotated[int, typer.Option(metavar="N", min=2, help="Folds, by patient.")] = 5,
-    only_folds: Annotated[str, typer.Option(metavar="K,...", help="Run these folds only, from 0.")] = "",
-    epochs: Annotated[
-        float,
-        typer.Option(metavar="N", min=0, help="Rounds over the labelled images; 0: the preset's steps."),
-    ] = 0,
-    size: Annotated[int, typer.Option(metavar="S", min=64, help="Side of the images, pixels.")] = 192,
+    labels: Labels = "all",
+    supervised: Supervised = False,
+    folds: Annotated[int, typer.Option(metavar="N", min=2, max=1000, help="Folds, by patient.")] = 5,
+    only_folds: OnlyFolds = "",
+    epochs: Epochs = 0,
+    size: Size = 192,
     patients: Annotated[
-        int, typer.Option(metavar="N", min=7, help="Made-up patients, of 4 images each.")
+        int, typer.Option(metavar="N", min=7, max=100_000, help="Made-up patients, of 4 images each.")
     ] = 100,
-    validate: Annotated[
-        bool,
-        typer.Option("--validate", help="Hold a fifth of the patients out to choose weights and for curves."),
-    ] = False,
+    validate: Validate = False,
     out: Out = None,
     preset: Preset = "robust",
     settings: Settings = None,
@@ -88,7 +106,7 @@ def joint_unet(
             preset=preset,
             device=device,
             epochs=epochs,
-            validate=validate,
+            validate=validate or report,
             threads=specimens.default_threads(),
             only=tuple(_numbers(only_folds, "--only-folds")),
         )
