@@ -106,10 +106,10 @@ def test_what_cannot_be_trained_is_said_in_words(quick_training, wait, told):
     panel.start_button.click()
     wait(lambda: not dock.runner.busy)
     assert dock.runner.failure is not None
-    assert not panel.error_row.isHidden()
-    assert dock.runner.failure.reason in panel.error.text()
+    assert not panel.shown.error_row.isHidden()
+    assert dock.runner.failure.reason in panel.shown.error.text()
     assert not tracebacks(told)
-    panel.error_button.click()
+    panel.shown.error_button.click()
     assert panel.log_section.isExpanded()
     assert panel.start_button.isEnabled()
 
@@ -234,7 +234,7 @@ def test_held_out_scores_are_shown(quick_training, wait):
     wait(lambda: not dock.runner.busy)
     assert dock.runner.failure is None
     assert "step 4" in dock.review_panel.scores.text()
-    assert panel.scores.data
+    assert panel.shown.scores.data
 
 
 @pytest.mark.parametrize(
@@ -261,9 +261,9 @@ def test_training_can_run_on_a_cluster_whose_address_is_typed(quick_training, wa
 
 def test_where_nothing_runs_is_said_in_words(dock, told):
     panel = dock.train_panel
-    assert panel.runner_name() == "thread"
+    assert panel.settings.runner_name() == "thread"
     panel.where.setCurrentIndex(1)
-    assert panel.runner_name() == "process"
+    assert panel.settings.runner_name() == "process"
     panel.where.setEditText("the basement")
     panel.start_button.click()
     assert not dock.runner.busy

@@ -153,7 +153,7 @@ def test_specimens_get_masks_and_classes_with_the_weights_of_their_tasks(ready, 
     assert np.asarray(dock.rasters.found[PREDICTED].data).any()
     said = dock.workspace.study.image_predictions(image)
     assert set(said["kind"]) == {"pattern", "intensity"}
-    assert {"mask", "pattern", "intensity"} <= {name.split(" ")[0] for name in panel.balance.data}
+    assert {"mask", "pattern", "intensity"} <= {name.split(" ")[0] for name in panel.shown.balance.data}
     dock.mask_review.accept()
     given = dock.workspace.study.image_classes(image)
     assert given["source"].tolist() == ["model", "model"]
@@ -242,7 +242,7 @@ def test_cross_validation_by_patient_from_a_button(ready, specimens_path, wait, 
     panel.folds.count.setValue(5)
     panel.folds.button.click()
     wait(lambda: not dock.runner.busy, 60)
-    assert "use fewer folds" in panel.error.text()  # three images are labelled, each its own patient
+    assert "use fewer folds" in panel.shown.error.text()  # three images are labelled, each its own patient
     panel.folds.count.setValue(2)
     panel.folds.button.click()
     assert not panel.folds.isEnabled()

@@ -1,0 +1,238 @@
+"""How a training goes: a bar, what is going on, the last error, curves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from qtpy.QtCore import QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
+
+from napari_mtssl.engine.events import (
+    Event,
+    Failed,
+    Finished,
+    LabelsChanged,
+    LossNotFinite,
+    OutOfMemory,
+    Preview,
+    Started,
+    Stepped,
+    Validated,
+    WorkerLost,
+)
+from napari_mtssl.gui.jobs import FoldsScored, Waiting
+from napari_mtssl.gui.notify import show_info, show_warning
+from napari_mtssl.gui.plots import Curves
+from napari_mtssl.gui.rows import Calmly, button, note, row
+from napari_mtssl.gui.training import Runner, State, duration
+
+
+class TrainProgress(QWidget):
+    """Shows the events of the job that runs.
+
+    Parameters
+    ----------
+    runner : Runner
+    say : callable
+        Adds a line to the log.
+    show_log : callable
+        Called when the user wants to see it.
+
+    Attributes
+    ----------
+    timings : dict of str to float
+        Seconds from the press of Train, for the benchmark.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        say: Callable[[str], None],
+        show_log: Callable[[], None],
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._runner, self.say = runner, say
+        self._clock = 0.0
+        self._to_predict, self._predicted_images = 1, set[int]()
+        self.timings: dict[str, float] = {}
+        self._build(show_log)
+        self._draw = Calmly(self._draw_curves, 500, self)
+        runner.event.connect(self.on_event)
+
+    def _build(self, show_log: Callable[[], None]) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(True)
+        self.state = note()
+        layout.addWidget(self.progress)
+        layout.addWidget(self.state)
+        self.error = note()
+        self.error_button = button("Show the log", show_log)
+        self.error_row = row(self.error, self.error_button)
+        self.error_row.hide()
+        layout.addWidget(self.error_row)
+
+        self.losses = Curves("Loss", "The curve of the loss appears here while training.")
+        self.scores = Curves(
+            "Held-out scores",
+            "Held-out scores appear here: let an image with labels be used to validate (step 1).",
+        )
+        self.weights = note()
+        self.balance = Curves("Weights of the tasks", "", quiet=True)
+        self.norms = Curves("Gradient norms", "", quiet=True)
+        for curves in (self.losses, self.scores, self.balance, self.norms):
+            layout.addWidget(curves)
+        layout.addWidget(self.weights)
+
+    def prepare(self) -> None:
+        """Make what takes long to make; one after the other, so that none of it is felt."""
+        QTimer.singleShot(100, self.losses.prepare)
+        QTimer.singleShot(300, self.scores.prepare)
+
+    def begin(self) -> None:
+        """Something else begins: what went wrong before is over."""
+        self.error_row.hide()
+        self.progress.setRange(0, 0)
+
+    def begin_training(self) -> None:
+        """Clear the curves, and start the clock."""
+        self._clock, self.timings = time.perf_counter(), {}
+        self.begin()
+        for curves in self._curves:
+            curves.clear()
+        self.weights.clear()
+
+    def begin_predicting(self, images: int) -> None:
+        """Count so many images."""
+        self.begin()
+        self._to_predict, self._predicted_images = images, set()
+
+    @property
+    def _curves(self) -> tuple[Curves, ...]:
+        return (self.losses, self.scores, self.balance, self.norms)
+
+    # -- events --------------------------------------------------------------------------------------------
+
+    def on_event(self, event: Event) -> None:
+        """Show what an event says."""
+        handler = {
+            Started: self._started,
+            Stepped: self._stepped,
+            Validated: self._validated,
+            LabelsChanged: self._labels_changed,
+            LossNotFinite: self._warned,
+            OutOfMemory: self._warned,
+            WorkerLost: self._warned,
+            Preview: self._predicted,
+            Waiting: self._waiting,
+            FoldsScored: self._folds_scored,
+            Finished: self._finished,
+            Failed: self._failed,
+        }.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    def _since_start(self, what: str) -> None:
+        self.timings.setdefault(what, time.perf_counter() - self._clock)
+
+    def _started(self, event: Started) -> None:
+        self.progress.setRange(0, event.total_steps)
+        self.say(
+            f"Training on {event.device}: {event.n_labelled:,} labelled "
+            f"and {event.n_unlabelled:,} unlabelled places."
+        )
+
+    def _stepped(self, event: Stepped) -> None:
+        self._since_start("first_step_s")
+        self.progress.setRange(0, event.total_steps)
+        self.progress.setValue(event.step)
+        self.progress.setFormat(
+            f"step {event.step:,} of {event.total_steps:,}  ·  {duration(event.seconds_left)} left"
+        )
+        self.losses.add(event.step, {"total": event.total, **event.losses})
+        if event.balance:
+            self.balance.add(event.step, event.balance.get("weight", {}))
+            self.norms.add(event.step, event.balance.get("norm", {}))
+        speed = event.steps_per_second
+        parts = ", ".join(f"{name.replace('_', ' ')} {weight:.2g}" for name, weight in event.weights.items())
+        self.weights.setText(
+            f"<small>{speed:.{1 if speed >= 1 else 2}f} steps/s.  Weights of the losses: {parts}</small>"
+        )
+        self._draw()
+
+    def _validated(self, event: Validated) -> None:
+        # Pixels and shares do not fit one axis; the curve shows shares, the review step shows all.
+        self.scores.add(event.step, {k: v for k, v in event.scores.items() if not k.endswith("_px")})
+        best = "  (best so far)" if event.best else ""
+        self.say(
+            "Held out: " + ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in event.scores.items()) + best
+        )
+        self._draw()
+
+    def _labels_changed(self, event: LabelsChanged) -> None:
+        counts = f"{event.added} new, {event.changed} changed, {event.removed} removed"
+        text = f"Labels taken in: {counts}; {event.n_labelled:,} in all."
+        self.say(text)
+        show_info(text)
+
+    def _warned(self, event: LossNotFinite | OutOfMemory | WorkerLost) -> None:
+        self.say(event.message)
+        show_warning(event.message)
+
+    def _predicted(self, event: Preview) -> None:
+        self._since_start("first_prediction_s")
+        if self._runner.state is State.PREDICTING:
+            if self._to_predict > 1:
+                self._predicted_images.add(event.image_id)
+                self.progress.setRange(0, self._to_predict)
+                self.progress.setValue(len(self._predicted_images))
+                self.progress.setFormat(f"image {len(self._predicted_images):,} of {self._to_predict:,}")
+                return
+            self.progress.setRange(0, event.total)
+            self.progress.setValue(event.done)
+            self.progress.setFormat(f"predicted {event.done} of {event.total} tiles")
+
+    def _waiting(self, event: Waiting) -> None:
+        self.progress.setFormat("up to date")
+        self.say("Up to date. Training goes on when labels change.")
+
+    def _folds_scored(self, event: FoldsScored) -> None:
+        self.progress.setRange(0, event.total)
+        self.progress.setValue(event.done)
+        self.progress.setFormat(f"fold {min(event.done + 1, event.total)} of {event.total}")
+        if event.done == event.total:
+            self.say(f"Cross-validated: tables and curves are in {event.report.parent}.")
+
+    def _finished(self, event: Finished) -> None:
+        self.say(
+            f"{'Stopped' if event.stopped else 'Finished'} at step {event.step:,}: {event.run_dir.name}."
+        )
+
+    def _failed(self, event: Failed) -> None:
+        self.say(event.detail.rstrip() or event.reason)
+        self.error.setText(f"⚠ {event.reason}")
+        self.error_row.show()
+        show_warning(event.reason)
+
+    def ended(self) -> None:
+        """Nothing runs any more."""
+        if self.progress.maximum() == 0:
+            self.progress.setRange(0, 1)
+
+    def _draw_curves(self) -> None:
+        for curves in self._curves:
+            curves.draw()
+
+    def show_state(self) -> None:
+        """Say what is going on."""
+        state = self._runner.state
+        self.state.setText(state.value + (" (live)" if self._runner.live and state is State.TRAINING else ""))
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Draw what came while the panel was hidden."""
+        super().showEvent(event)
+        self._draw()
