@@ -123,7 +123,7 @@ def _import_image_classes(study: Study, path: Path, ways: Ways) -> ImportReport:
 
 
 def _import_statistics(study: Study, path: Path, ways: Ways) -> str:
-    from napari_mtssl.cli.tissue import floored
+    from napari_mtssl.methods.superres.statistics import floored
     from napari_mtssl.study import exchange
 
     if path.suffix.lower() not in _TABLES:

@@ -30,6 +30,7 @@ def statistics(
     from rich.console import Console
     from rich.table import Table
 
+    from napari_mtssl.methods.superres.statistics import floored
     from napari_mtssl.study import Study
 
     with Study.open(study) as opened:
@@ -94,16 +95,6 @@ def classify_blocks(
     with written_whole(csv) as stream:
         table.to_csv(stream, index=False, float_format="%.4f", lineterminator="\n")
     notes.print(f"Wrote {csv}: shares of {names[wanted]} in {len(table):,} blocks that nobody labelled.")
-
-
-def floored(table: pd.DataFrame) -> list[str]:
-    """Say which coarse classes have a spread below the least one; nothing if none has."""
-    from napari_mtssl.methods.superres.losses import RHO_MIN
-
-    low = table.loc[table["spread"] < RHO_MIN, "block_class"].unique()
-    if not len(low):
-        return []
-    return [f"No class is surer than {RHO_MIN:.0%} of a block: that is the spread taken of {', '.join(low)}."]
 
 
 def _measure(study: Study) -> pd.DataFrame:

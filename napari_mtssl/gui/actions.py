@@ -10,7 +10,7 @@ from napari_mtssl.gui.layers import LABELS
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.rasters import BLOCKS, PAINT
 from napari_mtssl.gui.suggest import most_uncertain, suggest
-from napari_mtssl.gui.tasks import BLOCK, MASK
+from napari_mtssl.gui.tasks import BLOCK, MASK, REGION
 from napari_mtssl.gui.workspace import WorkspaceError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Actions:
             "undo": lambda: dock.label_panel.undo(),
             "redo": lambda: dock.label_panel.redo(),
             "delete": self.delete,
-            "no_paste": lambda: show_info("Labels cannot be pasted: click the cells instead."),
+            "no_paste": lambda: show_info("Labels cannot be pasted: every one is given by hand."),
             "suggest": lambda: dock.label_panel.next_place(),
             "next_image": lambda: dock.label_panel.step_image(1),
             "previous_image": lambda: dock.label_panel.step_image(-1),
@@ -64,7 +64,7 @@ class Actions:
         layer = dock.layers.points.get(LABELS)
         if layer is not None and layer.mode == "select" and layer.selected_data:
             workspace.set_class(dock.annotations.selected(), name)
-        else:
+        elif scope != "regions" or not dock.regions.give_class(name):
             workspace.set_active(name)
 
     def delete(self) -> None:
@@ -109,8 +109,13 @@ class Actions:
     def take_tool(self, kind: str, mode: str, size: int | None) -> None:
         """Make a painted layer active, in one of napari's modes."""
         dock = self._dock
-        if not dock.workspace.classes(kind):
+        of = BLOCK if kind == REGION else kind
+        if not dock.workspace.classes(of):
             show_info("Add a class first: it is what the brush paints.")
+            return
+        if kind == REGION:
+            dock.workspace.set_kind(BLOCK)
+            dock.regions.take(mode)
             return
         if LAYER_OF[kind] not in dock.rasters.found:
             dock.show_layers()

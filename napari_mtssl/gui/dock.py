@@ -24,7 +24,8 @@ from napari_mtssl.gui.panels.study import StudyPanel
 from napari_mtssl.gui.panels.train import TrainPanel
 from napari_mtssl.gui.preload import preload
 from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, SALIENCY, RasterLayers
-from napari_mtssl.gui.shortcuts import Bindings, help_table
+from napari_mtssl.gui.regions import REGIONS, RegionShapes
+from napari_mtssl.gui.shortcuts import Bindings, Scope, help_table
 from napari_mtssl.gui.status import StatusLine
 from napari_mtssl.gui.stream import Stream
 from napari_mtssl.gui.tasks import BLOCK, CELL, MASK
@@ -43,6 +44,7 @@ REMOVED = {
     PSEUDO: "The pseudo-labels will not be shown.",
     "image": "The image is still part of the study.",
     BLOCKS: "Your blocks are safe in the study.",
+    REGIONS: "Your regions are safe in the study.",
     PAINT: "What you painted is safe in the study.",
     PREDICTED: "The predicted mask is kept in the study.",
 }
@@ -65,6 +67,7 @@ class Dock(QWidget):
         self.runner = Runner(options, self)
         self.layers = StudyLayers(napari_viewer, self.workspace)
         self.rasters = RasterLayers(napari_viewer, self.layers)
+        self.regions = RegionShapes(self.layers)
         self.annotations = Annotations(self.layers, self.workspace)
         self.paintings = [kind(self.rasters, self.workspace) for kind in (BlockPainting, MaskPainting)]
         self.overlay = ClassOverlay(napari_viewer, self.workspace)
@@ -72,7 +75,7 @@ class Dock(QWidget):
         self.crowd = self.stream.crowd
         self.deeds = Actions(self)
         self.bindings = Bindings(self.deeds.table())
-        self.rasters.added = self._bind_raster
+        self.rasters.added = self.regions.added = self._bind_raster
         self._closed = False
         self._watched: QWidget | None = None
         self._build()
@@ -158,8 +161,7 @@ class Dock(QWidget):
             self.runner.stop()
         if self.workspace.study is None:
             self._let_go()
-            self.rasters.remove_all()
-            self.layers.remove_all()
+            self._remove_layers()
         elif self.workspace.image is None:
             self.tabs.setCurrentIndex(0)
 
@@ -174,6 +176,11 @@ class Dock(QWidget):
             self.show_layers()
         self.review_panel.show_task()
 
+    def _remove_layers(self, *, image: bool = True) -> None:
+        self.rasters.remove_all()
+        self.regions.remove()
+        self.layers.remove_all(image=image)
+
     def _let_go(self) -> None:
         """Follow no layer any more."""
         self.bindings.release()
@@ -186,11 +193,11 @@ class Dock(QWidget):
         """Make the layers that are missing, and fill all from the study."""
         self._let_go()
         if self.workspace.image is None:
-            self.rasters.remove_all()
-            self.layers.remove_all()
+            self._remove_layers()
             return
         self.layers.show_image()
         self.rasters.show()
+        self.regions.show()
         for painting in self.paintings:
             painting.attach()
         if CELL in self.workspace.task.kinds:
@@ -211,10 +218,12 @@ class Dock(QWidget):
             self.bindings.bind(self.layers.image, "images" if task.heads else "masks")
         for name, layer in self.rasters.found.items():
             self._bind_raster(name, layer)
+        if self.regions.layer is not None:
+            self._bind_raster(REGIONS, self.regions.layer)
 
     def _bind_raster(self, name: str, layer: Any) -> None:
-        scope = "images" if self.workspace.task.heads else "masks"
-        self.bindings.bind(layer, "blocks" if name == BLOCKS else scope)
+        scopes: dict[str, Scope] = {BLOCKS: "blocks", REGIONS: "regions"}
+        self.bindings.bind(layer, scopes.get(name, "images" if self.workspace.task.heads else "masks"))
 
     def _recolour(self) -> None:
         self.layers.recolour()
@@ -225,14 +234,17 @@ class Dock(QWidget):
 
     def _active_layer(self, event: Any) -> None:
         """Have the keys choose from the classes of the layer that the user took."""
-        kind = {BLOCKS: BLOCK, PAINT: MASK}.get(event.value.name if event.value is not None else "")
+        kind = {BLOCKS: BLOCK, REGIONS: BLOCK, PAINT: MASK}.get(
+            event.value.name if event.value is not None else ""
+        )
         if kind in self.workspace.kinds() and not self.layers.is_busy and not self._closed:
             self.workspace.set_kind(kind)
 
     def _layer_removed(self, event: Any) -> None:
         if self.layers.is_busy or self._closed:
             return
-        kind = self.layers.forget(event.value) or self.rasters.forget(event.value)
+        parts = (self.layers, self.rasters, self.regions)
+        kind = next(filter(None, (part.forget(event.value) for part in parts)), None)
         if kind == LABELS:
             self.annotations.detach()
         for painting in self.paintings:
@@ -403,8 +415,8 @@ class Dock(QWidget):
             painting.close()
         self.overlay.close()
         if not window_closes:
-            self.rasters.remove_all()
-            self.layers.remove_all(image=False)
+            self._remove_layers(image=False)
+        self.regions.close()
         self.workspace.close()
         if was_training:
             show_info("Training was stopped; what was learnt is kept in the study.")

@@ -1,4 +1,4 @@
-"""Shares and areas of exact classes: in painted blocks, and in what is predicted."""
+"""Areas of exact classes in what is predicted."""
 
 from __future__ import annotations
 
@@ -10,35 +10,6 @@ import pandas as pd
 
 if TYPE_CHECKING:
     from napari_mtssl.study import Study
-
-PAINTED = 0.9  # of a block must be painted for its shares to count
-
-
-def painted_shares(study: Study) -> dict[str, np.ndarray]:
-    """Share of every exact class in each block that somebody painted whole.
-
-    Returns
-    -------
-    dict of str to ndarray (n, L)
-        By coarse class; exact classes in the study's order, background first.
-    """
-    codes = [item.code for item in study.classes("mask")]
-    shares: dict[str, list[np.ndarray]] = {}
-    for image_id in study.masked_images():
-        image, grid = study.image(image_id), study.grid(image_id)
-        complete = study.mask_state(image_id).complete
-        if grid is None:
-            continue
-        for i, j, name in study.blocks(image_id).itertuples(index=False):
-            box = [round(edge) for edge in grid.edges(i, j)]
-            box = (max(box[0], 0), max(box[1], 0), min(box[2], image.height), min(box[3], image.width))
-            painted = study.mask(image_id, box)
-            counts = np.array([(painted == code).sum() for code in codes], float)
-            if complete:
-                counts[0] += (painted == 0).sum()
-            if painted.size and counts.sum() >= PAINTED * painted.size:
-                shares.setdefault(name, []).append(counts / counts.sum())
-    return {name: np.array(rows) for name, rows in shares.items()}
 
 
 def report(study: Study, heads: Sequence[str]) -> pd.DataFrame:

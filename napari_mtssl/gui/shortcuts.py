@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-Scope = Literal["labels", "predictions", "blocks", "masks", "images"]
+Scope = Literal["labels", "predictions", "blocks", "regions", "masks", "images"]
 BOTH: tuple[Scope, ...] = ("labels", "predictions")
-ALL: tuple[Scope, ...] = ("labels", "predictions", "blocks", "masks", "images")
+ALL: tuple[Scope, ...] = ("labels", "predictions", "blocks", "regions", "masks", "images")
 PIXELS: tuple[Scope, ...] = ("masks", "images")
 
 
@@ -52,7 +52,7 @@ SHORTCUTS: tuple[ShortcutSpec, ...] = (
     ShortcutSpec("undo", ("Control-Z",), ALL, "Undo the last edit of the study"),
     ShortcutSpec("redo", ("Control-Shift-Z",), ALL, "Do it again"),
     ShortcutSpec("delete", ("Delete", "Backspace"), ("labels",), "Delete the selected labels"),
-    ShortcutSpec("no_paste", ("Control-V",), ("labels",), "(labels cannot be pasted)"),
+    ShortcutSpec("no_paste", ("Control-V",), ("labels", "regions"), "(labels cannot be pasted)"),
     ShortcutSpec("suggest", ("G",), ALL, "Go to the next suggested place"),
     ShortcutSpec("next_image", ("PageDown",), ALL, "Next image"),
     ShortcutSpec("previous_image", ("PageUp",), ALL, "Previous image"),
@@ -128,4 +128,5 @@ def help_table() -> str:
         "<p>Keys work while one of the plugin's layers is selected in the layer list.</p>"
         f"<table cellpadding='3'>{''.join(rows)}</table>"
         "<p>Drag a label in select mode to move it. A click on a label gives it the active class.</p>"
+        "<p>Regions: Choose one, then press a class's key, or Delete. Esc ends drawing.</p>"
     )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
 CELL, BLOCK, MASK, ORIGIN = "cell", "block", "mask", "origin"
+REGION = "region"  # a tool, not a kind of classes: regions have those of blocks
 
 
 @dataclass(frozen=True)

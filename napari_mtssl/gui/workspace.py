@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -327,6 +327,14 @@ class Workspace:
         finally:
             self.blocks_changed.emit()
 
+    def region_changed(self, change: Callable[[Study, int], None]) -> None:
+        """Change free regions of the image on screen: `change` gets the study and the image's id."""
+        study, image = self.need_study(), self.need_image()
+        try:
+            change(study, image.id)
+        finally:
+            self.blocks_changed.emit()
+
     def paint(self, row0: int, col0: int, patch: np.ndarray, where: np.ndarray) -> None:
         """Paint a part of the exact mask of the image on screen, as one edit."""
         study, image = self.need_study(), self.need_image()
@@ -388,14 +396,17 @@ class Workspace:
         self.predictions_changed.emit()
 
     def labelled_places(self) -> np.ndarray:
-        """Row and col of all cells, or blocks, of the image on screen that have a class, (N, 2)."""
+        """Row and col, (N, 2), of all cells, or blocks and regions, of the image on screen with a class."""
         if BLOCK in self.task.kinds:
             study, image = self.need_study(), self.need_image()
             grid, blocks = study.grid(image.id), study.blocks(image.id)
+            middles = [polygon.mean(axis=0) for polygon in study.regions(image.id)["polygon"]]
+            places = np.array(middles, float).reshape(-1, 2)
             if grid is None or not len(blocks):
-                return np.zeros((0, 2))
+                return places
             corner, side = (grid.row0, grid.col0), (grid.height, grid.width)
-            return (blocks[["i", "j"]].to_numpy(float) + 0.5) * side + corner - 0.5
+            own = (blocks[["i", "j"]].to_numpy(float) + 0.5) * side + corner - 0.5
+            return np.concatenate([own, places])
         return self.cells()[["row", "col"]].to_numpy(float)
 
     # -- guards --------------------------------------------------------------------------------------------

@@ -158,13 +158,7 @@ class BlockTable(CellTable):
             written.
         """
         image = self.image(image_id)
-        corners = np.asarray(polygon, np.float64)
-        if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
-            raise StudyError("A region is a polygon of three corners (row, col) or more.")
-        if (corners.max(axis=0) < -0.5).any() or (
-            corners.min(axis=0) > (image.height - 0.5, image.width - 0.5)
-        ).any():
-            raise StudyError(f"This region lies outside {image.name}.")
+        corners = _corners(image, polygon)
         with self.edit(f"Added a {class_name} region to {image.name}"):
             added = self._db.connection.execute(
                 "INSERT INTO regions (image_id, class_id, annotator, time, polygon) VALUES (?, ?, ?, ?, ?)",
@@ -199,6 +193,30 @@ class BlockTable(CellTable):
                     "time": time.time(),
                     "ids": json.dumps(numbers),
                 },
+            )
+
+    def set_region_polygon(self, region_id: int, polygon: np.ndarray) -> None:
+        """Give a region another outline.
+
+        Parameters
+        ----------
+        region_id : int
+        polygon : ndarray (N, 2), N >= 3
+            As for `add_region`.
+
+        Raises
+        ------
+        StudyError
+            If there is no such region, this is no polygon or outside the image, or the study cannot be
+            written.
+        """
+        (number,) = self._regions_named(region_id)
+        image = self.image(self._rows("SELECT image_id FROM regions WHERE id = ?", (number,))[0][0])
+        corners = _corners(image, polygon)
+        with self.edit(f"Changed the outline of a region of {image.name}"):
+            self._db.connection.execute(
+                "UPDATE regions SET polygon = ?, annotator = ?, time = ? WHERE id = ?",
+                (polygon_bytes(corners), self.annotator, time.time(), number),
             )
 
     def delete_regions(self, ids: int | Iterable[int]) -> None:
@@ -340,3 +358,15 @@ class BlockTable(CellTable):
 
 
 _AMONG = "id IN (SELECT value FROM json_each(:ids))"
+
+
+def _corners(image: ImageRecord, polygon: np.ndarray) -> np.ndarray:
+    """Corners of a region; StudyError if they make none, or lie outside the image."""
+    corners = np.asarray(polygon, np.float64)
+    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
+        raise StudyError("A region is a polygon of three corners (row, col) or more.")
+    if (corners.max(axis=0) < -0.5).any() or (
+        corners.min(axis=0) > (image.height - 0.5, image.width - 0.5)
+    ).any():
+        raise StudyError(f"This region lies outside {image.name}.")
+    return corners

@@ -26,6 +26,26 @@ def tissue_path(study_path):
 
 
 @pytest.fixture
+def answer_bins(monkeypatch):
+    """Answer the question for bins: with these edges, or as it is asked."""
+    from napari_mtssl.gui.panels.bins import BinsDialog
+
+    answers = {"edges": None, "exact": None, "good": True}
+
+    def answer(dialog):
+        if answers["edges"] is not None:
+            dialog.edges.setText(answers["edges"])
+        if answers["exact"] is not None:
+            dialog.exact.setCurrentText(answers["exact"])
+        answers["said"] = dialog.said.text()
+        answers["asked_size"] = dialog.size is not None
+        return answers["good"]
+
+    monkeypatch.setattr(BinsDialog, "exec", answer)
+    return answers
+
+
+@pytest.fixture
 def dock(make_dock, tissue_path):
     return make_dock(tissue_path)
 
@@ -111,7 +131,7 @@ def test_the_grid_lies_on_the_image_also_with_odd_sizes_and_micrometres(dock, to
     workspace.select_image(workspace.study.images()[1].id)
     page = dock.label_panel.blocks
     assert "no grid" in page.hint.text()
-    page.size.setValue(20.5)
+    page.grid.size.height_box.setValue(20.5)
     page.lay_button.click()
     layer = dock.rasters.found[BLOCKS]
     assert layer.data.shape == (5, 5)
@@ -133,8 +153,8 @@ def test_an_image_of_sixteen_bits_gets_blocks_in_micrometres(make_dock, tmp_path
         path = study.path
     dock = make_dock(path)
     page = dock.label_panel.blocks
-    page.unit.setCurrentText("µm")
-    page.size.setValue(5)
+    page.grid.size.unit.setCurrentText("µm")
+    page.grid.size.height_box.setValue(5)
     page.lay_button.click()
     grid = dock.workspace.study.grid(dock.workspace.image.id)
     assert (grid.height, grid.width) == (20, 20)
@@ -150,7 +170,7 @@ def test_another_grid_asks_before_it_erases(dock, monkeypatch):
 
     stroke(dock, BLOCKS, [(0, 0)])
     page = dock.label_panel.blocks
-    page.size.setValue(32)
+    page.grid.size.height_box.setValue(32)
     monkeypatch.setattr(QMessageBox, "question", lambda *a, **k: QMessageBox.StandardButton.No)
     page.lay_button.click()
     assert len(stored_blocks(dock)) == 1
@@ -261,11 +281,12 @@ def test_statistics_are_measured_in_painted_blocks(dock, told):
     assert table.loc[("0-20", "tumour"), "source"] == "measured"
 
 
-def test_ten_bins_are_added_ready_to_train_in_one_edit(make_dock, study_path):
+def test_ten_bins_are_added_ready_to_train_in_one_edit(make_dock, study_path, answer_bins):
     dock = make_dock(study_path)
     dock.workspace.set_task(TISSUE)
     dock.label_panel.blocks.bins_button.click()
     study = dock.workspace.study
+    assert [item.name for item in study.classes("mask")] == ["background", "tumour"]
     assert len(study.classes("block")) == 10
     assert len(study.statistics()) == 20
     assert PAINT in dock.viewer.layers
@@ -273,7 +294,7 @@ def test_ten_bins_are_added_ready_to_train_in_one_edit(make_dock, study_path):
     assert not study.classes("block")
 
 
-def test_a_probability_map_becomes_blocks(dock, tmp_path, monkeypatch, told):
+def test_a_probability_map_becomes_blocks(dock, tmp_path, monkeypatch, told, answer_bins):
     import imageio.v3
     from qtpy.QtWidgets import QFileDialog
 
@@ -286,6 +307,91 @@ def test_a_probability_map_becomes_blocks(dock, tmp_path, monkeypatch, told):
     assert len(found) == 36
     assert (found[(0, 0)], found[(0, 5)]) == ("0-20", "95-100 %")  # the study has the first one
     assert np.asarray(dock.rasters.found[BLOCKS].data).all()
+    assert not any(severity == "error" for severity, _ in told)
+
+
+def test_bins_are_edited_before_a_map_is_binned(make_dock, study_path, tmp_path, told, answer_bins):
+    values = np.zeros((6, 4))
+    values[:, 2:] = [0.3, 0.93]
+    np.save(tmp_path / "map.npy", values)
+    dock = make_dock(study_path)
+    dock.workspace.set_task(TISSUE)
+    page = dock.label_panel.blocks
+    text = "Probability map of this image, in bins …"
+    answer_bins["good"] = False
+    page.import_button.read(text, tmp_path / "map.npy")
+    assert stored_blocks(dock) == {}
+    assert not dock.workspace.study.classes("mask")
+    answer_bins.update(good=True, edges="0, 50, 90, 100", exact="lymph node")
+    page.import_button.read(text, tmp_path / "map.npy")
+    assert answer_bins["said"] == "3 classes: 0-50, 50-90, 90-100"
+    assert answer_bins["asked_size"]
+    study = dock.workspace.study
+    assert study.grid(1) == Grid(16, 24)  # an element of the map is a block
+    assert set(stored_blocks(dock).values()) == {"0-50 %", "90-100 %"}
+    assert [item.name for item in study.classes("mask")] == ["background", "lymph node"]
+    dock.label_panel.undo()
+    assert stored_blocks(dock) == {}
+    assert study.grid(1) is None
+    assert not study.classes("mask")
+
+
+def test_bins_that_make_no_sense_cannot_be_taken(qtbot):
+    from napari_mtssl.gui.panels.bins import BinsDialog
+
+    dialog = BinsDialog("Bins", ["tumour"])
+    qtbot.addWidget(dialog)
+    for text in ("0, 50", "10, 100", "0, 60, 50, 100", "0, half, 100", ""):
+        dialog.edges.setText(text)
+        assert dialog.said.text().startswith("⚠")
+        assert not dialog.buttons.button(dialog.buttons.StandardButton.Ok).isEnabled()
+    dialog.edges.setText("0; 12.5; 100 %")
+    assert dialog.bins().names == ["0-12.5", "12.5-100"]
+
+
+def test_grids_need_not_be_square_and_can_be_laid_on_all_images(dock, told):
+    study, page = dock.workspace.study, dock.label_panel.blocks
+    stroke(dock, BLOCKS, [(0, 0)])
+    size = page.grid.size
+    size.height_box.setValue(24)
+    assert size.width_box.value() == 24  # square until the width is said
+    size.width_box.setValue(40)
+    size.height_box.setValue(30)
+    assert size.width_box.value() == 40
+    page.grid.all_button.click()
+    assert study.grid(1) == Grid(16, 16)
+    assert study.grid(2) == Grid(30, 40)
+    assert any("first.png kept blocks of another size" in message for _, message in told)
+    dock.label_panel.undo()
+    assert study.grid(2) is None
+    dock.workspace.step_image(1)
+    size.height_box.setValue(30)
+    size.width_box.setValue(40)
+    page.lay_button.click()
+    assert dock.rasters.found[BLOCKS].data.shape == (4, 3)
+    assert "30 × 40 pixels" in page.hint.text()
+
+
+def test_coarse_labels_are_exported_and_come_back(dock, tmp_path, monkeypatch, told):
+    from qtpy.QtWidgets import QFileDialog
+
+    study, page = dock.workspace.study, dock.label_panel.blocks
+    study.set_blocks(1, {(0, 0): "0-20", (0, 1): "0-20", (1, 0): "80-100", (5, 5): "80-100"})
+    study.add_region(1, np.array([[40, 40], [60, 40], [50, 70]]), "0-20")
+    page.statistics.show_now(True)
+    page.statistics.defaults_button.click()
+    names = ("blocks.csv", "blocks.geojson", "said.csv")
+    for action, name in zip(page.export_button.menu().actions(), names, strict=True):
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, n=name, **k: (str(tmp_path / n), ""))
+        action.trigger()
+        assert (tmp_path / name).stat().st_size > 50
+    before, polygon = stored_blocks(dock), study.regions(1)["polygon"][0]
+    study.set_blocks(1, dict.fromkeys(before))
+    study.delete_regions(study.regions(1)["id"])
+    texts = [action.text() for action in page.import_button.menu().actions()]
+    page.import_button.read(next(text for text in texts if "GeoJSON" in text), tmp_path / "blocks.geojson")
+    assert stored_blocks(dock) == before
+    np.testing.assert_array_equal(study.regions(1)["polygon"][0], polygon)
     assert not any(severity == "error" for severity, _ in told)
 
 

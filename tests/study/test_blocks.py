@@ -132,6 +132,7 @@ def test_every_pixel_lies_in_the_block_that_its_centre_lies_in(size, start) -> N
         (lambda s, i: s.add_region(i, np.zeros((2, 2)), "much"), "polygon of three corners"),
         (lambda s, i: s.add_region(i, np.zeros((3, 2)) + 500, "much"), "This region lies outside slide1.png"),
         (lambda s, i: s.add_region(i, np.eye(3)[:, :2], "x"), "has no block class 'x'"),
+        (lambda s, i: s.set_region_polygon(77, np.eye(3)[:, :2]), "no region number 77"),
         (lambda s, i: s.delete_regions(7), "has no region number 7"),
         (lambda s, i: s.set_grid(99, Grid(5, 5)), "has no image number 99"),
     ],
@@ -160,3 +161,14 @@ def test_a_hundred_thousand_blocks_open_in_under_a_second(study: Study, tmp_path
         assert len(opened.blocks(image.id)) == 100_000
         opened.coarse_map(image.id, (0, 0, 512, 512))
     assert time.process_time() - start < 1.0
+
+
+def test_a_region_gets_another_outline_and_undo_gives_the_old_one_back(study, coarse):
+    triangle = np.array([[10.0, 10], [10, 30], [30, 10]])
+    number = study.add_region(coarse.id, triangle, "much")
+    study.set_region_polygon(number, triangle + 5)
+    np.testing.assert_array_equal(study.regions(coarse.id)["polygon"][0], triangle + 5)
+    with pytest.raises(StudyError, match="outside"):
+        study.set_region_polygon(number, triangle + 5000)
+    assert "outline of a region" in study.undo()
+    np.testing.assert_array_equal(study.regions(coarse.id)["polygon"][0], triangle)

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QWidget
 
 from napari_mtssl.gui.notify import guarded, show_info
+from napari_mtssl.gui.panels.bins import BinsDialog
+from napari_mtssl.gui.panels.grid import USUAL as USUAL_SIDE
 from napari_mtssl.gui.tasks import MASK
 from napari_mtssl.gui.workspace import Workspace
 
 if TYPE_CHECKING:
-    from napari_mtssl.study import Study
+    from napari_mtssl.study import ImageRecord, Study
 
+TABLES = (".csv", ".tsv", ".txt")
+COARSE = 8  # pixels to an element of a map that was made of patches
+MAPS = "Images and tables (*.png *.tif *.tiff *.jpg *.bmp *.npy *.csv *.tsv)"
 FOLDER = ""  # instead of a filter for files
 Import = tuple[str, Callable[["Study", Path, int], Any]]
 
@@ -56,11 +61,13 @@ class ImportButton(QPushButton):
         """Import a file or folder, and say what was done."""
         study, image = self._workspace.need_study(), self._workspace.need_image()
         report = self._items[text][1](study, path, image.id)
+        if report is None:  # the user thought better of it
+            return
         self._workspace.everything_changed()
         show_info(str(report))
 
 
-def block_imports() -> dict[str, Import]:
+def block_imports(workspace: Workspace, parent: QWidget) -> dict[str, Import]:
     """List the imports for tissue."""
 
     def blocks(study: Study, path: Path, image_id: int) -> Any:
@@ -69,9 +76,20 @@ def block_imports() -> dict[str, Import]:
         return import_blocks_csv(study, path)
 
     def probabilities(study: Study, path: Path, image_id: int) -> Any:
+        from napari_mtssl.study import Grid
         from napari_mtssl.study.block_files import import_probability_map
 
-        return import_probability_map(study, path, image_id)
+        image = study.image(image_id)
+        blocks = None if study.grid(image_id) is not None else likely_sides(path, image)
+        exact = [item.name for item in study.classes(MASK) if not item.background]
+        bins = BinsDialog.ask("Bins of the probability", exact, blocks, image.pixel_size_um, parent)
+        if bins is None:
+            return None
+        grid = None if bins.sides is None else Grid(*bins.sides)
+        with study.edit(f"Imported {path.name}"):
+            if bins.exact not in workspace.colours(MASK):
+                study.add_class(bins.exact, kind=MASK)
+            return import_probability_map(study, path, image_id, edges=bins.edges, grid=grid)
 
     def regions(study: Study, path: Path, image_id: int) -> Any:
         from napari_mtssl.study.polygon_files import import_regions_geojson
@@ -79,17 +97,34 @@ def block_imports() -> dict[str, Import]:
         return import_regions_geojson(study, path, image_id)
 
     def statistics(study: Study, path: Path, image_id: int) -> Any:
+        from napari_mtssl.methods.superres.statistics import floored
         from napari_mtssl.study.block_files import import_statistics_csv
 
-        return import_statistics_csv(study, path)
+        report = import_statistics_csv(study, path)
+        return " ".join([str(report), *floored(study.statistics())])
 
     return {
         "Blocks: CSV (image, row, col, class) …": ("CSV (*.csv)", blocks),
-        "Probability map of this image, in bins …": ("Images and tables (*.png *.tif *.csv)", probabilities),
-        "Probability map, OME-Zarr …": (FOLDER, probabilities),
-        "Regions: GeoJSON from QuPath, for this image …": ("GeoJSON (*.geojson *.json)", regions),
+        "Probability map of this image, in bins …": (
+            MAPS,
+            probabilities,
+        ),
+        "Probability map of this image, Zarr, in bins …": (FOLDER, probabilities),
+        "Blocks and regions of this image: GeoJSON from QuPath …": ("GeoJSON (*.geojson *.json)", regions),
         "What the classes mean: CSV …": ("CSV (*.csv)", statistics),
     }
+
+
+def likely_sides(path: Path, image: ImageRecord) -> tuple[float, float]:
+    """Size of the blocks that a probability map stands for: its elements, unless these are pixels."""
+    from napari_mtssl.study.files import plane, read_array
+
+    if path.suffix.lower() in TABLES:
+        return USUAL_SIDE, USUAL_SIDE
+    shape = plane(read_array(path)).shape
+    if len(shape) != 2 or min(shape) < 1 or image.height / shape[0] < COARSE:
+        return USUAL_SIDE, USUAL_SIDE
+    return image.height / shape[0], image.width / shape[1]
 
 
 def image_imports(workspace: Workspace) -> dict[str, Import]:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+import pandas as pd
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_mtssl.gui.notify import guarded, show_info
+from napari_mtssl.gui.panels.bins import Bins, BinsDialog
 from napari_mtssl.gui.panels.classes import ClassTable
+from napari_mtssl.gui.panels.exports import ExportButton, block_exports
+from napari_mtssl.gui.panels.grid import GridBox
 from napari_mtssl.gui.panels.imports import ImportButton, block_imports
 from napari_mtssl.gui.panels.statistics import StatisticsEditor
 from napari_mtssl.gui.panels.tools import PaintTools
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
-from napari_mtssl.gui.tasks import BLOCK, MASK
-from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+from napari_mtssl.gui.tasks import BLOCK, MASK, REGION
+from napari_mtssl.gui.workspace import Workspace
 
-PIXELS, MICRONS = "pixels", "µm"
-USUAL = 64.0  # pixels
+if TYPE_CHECKING:
+    from napari_mtssl.study import Study
 
 
 class BlocksPage(QWidget):
@@ -36,47 +41,35 @@ class BlocksPage(QWidget):
         super().__init__(parent)
         self._workspace = workspace
         self._build()
-        for signal in (
-            workspace.study_changed,
-            workspace.image_changed,
-            workspace.task_changed,
-            workspace.blocks_changed,
-        ):
-            signal.connect(self._show_grid)
+        for signal in (workspace.study_changed, workspace.image_changed, workspace.task_changed):
+            signal.connect(self._show_tools)
         self._recount = Calmly(self._count, 300, self)
         for signal in (workspace.blocks_changed, workspace.mask_changed, workspace.image_changed):
             signal.connect(self._recount)
-        self._show_grid()
+        self._show_tools()
 
     def _build(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(heading("Grid"))
-        self.size = QDoubleSpinBox()
-        self.size.setRange(1, 100_000)
-        self.size.setDecimals(1)
-        self.size.setValue(USUAL)
-        self.unit = QComboBox()
-        self.unit.addItems([PIXELS, MICRONS])
-        self.unit.currentTextChanged.connect(self._unit_chosen)
-        self.lay_button = button("Lay the grid", self.lay_grid, "Over this image; every block gets a class")
-        layout.addWidget(row("Blocks of", self.size, self.unit, self.lay_button, None))
-        self.import_button = ImportButton(self._workspace, block_imports())
-        self.hint = note()
-        layout.addWidget(self.hint)
-        layout.addWidget(row(heading("Coarse classes of blocks"), None, self.import_button))
+        self.grid = GridBox(self._workspace)
+        self.lay_button, self.hint = self.grid.lay_button, self.grid.hint
+        layout.addWidget(self.grid)
+        self.import_button = ImportButton(self._workspace, block_imports(self._workspace, self))
+        self.export_button = ExportButton(self._workspace, block_exports())
+        layout.addWidget(row(heading("Coarse classes"), None, self.import_button, self.export_button))
         self.classes = ClassTable(
             self._workspace,
             BLOCK,
-            {"Blocks": "Blocks of this image that have the class"},
+            {"Given": "Blocks and free regions of this image that have the class"},
             self._block_counts,
             "what a block shows, for example 20-30 (per cent of tumour), or stroma",
         )
         layout.addWidget(self.classes)
         self.bins_button = button(
-            "Ten bins of the share …",
+            "Bins of a share …",
             self.add_bins,
-            "Classes 0-20, 20-30, ... 95-100 per cent of an exact class, with statistics ready to train",
+            "Classes such as 0-20, 20-30, ... 95-100 per cent of an exact class, ready to train",
         )
         self.classes.buttons.layout().insertWidget(2, self.bins_button)
         self.block_tools = PaintTools(
@@ -85,6 +78,16 @@ class BlocksPage(QWidget):
             ("paint", "polygon", "fill", "erase", "pan_zoom"),
         )
         layout.addWidget(self.block_tools)
+        self.region_tools = PaintTools(
+            lambda mode, size: self.tool.emit(REGION, mode, size),
+            None,
+            ("add_polygon", "add_polygon_lasso", "select", "direct"),
+        )
+        self.region_tools.setToolTip("A region of any shape that gets one coarse class; it lies over blocks")
+        self.regions_row = row("Free regions:", self.region_tools)
+        layout.addWidget(self.regions_row)
+        self.below_tools = QVBoxLayout()
+        layout.addLayout(self.below_tools)
 
         self.statistics_section = QCollapsible("What the coarse classes mean")
         self.statistics = StatisticsEditor(self._workspace)
@@ -118,93 +121,50 @@ class BlocksPage(QWidget):
         names = self._workspace.colours(BLOCK)
         if self._workspace.image is None:
             return dict.fromkeys(names, (0,))
-        blocks = self._workspace.need_study().blocks(self._workspace.image.id)
-        counts = blocks["class"].value_counts()
+        study, image = self._workspace.need_study(), self._workspace.image
+        given = pd.concat([study.blocks(image.id)["class"], study.regions(image.id)["class"]])
+        counts = given.value_counts()
         return {name: (int(counts.get(name, 0)),) for name in names}
 
     def _pixel_counts(self) -> Mapping[str, Sequence[object]]:
         counts = self._workspace.painted()
         return {item.name: (counts.get(item.name, 0),) for item in self._workspace.classes(MASK)}
 
-    def _show_grid(self) -> None:
-        workspace = self._workspace
-        image = workspace.image
-        for widget in (self.lay_button, self.block_tools, self.mask_tools):
-            widget.setEnabled(image is not None)
-        if image is None or BLOCK not in workspace.kinds():
-            self.hint.setText("Add an image first (step 1)." if image is None else "")
-            return
-        self.unit.model().item(1).setEnabled(bool(image.pixel_size_um))
-        grid = workspace.need_study().grid(image.id)
-        if grid is None:
-            self.hint.setText(f"{image.path.name} has no grid yet: choose a size and lay it.")
-            return
-        if not self.size.hasFocus():
-            factor = image.pixel_size_um if self.unit.currentText() == MICRONS else 1
-            self.size.setValue(grid.height * (factor or 1))
-        size = f"{grid.height:g} × {grid.width:g} pixels"
-        if image.pixel_size_um:
-            size += f" ({grid.height * image.pixel_size_um:.0f} µm)"
-        self.hint.setText(
-            f"Blocks of {size}. Paint them with the brush, or press a class's key and paint; "
-            "blocks without a class are left out."
-        )
+    def _show_tools(self) -> None:
+        for widget in (self.block_tools, self.regions_row, self.mask_tools):
+            widget.setEnabled(self._workspace.image is not None)
 
     # -- doing ---------------------------------------------------------------------------------------------
 
-    def _unit_chosen(self, unit: str) -> None:
-        image = self._workspace.image
-        if image is not None and image.pixel_size_um:
-            factor = image.pixel_size_um if unit == MICRONS else 1 / image.pixel_size_um
-            self.size.setValue(self.size.value() * factor)
-
-    @guarded
-    def lay_grid(self) -> None:
-        """Lay a grid of the chosen size over the image on screen."""
-        from napari_mtssl.study import Grid
-
-        study, image = self._workspace.need_study(), self._workspace.need_image()
-        side = self.size.value()
-        if self.unit.currentText() == MICRONS:
-            if not image.pixel_size_um:
-                raise WorkspaceError(f"The pixel size of {image.path.name} is not known: give pixels.")
-            side /= image.pixel_size_um
-        blocks = study.blocks(image.id)
-        grid = Grid(side, side)
-        erase = False
-        if len(blocks) and study.grid(image.id) != grid:
-            answer = QMessageBox.question(
-                self,
-                "Another grid",
-                f"Erase the {len(blocks):,} blocks of {image.path.name} that have a class? "
-                "Undo brings them back.",
-            )
-            if answer != QMessageBox.StandardButton.Yes:
-                return
-            erase = True
-        study.set_grid(image.id, grid, erase=erase)
-        self._workspace.blocks_changed.emit()
-
     @guarded
     def add_bins(self) -> None:
-        """Add the paper's ten classes, an exact class if there is none, and their statistics."""
-        from napari_mtssl.methods.superres.statistics import bin_names, default_statistics
-
+        """Ask for bins, and add their classes, an exact class if there is none, and their statistics."""
         study = self._workspace.need_study()
-        have = set(self._workspace.colours(BLOCK))
-        names = bin_names()
-        with study.edit("Added ten bins"):
-            if not study.classes(MASK):
-                study.add_class("tumour", kind=MASK)
+        exact = [item.name for item in study.classes(MASK) if not item.background]
+        bins = BinsDialog.ask("Bins of a share", exact, parent=self)
+        if bins is not None:
+            show_info(self._add(study, bins))
+            self._workspace.classes_edited()
+
+    def _add(self, study: Study, bins: Bins) -> str:
+        from napari_mtssl.methods.superres.statistics import bin_statistics
+
+        have, names = set(self._workspace.colours(BLOCK)), bins.names
+        with study.edit(f"Added {len(names)} bins"):
+            if bins.exact not in self._workspace.colours(MASK):
+                study.add_class(bins.exact, kind=MASK)
             for at, name in enumerate(names):
                 if name not in have:
-                    study.add_class(name, kind=BLOCK, colour=ramp(at / (len(names) - 1)))
-            exact = [item.name for item in study.classes(MASK)]
-            table = default_statistics(names, exact)
-            if len(table) and not len(study.statistics()):
-                study.set_statistics(table)
-        self._workspace.classes_edited()
-        show_info("Ten classes were added: the per cent of tumour in a block. One Undo takes all back.")
+                    study.add_class(name, kind=BLOCK, colour=ramp(at / max(len(names) - 1, 1)))
+            known = study.statistics()
+            new = bin_statistics(names, [item.name for item in study.classes(MASK)], bins.exact)
+            new = new[~new["block_class"].isin(known["block_class"])]
+            study.set_statistics(pd.concat([known, new], ignore_index=True))
+            others = [c.name for c in study.classes(MASK) if not c.background and c.name != bins.exact]
+        said = f"{len(names)} classes were added: the per cent of {bins.exact} in a block."
+        if others:
+            said += f" Say below how much of a block is {' and '.join(others)}."
+        return f"{said} One Undo takes all back."
 
 
 def ramp(share: float) -> str:

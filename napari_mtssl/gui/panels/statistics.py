@@ -138,8 +138,11 @@ class StatisticsEditor(QWidget):
         known = pairs.dropna(subset=["mean", "spread"])
         background = next((c.name for c in self._workspace.classes(MASK) if c.background), None)
         lines = [known]
+        exact = pairs["mask_class"].nunique()
         if background is not None:
             for name, group in known.groupby("block_class", sort=False):
+                if len(group) < exact:
+                    continue  # nobody has said all: what is left is not background alone
                 left = 1 - group["mean"].sum()
                 if left < -1e-6:
                     raise WorkspaceError(f"The shares of '{name}' add up to more than 100 per cent.")
@@ -170,12 +173,12 @@ class StatisticsEditor(QWidget):
     @guarded
     def measure(self) -> None:
         """Measure the statistics in blocks whose pixels are painted."""
-        from napari_mtssl.gui.measuring import painted_shares
+        from napari_mtssl.methods.superres.coarse import painted_shares
         from napari_mtssl.methods.superres.statistics import default_statistics, measured_statistics
 
         study = self._workspace.need_study()
         exact = [item.name for item in study.classes(MASK)]
-        shares = painted_shares(study)
+        shares = painted_shares(study, exact)
         if not shares:
             raise WorkspaceError(
                 "No block with a class is painted: paint all pixels of a few blocks first (Exact classes)."

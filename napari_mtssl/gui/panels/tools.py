@@ -14,18 +14,23 @@ MODES = {
     "fill": ("Fill", "Fill an area of one class"),
     "erase": ("Erase", "Take back what is painted here"),
     "pan_zoom": ("Move", "Move and zoom the view"),
+    "add_polygon": ("Corners", "Click corners of a region; a double click or Esc closes it"),
+    "add_polygon_lasso": ("Freehand", "Draw around a region with the mouse button down"),
+    "select": ("Choose", "Click a region: a class's key gives it that class, Delete removes it"),
+    "direct": ("Bend", "Drag the corners of a region"),
 }
+PAINTING = ("paint", "polygon", "fill", "erase", "pan_zoom")
 
 
 class PaintTools(QWidget):
-    """Buttons for the modes of a Labels layer, and the size of its brush.
+    """Buttons for the modes of a layer, and the size of its brush.
 
     Parameters
     ----------
     choose : callable
         Called with the mode and the size of the brush (level-0 pixels, or blocks).
-    size : int
-        Of the brush at first.
+    size : int or None
+        Of the brush at first; None for a layer without one.
     modes : tuple of str
         Which of napari's modes are offered.
     """
@@ -33,8 +38,8 @@ class PaintTools(QWidget):
     def __init__(
         self,
         choose: Callable[[str, int], None],
-        size: int,
-        modes: tuple[str, ...] = tuple(MODES),
+        size: int | None,
+        modes: tuple[str, ...] = PAINTING,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -51,10 +56,11 @@ class PaintTools(QWidget):
             layout.addWidget(self.buttons[mode])
         self.size = QSpinBox()
         self.size.setRange(1, 500)
-        self.size.setValue(size)
+        self.size.setValue(size or 1)
         self.size.setToolTip("Size of the brush")
         self.size.valueChanged.connect(self._sized)
-        layout.addWidget(self.size)
+        if size is not None:
+            layout.addWidget(self.size)
         layout.addStretch()
 
     def suggest_size(self, pixels: int) -> None:

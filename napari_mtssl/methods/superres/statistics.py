@@ -56,19 +56,45 @@ def default_statistics(block_classes: Sequence[str], mask_classes: Sequence[str]
         Columns ``block_class, mask_class, mean, spread, source``. The mean is the middle of the bin; the
         spread that of a uniform distribution over it, ``width / sqrt(12)``, at least 0.03.
     """
+    if len(mask_classes) != 2:
+        return pd.DataFrame(columns=COLUMNS)
+    return bin_statistics(block_classes, mask_classes, mask_classes[1])
+
+
+def bin_statistics(block_classes: Sequence[str], mask_classes: Sequence[str], exact: str) -> pd.DataFrame:
+    """Statistics of classes that are called like bins of the share of one exact class.
+
+    Parameters
+    ----------
+    block_classes : sequence of str
+        Others than bins get no row.
+    mask_classes : sequence of str
+        The background first. Of two, the background has what is left; of more, only `exact` is known.
+    exact : str
+
+    Returns
+    -------
+    DataFrame
+        As `default_statistics`.
+    """
     rows = []
-    if len(mask_classes) == 2:
-        for name in block_classes:
-            edges = bin_of(name)
-            if edges is not None:
-                middle = (edges[0] + edges[1]) / 2
-                spread = max((edges[1] - edges[0]) / np.sqrt(12.0), RHO_MIN)
-                shares = (1.0 - middle, middle)
-                rows += [
-                    (name, kind, share, spread, "default")
-                    for kind, share in zip(mask_classes, shares, strict=True)
-                ]
+    for name in block_classes:
+        edges = bin_of(name)
+        if edges is not None:
+            middle = (edges[0] + edges[1]) / 2
+            spread = max((edges[1] - edges[0]) / np.sqrt(12.0), RHO_MIN)
+            if len(mask_classes) == 2:
+                rows.append((name, mask_classes[0], 1.0 - middle, spread, "default"))
+            rows.append((name, exact, middle, spread, "default"))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def floored(table: pd.DataFrame) -> list[str]:
+    """Say which coarse classes have a spread below the least one; nothing if none has."""
+    low = table.loc[table["spread"] < RHO_MIN, "block_class"].unique()
+    if not len(low):
+        return []
+    return [f"No class is surer than {RHO_MIN:.0%} of a block: that is the spread taken of {', '.join(low)}."]
 
 
 def measured_statistics(
