@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PIXELS, MICRONS = "pixels", "µm"
 USUAL = 64.0  # pixels
+NARROW = "QDoubleSpinBox { min-width: 46px; max-width: 46px; }"  # napari's own boxes are wider
 DECIMALS = {PIXELS: 1, MICRONS: 2}
 
 
@@ -48,7 +49,8 @@ class BlockSize(QWidget):
         box.setRange(0.01, 100_000)
         box.setDecimals(1)
         box.setValue(USUAL)
-        box.setFixedWidth(88)
+        box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+        box.setStyleSheet(NARROW)
         box.setToolTip(f"Size of a block {tip}")
         return box
 

@@ -84,7 +84,7 @@ class BlocksPage(QWidget):
             ("add_polygon", "add_polygon_lasso", "select", "direct"),
         )
         self.region_tools.setToolTip("A region of any shape that gets one coarse class; it lies over blocks")
-        self.regions_row = row("Free regions:", self.region_tools)
+        self.regions_row = row("Regions", self.region_tools)
         layout.addWidget(self.regions_row)
         self.below_tools = QVBoxLayout()
         layout.addLayout(self.below_tools)
