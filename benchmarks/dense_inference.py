@@ -2,10 +2,12 @@
 
 python benchmarks/dense_inference.py --json dense_inference.json
 
-Dense is the whole image as in the window, in tiles with their halo, reading included. Patch by patch is
-measured on random places in batches, cutting included, and scaled to all places: all of them would take many
-minutes. Turning outputs into cells is left out on both sides. On the CPU processor time is compared, so that
-other work on the machine does not count. Both use the same threads, the same network and
+Dense is the whole image as in the window, in tiles with their halo, reading included: normalisations are
+folded into convolutions, and these are in half precision where the processor has it (not with `--precision
+float32`). Patch by patch is the network as it was trained, in single precision, on random places in batches,
+cutting included, scaled to all places: all of them would take many minutes. The agreement is of these two.
+Turning outputs into cells is left out on both sides. On the CPU processor time is compared, so that
+other work on the machine does not count. Both use the same threads, the same weights and
 the same image, a mirrored mosaic of the immunohistochemistry image that comes with scikit-image. The network
 is trained for a short while first: an untrained one may say the same class everywhere and agree anyway.
 """
@@ -35,6 +37,7 @@ from napari_mtssl.engine.source import FixedSource
 from napari_mtssl.engine.train import train
 from napari_mtssl.evaluation.table import write_json
 from napari_mtssl.images import Image, ImagePool, open_image
+from napari_mtssl.learning.precision import has_bfloat16
 from napari_mtssl.methods.hydramix import HydraMix
 from napari_mtssl.study import Study
 
@@ -47,6 +50,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--preset", default="robust")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=["auto", "float32"],
+        help="of the convolutions of the dense side",
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="all by default")
     parser.add_argument("--steps", type=int, default=200, help="of training before measuring")
@@ -56,7 +65,9 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as scratch:
-        method = _trained(Path(scratch), options.preset, options.steps, pick_device(options.device))
+        method = _trained(
+            Path(scratch), options.preset, options.steps, options.precision, pick_device(options.device)
+        )
         image = _mosaic(Path(scratch))
         stride = method.geometry.stride
         n_sites = (SIZE // stride) ** 2
@@ -83,6 +94,9 @@ def main() -> None:
         "size": SIZE,
         "tile": TILE,
         "preset": options.preset,
+        "dense_precision": "bfloat16"
+        if options.precision == "auto" and has_bfloat16(method.device)
+        else "float32",
         "device": str(method.device),
         "threads": torch.get_num_threads(),
     }
@@ -92,7 +106,7 @@ def main() -> None:
         write_json(figures, options.json)
 
 
-def _trained(folder: Path, preset: str, steps: int, device: torch.device) -> HydraMix:
+def _trained(folder: Path, preset: str, steps: int, precision: str, device: torch.device) -> HydraMix:
     """Train on our clicks on the sample image."""
     path = folder / "ihc.png"
     PIL.Image.fromarray(data.immunohistochemistry()).save(path)
@@ -102,7 +116,7 @@ def _trained(folder: Path, preset: str, steps: int, device: torch.device) -> Hyd
         for name in ("epithelial", "stromal"):
             study.add_class(name)
         study.add_cells(clicks[["row", "col", "class"]].assign(image_id=record.id))
-        config = HydraMix.configure(preset, steps=steps)
+        config = HydraMix.configure(preset, steps=steps, precision=precision)
         with seeded(config.seed, device):
             method = HydraMix(config, HydraMix.vocabulary_of(study), device)
         samples = method.samples(study, ImagePool(), "train")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_mtssl.nets.heads import CentroidHead, ClassificationHead
 from napari_mtssl.nets.wide_resnet import WideResNet
@@ -71,7 +74,9 @@ class HydraNet(nn.Module):
         self.std.copy_(images.std((0, 2, 3), keepdim=True).clamp_min(1e-4))
         self.fitted.fill_(True)
 
-    def forward(self, images: torch.Tensor, dense: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, images: torch.Tensor, dense: bool = False, half: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Classify patches, or every place of an image.
 
         Parameters
@@ -79,6 +84,8 @@ class HydraNet(nn.Module):
         images : Tensor, shape (N, 3, H, W), values in [0, 1]
             Patches of side `window`, or with `dense` an image with `halo` pixels around it.
         dense : bool
+        half : bool
+            Run the trunk in bfloat16.
 
         Returns
         -------
@@ -86,8 +93,11 @@ class HydraNet(nn.Module):
         centroids : Tensor, shape (N, 2, h, w)
             (row, col) in units of the window, (0, 0) its corner.
         """
-        normal = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features = self.trunk(normal)
+        # Half precision is too coarse for what the heads say: a sixth of a pixel.
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+            normal = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+            features = self.trunk(normal.to(self.trunk.stem.weight.dtype))
+        features = features.to(self.kind.dense[0].weight.dtype)
         if dense and self.margin:
             features = features[..., self.margin : -self.margin, self.margin : -self.margin]
         return self.kind(features), torch.cat([self.row(features), self.col(features)], dim=1)
@@ -124,6 +134,47 @@ def turned(
         probs.append(torch.rot90(logits.softmax(1), -quarters, (2, 3)))
         places.append(torch.rot90(centroids, -quarters, (2, 3)))
     return torch.stack(probs).mean(0).clamp_min(1e-12).log(), torch.stack(places).mean(0)
+
+
+def for_inference(network: HydraNet, half: bool) -> HydraNet:
+    """Copy a trained network into one that says the same in less time.
+
+    Normalisations are folded into the convolutions before them where nothing else needs what is between.
+
+    Parameters
+    ----------
+    network : HydraNet
+    half : bool
+        Convolutions in bfloat16, all but the last of each head: half precision is too coarse for what heads
+        say, a sixth of a pixel.
+    """
+    copied = copy.deepcopy(network).eval().requires_grad_(False)
+    trunk, first = copied.trunk, copied.trunk.blocks[0]
+    trunk.stem = _folded(trunk.stem, first.bn1)
+    first.bn1 = nn.Identity()
+    for block in trunk.blocks:
+        block.conv1 = _folded(block.conv1, block.bn2)
+        block.bn2 = nn.Identity()
+    if half:
+        for module in copied.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(torch.bfloat16)
+        for head in (copied.kind, copied.row, copied.col):
+            head.dense[-1].float()
+            head.dense.insert(len(head.dense) - 1, _Exact())
+    return copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _folded(convolution: Any, normalisation: Any) -> nn.Conv2d:
+    """One convolution that does what both did."""
+    return fuse_conv_bn_eval(convolution, normalisation)
+
+
+class _Exact(nn.Module):
+    """Back to single precision."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.float()
 
 
 @contextmanager

@@ -103,11 +103,12 @@ def test_twelve_bits_in_files_of_sixteen_are_learnt_as_eight(bank, build):
         patches, unlabelled = (p / p.max() * factor for p in (bank.patches.float(), bank.unlabelled.float()))
         return dataclasses.replace(bank, patches=patches, unlabelled=unlabelled)
 
-    bright, dark = build("robust"), build("robust")
+    exact = {"precision": "float32"}
+    bright, dark = build("robust", **exact), build("robust", **exact)
     one, two = run(bright, of(1.0), 3), run(dark, of(1 / 16), 3)
     for name, loss in one.losses.items():
         assert two.losses[name].item() == pytest.approx(loss.item(), rel=0.02), name
-    resumed = build("robust")
+    resumed = build("robust", **exact)
     resumed.load_state(dark.state())
     resumed.prepare(of(1 / 16))
     assert resumed._views.gain == dark._views.gain > 10
@@ -217,7 +218,7 @@ def test_guesses_are_described_in_level_0_pixels(bank, build):
 
 @pytest.mark.parametrize("preset", ["paper", "robust"])
 def test_maps_lie_where_the_geometry_says(build, preset):
-    method = build(preset)
+    method = build(preset, precision="float32")
     halo, window = method.geometry.halo, method.geometry.window
     tile = torch.rand(1, 3, 40 + 2 * halo, 24 + 2 * halo)
     maps = method.predict(tile)
@@ -229,6 +230,27 @@ def test_maps_lie_where_the_geometry_says(build, preset):
         torch.testing.assert_close(
             method.classify(patch)[0], maps["logits"][0, :, 4, 2], atol=1e-5, rtol=1e-4
         )
+
+
+def test_whole_images_are_predicted_by_the_newest_weights(build, bank):
+    method = build("robust")
+    run(method, bank, 1)
+    tile = torch.rand(1, 3, 40 + 2 * method.geometry.halo, 40 + 2 * method.geometry.halo)
+    before = method.predict(tile)["logits"]
+    assert torch.equal(method.predict(tile)["logits"], before)
+    run(method, bank, 2)
+    assert not torch.equal(method.predict(tile)["logits"], before)
+
+
+def test_half_precision_says_nearly_the_same(build, bank):
+    exact, half = build("robust", precision="float32"), build("robust")
+    half._half = True
+    run(exact, bank, 2)
+    half.load_state(exact.state())
+    tile = torch.rand(1, 3, 40 + 2 * exact.geometry.halo, 40 + 2 * exact.geometry.halo)
+    one, two = exact.predict(tile), half.predict(tile)
+    torch.testing.assert_close(two["logits"].softmax(1), one["logits"].softmax(1), atol=0.02, rtol=0)
+    torch.testing.assert_close(two["centroid"], one["centroid"], atol=0.01, rtol=0)
 
 
 def test_methods_without_cell_classes_or_with_a_wrong_window_are_refused(bank):

@@ -6,6 +6,7 @@ from napari_mtssl.nets import (
     ClassificationHead,
     HydraNet,
     WideResNet,
+    for_inference,
     frozen_statistics,
     turned,
 )
@@ -37,6 +38,19 @@ def test_dense_equals_patch_wise_without_padding(valid):
     assert patch_logits.shape == (rows * cols, 4, 1, 1)
     torch.testing.assert_close(logits[0].flatten(1).T, patch_logits.flatten(1), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(centroids[0].flatten(1).T, patch_centroids.flatten(1), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("padding", ["valid", "zeros"])
+def test_folded_normalisations_change_nothing(padding):
+    torch.manual_seed(0)
+    network = HydraNet(WideResNet(16, 1, padding), classes=4, window=64, squeeze=4, hidden=16)
+    network.trunk(torch.randn(4, 3, 64, 64))  # statistics to fold
+    network.eval()
+    image = torch.rand(1, 3, 8 + 2 * network.halo, 12 + 2 * network.halo)
+    for ours, theirs in zip(for_inference(network, False)(image, True), network(image, True), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    assert network(image, True)[0].dtype == torch.float32
 
 
 @torch.no_grad()

@@ -40,6 +40,13 @@ class HydraMixConfig(NetworkConfig):
     strides: Literal["1-2-2", "2-1-2", "2-2-1"] = Field(
         "1-2-2", title="Strides", description="Of the three groups; a stride of 2 early on is cheaper."
     )
+    dilation: int = Field(
+        1,
+        ge=1,
+        le=4,
+        title="Dilation",
+        description="Of the last group: a wider window for no more operations over a whole image.",
+    )
     padding: Literal["zeros", "valid"] = Field(
         "zeros", title="Padding", description="With 'valid', whole images give exactly what patches give."
     )
@@ -69,6 +76,12 @@ class HydraMixConfig(NetworkConfig):
     optimiser_name: AdamOrAdamW = "adam"
     weight_decay: WeightDecay = 1e-4
     final_rate: FinalRate = 0.01
+
+    precision: Literal["float32", "auto"] = Field(
+        "float32",
+        title="Precision",
+        description="'auto': half precision (bfloat16) where the processor has it; losses stay exact.",
+    )
 
     # Views
     views: int = Field(
@@ -246,6 +259,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "targets": "soft",
         "alignment": 0.5,
         "ema": 0.99,
+        "precision": "auto",
         "centroid_guess": "average",
         "mixup": 0.0,
         "delta_unlabelled": 0.5,

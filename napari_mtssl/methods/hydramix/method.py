@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_mtssl.learning.losses import centroid_loss, symmetric_cross_entropy
+from napari_mtssl.learning.precision import has_bfloat16
 from napari_mtssl.learning.pseudo_labels import (
     DistributionAlignment,
     MeanTeacher,
@@ -34,7 +35,7 @@ from napari_mtssl.methods.hydramix.scores import patch_scores
 from napari_mtssl.methods.hydramix.views import ClassDraw, Targets, Views, brightening
 from napari_mtssl.methods.hydramix.votes import class_probabilities, entropy, peaks, vote_maps
 from napari_mtssl.methods.prediction import Prediction
-from napari_mtssl.nets import HydraNet, WideResNet, frozen_statistics, turned
+from napari_mtssl.nets import HydraNet, WideResNet, for_inference, frozen_statistics, turned
 
 if TYPE_CHECKING:
     from napari_mtssl.images import ImagePool
@@ -69,6 +70,7 @@ class HydraMix(Method):
                 config.padding,
                 tuple(int(s) for s in config.strides.split("-")),
                 config.bn_momentum,
+                config.dilation,
             )
             network = HydraNet(trunk, len(classes), config.window, **squeeze)
         except ValueError as error:
@@ -79,6 +81,8 @@ class HydraMix(Method):
         if config.ema > 0 and config.variant != "cnn":
             self._teacher = copy.deepcopy(self._network).eval().requires_grad_(False)
             self._follow = MeanTeacher(self._teacher, self._network, config.ema)
+        self._half = config.precision == "auto" and has_bfloat16(device)
+        self._dense: tuple[tuple[int, ...], HydraNet] | None = None
         # What steps remember besides weights; in the checkpoint, so that a resumed run goes on exactly.
         self._memory = _Memory(len(classes), config.alignment).to(device)
         self._updates: int | None = None
@@ -204,9 +208,9 @@ class HydraMix(Method):
         images = [image for image, _ in views] + ([self._views.crop(source)] if original else [])
         if self._teacher is self._network:
             with frozen_statistics(self._network):
-                logits, centroids = self._network(torch.cat(images))
+                logits, centroids = self._network(torch.cat(images), half=self._half)
         else:
-            logits, centroids = self._teacher(torch.cat(images))
+            logits, centroids = self._teacher(torch.cat(images), half=self._half)
         logits = logits.view(len(images), count, -1)
         centroids = centroids.view(len(images), count, 2)
         probs = self._memory.align(average(logits[: config.views]), draw.distribution)
@@ -237,7 +241,7 @@ class HydraMix(Method):
         batch = labelled if guessed is None else labelled + guessed
         if config.mixup > 0 and config.variant != "cnn":
             batch = batch.mixed(config.mixup, config.mixed_centroids)
-        logits, centroids = (out.flatten(1) for out in self._network(batch.images))
+        logits, centroids = (out.flatten(1) for out in self._network(batch.images, half=self._half))
         unlabelled_cells = batch.cell * batch.trust
         foreground = None
         if config.regression_mask == "paper_product":
@@ -328,9 +332,16 @@ class HydraMix(Method):
     @torch.no_grad()
     def predict(self, tile: torch.Tensor) -> dict[str, torch.Tensor]:
         """``logits`` (1, C, h, w) and ``centroid`` (1, 2, h, w; row and col in units of the window)."""
-        self._teacher.eval()
-        logits, centroid = turned(self._teacher, tile, self.config.turns, dense=True)
+        logits, centroid = turned(self._quick(), tile, self.config.turns, dense=True)
         return {"logits": logits, "centroid": centroid}
+
+    def _quick(self) -> HydraNet:
+        """Give the teacher as whole images are run through it, made anew when training has moved it."""
+        tensors = (*self._teacher.parameters(), *self._teacher.buffers())
+        versions = tuple(tensor._version for tensor in tensors)
+        if self._dense is None or self._dense[0] != versions:
+            self._dense = (versions, for_inference(self._teacher, self._half))
+        return self._dense[1]
 
     @torch.no_grad()
     def classify(self, patches: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from napari_mtssl.learning.precision import has_bfloat16
 from napari_mtssl.learning.pseudo_labels import MeanTeacher
 from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput
 from napari_mtssl.methods.joint_unet.config import PRESETS, JointUNetConfig
@@ -357,13 +358,6 @@ class JointUNetMethod(Method):
         if memory:
             self._memory.load_state_dict(memory)
         self._updates = None
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 faster than it converts."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 class _Memory(nn.Module):
