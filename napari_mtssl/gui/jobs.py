@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
 LOOK_SECONDS = 0.2
+LEAST_BETWEEN = 20  # steps between two looks at held-out images
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,57 @@ class Waiting(Event):
 
 @dataclass(frozen=True)
 class FoldsScored(Event):
-    """Cross-validation has done `done` of `total` folds.
+    """Cross-validation has done `done` of `total` trainings.
 
     Attributes
     ----------
+    at : str
+        Which one is at work; empty if none is.
+    at_step, at_steps : int
+        How far it is.
     scores : mapping of str to (mean, sd)
-        Over the folds that are done.
-    report : Path
-        Of the tables and pictures; there once all folds are done.
+        Over the folds that are done, with the settings shown.
+    report : Path or None
+        Of the tables and pictures, once they are written: of all folds that are done.
     """
 
     kind = "folds_scored"
     done: int
     total: int
+    at: str
+    at_step: int
+    at_steps: int
     scores: Mapping[str, tuple[float, float]]
-    report: Path
+    report: Path | None = None
+
+
+@dataclass(frozen=True)
+class FoldsRequest:
+    """What the button of the cross-validation asks for.
+
+    Attributes
+    ----------
+    study_path : Path
+    folds : int
+    preset, device : str
+    overrides : mapping
+        Settings that differ from the preset's.
+    validate : bool
+        Choose the weights of each network on a fifth of the patients, held out of training.
+    compare : bool
+        Also equal and tuned weights of the tasks, and a network for each task.
+    runner : str
+        ``thread``, ``process`` or the address of a Dask cluster.
+    """
+
+    study_path: Path
+    folds: int = 5
+    preset: str = "robust"
+    device: str = "auto"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    validate: bool = True
+    compare: bool = False
+    runner: str = "thread"
 
 
 @dataclass(frozen=True)
@@ -124,6 +161,8 @@ class TrainJob:
         from napari_mtssl.engine.runners_training import RunnerSession
 
         request = self.request
+        # a short run has a curve of held-out scores, too
+        often = min(self.options.validate_every, max(request.steps // 8, LEAST_BETWEEN))
         session = RunnerSession(
             request.runner,
             request.study_path,
@@ -132,7 +171,7 @@ class TrainJob:
             request.device,
             {"steps": steps} if resume is not None else {**request.overrides, "steps": steps},
             resume=resume,
-            options=self.options,
+            options=replace(self.options, validate_every=often),
             control=self.control,
         )
         with closing(session.events()) as events:
@@ -227,35 +266,33 @@ class ExplainJob:
 
 
 class FoldsJob:
-    """Cross-validate the specimens of a study by patient; folds that are done are not done again.
+    """Cross-validate the specimens of a study by patient; folds that are done are not done again."""
 
-    Parameters
-    ----------
-    study_path : Path
-    folds : int
-    preset, device : str
-    overrides : mapping
-        Settings that differ from the preset's.
-    """
-
-    def __init__(
-        self, study_path: Path, folds: int, preset: str, device: str, overrides: Mapping[str, Any]
-    ) -> None:
-        self.study_path, self.folds = study_path, folds
-        self.preset, self.device, self.overrides = preset, device, dict(overrides)
+    def __init__(self, request: FoldsRequest) -> None:
+        self.request = request
         self.control = Control()
 
     def events(self) -> Iterator[Event]:
-        """Iterate in the thread: one `FoldsScored` for each fold, and one before the first."""
+        """Iterate in the thread: `FoldsScored` as it goes on."""
         from napari_mtssl.evaluation.study_folds import cross_validate, plan_of
         from napari_mtssl.study import Study
 
-        with Study.open(self.study_path) as study:
-            plan, row = plan_of(study, self.folds, self.preset, self.overrides, self.device)
-        report = plan.folder / "report.md"
-        yield FoldsScored(0, 0, plan.folds, {}, report)
-        for found in cross_validate(plan, row, lambda: self.control.stopped):
-            yield FoldsScored(0, found.done, found.total, found.scores, report)
+        asked = self.request
+        with Study.open(asked.study_path) as study:
+            plan, rows = plan_of(
+                study,
+                asked.folds,
+                asked.preset,
+                asked.overrides,
+                asked.device,
+                validate=asked.validate,
+                compare=asked.compare,
+            )
+        cluster = None if asked.runner == "thread" else asked.runner
+        with closing(cross_validate(plan, rows, lambda: self.control.stopped, cluster)) as found:
+            for now in found:
+                report = plan.folder / "report.md" if now.report else None
+                yield FoldsScored(0, now.done, now.total, now.at, now.step, now.steps, now.scores, report)
 
 
 def loaded(study: Study, target: Target) -> Method:

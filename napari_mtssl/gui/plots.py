@@ -56,8 +56,14 @@ class Curves(QWidget):
             self.hide()
         if self._plot is not None:
             self._plot.clear()
+            self._plot.hide()
             self._curves.clear()
             self._legend.hide()
+            self._placeholder.setVisible(not self._quiet)
+
+    def say(self, placeholder: str) -> None:
+        """Show another text until there is a value."""
+        self._placeholder.setText(placeholder)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Append one value to each named curve; drawn by `draw`."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from napari_mtssl.gui.panels.train_progress import awaited
 from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, PROBABILITY, SALIENCY
 from napari_mtssl.gui.training import State
 from napari_mtssl.study import Grid, Study
@@ -245,11 +246,66 @@ def test_cross_validation_by_patient_from_a_button(ready, specimens_path, wait, 
     assert "use fewer folds" in panel.shown.error.text()  # three images are labelled, each its own patient
     panel.folds.count.setValue(2)
     panel.folds.button.click()
-    assert not panel.folds.isEnabled()
+    assert not panel.folds.button.isEnabled() and panel.stop_button.isEnabled()
     wait(lambda: not dock.runner.busy, 120)
     assert dock.runner.failure is None, dock.runner.failure
-    assert "2 of 2 folds" in panel.folds.scores.text()
+    assert "2 of 2 trainings are done" in panel.folds.scores.text()
     assert "mask dice" in panel.folds.scores.text()
-    assert panel.folds.report.is_file()
+    text = panel.folds.report.read_text()
+    assert "| Accuracy | FoldA | FoldB | mean ± sd |" in text and "AUROC over all folds" in text
+    assert "| true \\ said |" in text and "![Losses" in text
     assert not panel.folds.open_button.isHidden()
     assert not errors(told)
+
+
+def test_a_cross_validation_tells_how_far_it_is_and_can_be_stopped(ready, specimens_path, wait, told):
+    dock = ready(specimens_path, 5000)
+    panel = dock.train_panel
+    events = []
+    dock.runner.event.connect(events.append)
+    panel.folds.count.setValue(2)
+    panel.folds.validate.setChecked(False)
+    panel.folds.button.click()
+    wait(lambda: any(event.at_step for event in events) or not dock.runner.busy, 60)
+    assert "training 1 of 2" in panel.progress.format() and "of 5,000" in panel.progress.format()
+    assert "fold 1" in panel.folds.scores.text()
+    panel.stop_button.click()
+    wait(lambda: not dock.runner.busy, 30)
+    assert dock.runner.failure is None, dock.runner.failure
+    assert panel.folds.report is None and panel.folds.open_button.isHidden()  # no fold was done
+    assert panel.folds.button.isEnabled()
+    assert not errors(told)
+
+
+def test_folds_run_on_a_cluster_that_is_named(ready, specimens_path, wait, told):
+    distributed = pytest.importorskip("distributed")
+    dock = ready(specimens_path, 2)
+    panel = dock.train_panel
+    panel.folds.count.setValue(2)
+    panel.folds.validate.setChecked(False)
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        panel.where.setEditText(cluster.scheduler_address)
+        panel.folds.button.click()
+        wait(lambda: not dock.runner.busy, 120)
+    assert dock.runner.failure is None, dock.runner.failure
+    assert panel.folds.report.is_file()
+    panel.where.setEditText("elsewhere")
+    panel.folds.button.click()
+    assert not dock.runner.busy and any("no runner 'elsewhere'" in text for _, text in told)
+
+
+def test_what_is_awaited_of_held_out_images_is_said(ready, specimens_path, wait, told):
+    dock = ready(specimens_path, 2)
+    panel, study = dock.train_panel, dock.workspace.study
+
+    assert "let an image with labels be used to validate" in panel.shown.scores._placeholder.text()
+    unlabelled = next(i.id for i in study.images() if i.id not in study.masked_images())
+    study.set_split(unlabelled, "validation")
+    assert "no image used to validate has a label" in awaited(study)
+    study.set_image_class(unlabelled, "intensity", study.classes("intensity")[0].name)
+    panel.mode.setCurrentIndex(1)
+    panel.start_button.click()
+    wait(lambda: not dock.runner.busy, 60)
+    assert dock.runner.failure is None, dock.runner.failure
+    assert "1 labelled image used" in panel.shown.scores._placeholder.text()
+    assert panel.shown.scores.data and not errors(told)

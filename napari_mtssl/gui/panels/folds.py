@@ -7,10 +7,12 @@ from pathlib import Path
 
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QSpinBox, QVBoxLayout, QWidget
 
 from napari_mtssl.gui.jobs import FoldsScored
 from napari_mtssl.gui.rows import button, heading, note, row
+
+FIRST = ("mask dice", "mask accuracy", "mask iou")  # of the scores, shown in this order; then heads
 
 
 class FoldsBox(QWidget):
@@ -33,28 +35,61 @@ class FoldsBox(QWidget):
         self.count = QSpinBox()
         self.count.setRange(2, 20)
         self.count.setValue(5)
+        self.count.setToolTip("Each fold is scored by a network that never saw its patients")
         self.button = button(
             "Cross-validate",
             start,
-            "Train on all patients but a fold of them, score on these, and so on; with the settings above, "
-            "on every labelled image. Stop keeps the folds that are done",
+            "Train on all patients but a fold of them, score on these, and so on: with the settings above, "
+            "where 'Runs in' says, on every labelled image. Stop keeps the folds that are done",
         )
-        self.open_button = button("Open the report", self._open, "Tables, ROC and loss curves")
+        self.validate = QCheckBox("Choose weights on held-out patients")
+        self.validate.setChecked(True)
+        self.validate.setToolTip(
+            "A fifth of the patients to learn from is held out of each training; the weights that are best "
+            "on them are scored. Needs some patients more; without it, the last weights are scored"
+        )
+        self.compare = QCheckBox("Compare with other balances of the tasks")
+        self.compare.setToolTip(
+            "Also with equal weights, with the mask's weight tuned on held-out patients, and with a network "
+            "for each task alone: about eight times as long"
+        )
+        self.open_button = button(
+            "Open the report", self._open, "Tables, confusion matrices, ROC and loss curves"
+        )
         self.open_button.hide()
+        self._options = (self.count, self.button, self.validate, self.compare)
         layout.addWidget(row(self.count, "folds", self.button, self.open_button, None))
+        layout.addWidget(self.validate)
+        layout.addWidget(self.compare)
         self.scores = note("A patient is the group of an image (step 1).")
         layout.addWidget(self.scores)
 
+    def set_ready(self, ready: bool) -> None:
+        """Whether a cross-validation can be started; a report that is there can always be opened."""
+        for widget in self._options:
+            widget.setEnabled(ready)
+
+    def clear(self) -> None:
+        """Forget the scores: another cross-validation, or another study."""
+        self.report = None
+        self.open_button.hide()
+        self.scores.setText("A patient is the group of an image (step 1).")
+
     def show_scores(self, event: FoldsScored) -> None:
         """Show means and spreads over the folds that are done."""
-        self.report = event.report
-        self.open_button.setVisible(event.done == event.total)
+        self.report = event.report or self.report
+        self.open_button.setVisible(self.report is not None)
+        named = {name.replace("_", " "): value for name, value in event.scores.items()}
+        order = sorted(named, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
         lines = "".join(
-            f"<tr><td>{name.replace('_', ' ')}&nbsp;&nbsp;</td><td><b>{mean:.3f}</b></td>"
-            f"<td>&nbsp;{'' if spread != spread else f'± {spread:.3f}'}</td></tr>"
-            for name, (mean, spread) in event.scores.items()
+            f"<tr><td>{name}&nbsp;&nbsp;</td><td><b>{named[name][0]:.3f}</b></td>"
+            f"<td>&nbsp;{'' if named[name][1] != named[name][1] else f'± {named[name][1]:.3f}'}</td></tr>"
+            for name in order
         )
-        said = f"{event.done} of {event.total} folds, mean and spread:" if event.done else "The first fold …"
+        work = f" Now: {event.at}." if event.at else ""
+        said = f"{event.done} of {event.total} trainings are done.{work}"
+        if lines:
+            said += " Mean and spread over folds, with the settings above:"
         self.scores.setText(f"{said}<table>{lines}</table>")
 
     def _open(self) -> None:

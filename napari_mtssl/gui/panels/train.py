@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QPlainTextEdit, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_mtssl.engine.events import Event
-from napari_mtssl.gui.jobs import ExplainJob, FoldsJob, FoldsScored, PredictJob, Target, Waiting
+from napari_mtssl.gui.jobs import ExplainJob, FoldsJob, FoldsRequest, FoldsScored, PredictJob, Target, Waiting
 from napari_mtssl.gui.notify import guarded
 from napari_mtssl.gui.panels.folds import FoldsBox
 from napari_mtssl.gui.panels.train_progress import TrainProgress
@@ -43,6 +43,7 @@ class TrainPanel(QWidget):
         self.viewport: Any = lambda: None  # set by the dock: what the user sees
         self._build()
         workspace.study_changed.connect(self.refresh)
+        workspace.study_changed.connect(self.folds.clear)
         workspace.task_changed.connect(self._task_chosen)
         runner.event.connect(self.on_event)
         runner.state_changed.connect(self._show_state)
@@ -66,7 +67,7 @@ class TrainPanel(QWidget):
         self.pause_button = button("Pause", self.pause, "Wait, and give the processor back")
         self.stop_button = button("Stop", self.stop, "Stop after the current step; what was learnt is kept")
         layout.addWidget(row(self.start_button, self.pause_button, self.stop_button, None))
-        self.shown = TrainProgress(self._runner, self.say, self._show_log)
+        self.shown = TrainProgress(self._workspace, self._runner, self.say, self._show_log)
         self.progress, self.state, self.losses = self.shown.progress, self.shown.state, self.shown.losses
         layout.addWidget(self.shown)
         layout.addWidget(heading("Predict with a trained network"))
@@ -187,12 +188,22 @@ class TrainPanel(QWidget):
     @guarded
     def cross_validate(self) -> None:
         """Train and score fold after fold, by patient, with the settings shown."""
-        study = self._need_study()
+        study, runner = self._need_study(), self.settings.runner_name()
         overrides = {**self.form.overrides(), "steps": self.steps.value()}
         self.shown.begin()
         self.say("Cross-validation starts.")
-        count, preset, device = self.folds.count.value(), self.preset.currentData(), self.device.currentData()
-        self._runner.cross_validate(FoldsJob(study.path, count, preset, device, overrides))
+        self.folds.clear()
+        asked = FoldsRequest(
+            study.path,
+            self.folds.count.value(),
+            self.preset.currentData(),
+            self.device.currentData(),
+            overrides,
+            self.folds.validate.isChecked(),
+            self.folds.compare.isChecked(),
+            runner,
+        )
+        self._runner.cross_validate(FoldsJob(asked))
 
     # -- events --------------------------------------------------------------------------------------------
 
@@ -215,7 +226,7 @@ class TrainPanel(QWidget):
         self.start_button.setEnabled(open_ and not busy and self.settings.installed())
         for widget in (self.predict_button, self.predict_all_button):
             widget.setEnabled(open_ and not busy and bool(self.settings.runs))
-        self.folds.setEnabled(open_ and not busy)
+        self.folds.set_ready(open_ and not busy)
         self.pause_button.setEnabled(busy and state in (State.TRAINING, State.PAUSED))
         self.pause_button.setText("Go on" if state is State.PAUSED else "Pause")
         self.stop_button.setEnabled(busy and state is not State.STOPPING)

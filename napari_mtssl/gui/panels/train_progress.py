@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
@@ -27,6 +28,27 @@ from napari_mtssl.gui.notify import show_info, show_warning
 from napari_mtssl.gui.plots import Curves
 from napari_mtssl.gui.rows import Calmly, button, note, row
 from napari_mtssl.gui.training import Runner, State, duration
+from napari_mtssl.gui.workspace import Workspace
+
+if TYPE_CHECKING:
+    from napari_mtssl.study import Study
+
+NOTHING_HELD_OUT = "Held-out scores appear here: let an image with labels be used to validate (step 1)."
+
+
+def awaited(study: Study | None) -> str:
+    """Say what is missing, or awaited, where held-out scores will be."""
+    held_out = study.images("validation") if study is not None else []
+    if study is None or not held_out:
+        return NOTHING_HELD_OUT
+    labels = study.image_classes(split="validation")["image_id"].tolist()
+    labels += study.masked_images("validation") + study.cells(split="validation")["image_id"].tolist()
+    labels += [image.id for image in held_out if len(study.blocks(image.id))]
+    labelled = len(set(labels))
+    if not labelled:
+        return "No held-out scores: no image used to validate has a label yet. Label some (step 2)."
+    images = "1 labelled image" if labelled == 1 else f"{labelled:,} labelled images"
+    return f"Scores on {images} used to validate appear here as training goes on."
 
 
 class TrainProgress(QWidget):
@@ -34,6 +56,7 @@ class TrainProgress(QWidget):
 
     Parameters
     ----------
+    workspace : Workspace
     runner : Runner
     say : callable
         Adds a line to the log.
@@ -48,13 +71,14 @@ class TrainProgress(QWidget):
 
     def __init__(
         self,
+        workspace: Workspace,
         runner: Runner,
         say: Callable[[str], None],
         show_log: Callable[[], None],
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self._runner, self.say = runner, say
+        self._workspace, self._runner, self.say = workspace, runner, say
         self._clock = 0.0
         self._to_predict, self._predicted_images = 1, set[int]()
         self.timings: dict[str, float] = {}
@@ -79,7 +103,7 @@ class TrainProgress(QWidget):
         self.losses = Curves("Loss", "The curve of the loss appears here while training.")
         self.scores = Curves(
             "Held-out scores",
-            "Held-out scores appear here: let an image with labels be used to validate (step 1).",
+            NOTHING_HELD_OUT,
         )
         self.weights = note()
         self.balance = Curves("Weights of the tasks", "", quiet=True)
@@ -141,6 +165,7 @@ class TrainProgress(QWidget):
 
     def _started(self, event: Started) -> None:
         self.progress.setRange(0, event.total_steps)
+        self.scores.say(awaited(self._workspace.study))
         self.say(
             f"Training on {event.device}: {event.n_labelled:,} labelled "
             f"and {event.n_unlabelled:,} unlabelled places."
@@ -201,11 +226,14 @@ class TrainProgress(QWidget):
         self.say("Up to date. Training goes on when labels change.")
 
     def _folds_scored(self, event: FoldsScored) -> None:
-        self.progress.setRange(0, event.total)
-        self.progress.setValue(event.done)
-        self.progress.setFormat(f"fold {min(event.done + 1, event.total)} of {event.total}")
-        if event.done == event.total:
-            self.say(f"Cross-validated: tables and curves are in {event.report.parent}.")
+        part = event.at_step / event.at_steps if event.at_steps else 0.0
+        self.progress.setRange(0, 1000)
+        self.progress.setValue(round(1000 * min(event.done + part, event.total) / max(event.total, 1)))
+        steps = f"  ·  step {event.at_step:,} of {event.at_steps:,}" if event.at_steps else ""
+        number = min(event.done + 1, event.total)
+        self.progress.setFormat(f"training {number} of {event.total}{steps}")
+        if event.report is not None:
+            self.say(f"Cross-validated: tables, pictures and report.md are in {event.report.parent}.")
 
     def _finished(self, event: Finished) -> None:
         self.say(
