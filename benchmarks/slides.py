@@ -128,10 +128,10 @@ def _lost(scratch: Path) -> dict:
 
 
 def _pan(scratch: Path) -> dict:
-    """Without and with napari's setting to read in the background."""
+    """As it is, and with napari told not to read in the background."""
     slide, figures = _slide(scratch, OPENED), {}
-    for name, setting in (("pan", "1"), ("pan_waiting", "0")):
-        found = _program("pan", slide, scratch, env={"NAPARI_ASYNC": setting})
+    for name, setting in (("pan", {}), ("pan_waiting", {"NAPARI_ASYNC": "0"})):
+        found = _program("pan", slide, scratch, env=setting)
         figures |= {f"{name}_{key}": value for key, value in found.items()}
     return figures
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from napari_mtssl.gui.background import read_in_background
 from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import RESERVED_COLOUR, Workspace
 
@@ -92,6 +93,7 @@ class StudyLayers:
             self.image = found if found is not None else self._add_image()
             if found is not None:  # it may have got another pixel size
                 found.scale, found.units = self._scale, self._units
+            read_in_background(self.image.multiscale)
             if self.image.multiscale and record.pixel_size_um:
                 # On slides only: with the bar every frame of a zoom is painted twice.
                 self.viewer.canvas.overlays.scale_bar.visible = True

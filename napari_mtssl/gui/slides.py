@@ -28,6 +28,7 @@ def read_slides(path: str | list[str]) -> list[tuple[Any, dict[str, Any], str]]:
     ImageError
         With what to change; napari shows it.
     """
+    from napari_mtssl.gui.background import read_in_background
     from napari_mtssl.images import FlatImageError, open_image
 
     layers: list[Any] = []
@@ -48,6 +49,8 @@ def read_slides(path: str | list[str]) -> list[tuple[Any, dict[str, Any], str]]:
             "metadata": {"pixel_size_um": image.pixel_size_um, "magnification": image.magnification},
         }
         layers.append((image.levels if len(image.levels) > 1 else image.levels[0], settings, "image"))
+        if settings["multiscale"]:
+            read_in_background(True)
     return layers or [(None,)]
 
 

@@ -39,6 +39,29 @@ def test_napari_shows_a_slide(make_napari_viewer, tmp_path):
 
 
 @pytest.mark.gui
+def test_slides_are_read_in_the_background_and_the_users_settings_stay(tmp_path, monkeypatch):
+    from napari.settings import get_settings
+
+    from napari_mtssl.gui.background import read_in_background
+
+    monkeypatch.delenv("NAPARI_ASYNC", raising=False)
+    settings = get_settings()
+    before = settings.experimental.async_
+    try:
+        read_in_background(True)
+        assert settings.experimental.async_
+        settings.save(tmp_path / "settings.yaml")
+        assert "async" not in (tmp_path / "settings.yaml").read_text()
+        read_in_background(False)
+        assert not settings.experimental.async_
+        monkeypatch.setenv("NAPARI_ASYNC", "0")
+        read_in_background(True)
+        assert not settings.experimental.async_
+    finally:
+        settings.experimental.async_ = before
+
+
+@pytest.mark.gui
 def test_a_large_image_without_a_pyramid_is_converted_when_asked(
     make_napari_viewer, qtbot, tmp_path, monkeypatch
 ):
