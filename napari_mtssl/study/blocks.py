@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.study.cells import CellTable
+from napari_mtssl.study.places import Box, RegionTree
 from napari_mtssl.study.polygons import filled
 from napari_mtssl.study.records import BLOCK, Grid, ImageRecord, StudyError, plural
 from napari_mtssl.study.tiles import polygon_bytes, polygon_of
@@ -20,6 +22,9 @@ _BLOCK_TYPES = {"i": np.int64, "j": np.int64, "class": str}
 
 class BlockTable(CellTable):
     """Lay grids, and give blocks and regions a class of the kind ``block``."""
+
+    # By image: the count of changes that it was read at, the regions, and their tree.
+    _regions: dict[int, tuple[int, list[tuple[int, np.ndarray, str]], RegionTree | None]] | None = None
 
     def set_grid(self, image_id: int, grid: Grid, *, erase: bool = False) -> None:
         """Lay a grid over an image.
@@ -108,18 +113,30 @@ class BlockTable(CellTable):
                 ],
             )
 
-    def blocks(self, image_id: int) -> pd.DataFrame:
+    def blocks(self, image_id: int, box: Box | None = None) -> pd.DataFrame:
         """Blocks of an image that have a class.
+
+        Parameters
+        ----------
+        image_id : int
+        box : tuple of float, optional
+            ``(row0, col0, row1, col1)``, half open, level-0 pixels: those that reach into it.
 
         Returns
         -------
         DataFrame
             Columns ``i, j, class``, sorted by place.
         """
+        where, values = "image_id = ?", [int(image_id)]
+        grid = None if box is None else self.grid(image_id)
+        if box is not None and grid is not None:
+            i0, j0, i1, j1 = grid.blocks_over(_whole(box))
+            where += " AND i >= ? AND i < ? AND j >= ? AND j < ?"
+            values += [i0, i1, j0, j1]
         return self._frame(
-            "SELECT i, j, name FROM blocks JOIN classes ON classes.id = class_id WHERE image_id = ? "
-            "ORDER BY i, j",
-            (int(image_id),),
+            "SELECT i, j, name FROM blocks JOIN classes ON classes.id = class_id "
+            f"WHERE {where} ORDER BY i, j",
+            values,
             _BLOCK_TYPES,
         )
 
@@ -231,26 +248,45 @@ class BlockTable(CellTable):
         with self.edit(f"Deleted {plural(len(numbers), 'region')}"):
             self._db.connection.execute(f"DELETE FROM regions WHERE {_AMONG}", {"ids": json.dumps(numbers)})
 
-    def regions(self, image_id: int) -> pd.DataFrame:
+    def regions(self, image_id: int, box: Box | None = None) -> pd.DataFrame:
         """Regions of an image.
+
+        Parameters
+        ----------
+        image_id : int
+        box : tuple of float, optional
+            ``(row0, col0, row1, col1)``, level-0 pixels: those whose bounds touch it, found by an R-tree.
 
         Returns
         -------
         DataFrame
             Columns ``id, polygon, class``, in the order they were added; polygons are arrays (N, 2).
         """
-        rows = self._rows(
-            "SELECT regions.id, polygon, name FROM regions JOIN classes ON classes.id = class_id "
-            "WHERE image_id = ? ORDER BY regions.id",
-            (int(image_id),),
-        )
+        rows = self._known_regions(image_id, box)
         return pd.DataFrame(
             {
                 "id": np.array([row[0] for row in rows], np.int64),
-                "polygon": pd.Series([polygon_of(row[1]) for row in rows], dtype=object),
+                "polygon": pd.Series([row[1] for row in rows], dtype=object),
                 "class": pd.Series([row[2] for row in rows], dtype=str),
             }
         )
+
+    def _known_regions(self, image_id: int, box: Box | None = None) -> list[tuple[int, np.ndarray, str]]:
+        """Give number, polygon and class of regions; kept, with their tree, until labels change."""
+        if self._regions is None:
+            self._regions = {}
+        known, now = self._regions.get(int(image_id)), self.change_counter()
+        if known is None or known[0] != now or self._editing:
+            rows = self._rows(
+                "SELECT regions.id, polygon, name FROM regions JOIN classes ON classes.id = class_id "
+                "WHERE image_id = ? ORDER BY regions.id",
+                (int(image_id),),
+            )
+            found = [(number, polygon_of(data), name) for number, data, name in rows]
+            known = (now, found, RegionTree([polygon for _, polygon, _ in found]) if found else None)
+            self._regions[int(image_id)] = known
+        _, found, tree = known
+        return found if box is None or tree is None else [found[at] for at in tree.within(box)]
 
     # -- both ----------------------------------------------------------------------------------------------
 
@@ -281,7 +317,7 @@ class BlockTable(CellTable):
             return numbers, {}
         names = {c.code: c.name for c in self.classes(BLOCK)}
         classes = self._draw_blocks(numbers, image_id, rows, cols, names)
-        classes |= self._draw_regions(numbers, image_id, rows, cols, names, step)
+        classes |= self._draw_regions(numbers, image_id, rows, cols, step)
         image = self.image(image_id)
         numbers[(rows < -0.5) | (rows > image.height - 0.5)] = 0
         numbers[:, (cols < -0.5) | (cols > image.width - 0.5)] = 0
@@ -319,20 +355,16 @@ class BlockTable(CellTable):
         image_id: int,
         rows: np.ndarray,
         cols: np.ndarray,
-        names: Mapping[int, str],
         step: int,
     ) -> dict[int, str]:
-        found = self._rows(
-            "SELECT id, class_id, polygon FROM regions WHERE image_id = ? ORDER BY id", (int(image_id),)
-        )
-        if not found:
-            return {}
-        for region_id, _, data in found:
-            corners = (polygon_of(data) - (rows[0], cols[0])) / step
+        box = (rows[0] - step, cols[0] - step, rows[-1] + step, cols[-1] + step)
+        found = self._known_regions(image_id, box)
+        for region_id, polygon, _ in found:
+            corners = (polygon - (rows[0], cols[0])) / step
             down, right, inside = filled([corners], (0, 0, *numbers.shape))
             part = numbers[down : down + inside.shape[0], right : right + inside.shape[1]]
             part[inside] = 2 * region_id + 1
-        return {2 * region_id + 1: names[class_id] for region_id, class_id, _ in found}
+        return {2 * region_id + 1: name for region_id, _, name in found}
 
     # -- checks --------------------------------------------------------------------------------------------
 
@@ -355,6 +387,11 @@ class BlockTable(CellTable):
         if gone:
             raise StudyError(f"The study '{self.name}' has no region number {gone[0][0]} (any more).")
         return numbers
+
+
+def _whole(box: Box) -> PixelBox:
+    """Pixels that a box touches."""
+    return math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
 
 
 _AMONG = "id IN (SELECT value FROM json_each(:ids))"

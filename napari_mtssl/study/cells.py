@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.study.classes import ClassTable
+from napari_mtssl.study.places import Box, in_box
 from napari_mtssl.study.records import (
     BACKGROUND,
     CELL_COLUMNS,
@@ -177,8 +178,17 @@ class CellTable(ClassTable):
             self._require(ids)
             self._db.connection.execute(f"DELETE FROM cells WHERE {_AMONG}", {"ids": json.dumps(ids)})
 
-    def cells(self, image_id: int | None = None, *, split: Split | None = None) -> pd.DataFrame:
+    def cells(
+        self, image_id: int | None = None, *, split: Split | None = None, box: Box | None = None
+    ) -> pd.DataFrame:
         """Cells of one image, of the images of one split, or all.
+
+        Parameters
+        ----------
+        image_id : int, optional
+        split : {'train', 'validation', 'test'}, optional
+        box : tuple of float, optional
+            ``(row0, col0, row1, col1)``, half open, of one image: those in it, found by the R-tree.
 
         Returns
         -------
@@ -187,8 +197,13 @@ class CellTable(ClassTable):
             `confidence` NaN where nobody guessed, `time` of the last change (UTC).
         """
         where: list[str] = ["1"]
-        values: list[int | str] = []
-        if image_id is not None:
+        values: list[Any] = []
+        if box is not None:
+            if image_id is None:
+                raise StudyError("A box is of one image: say of which.")
+            condition, values = in_box("cells", int(image_id), box)
+            where.append(condition)
+        elif image_id is not None:
             where.append("image_id = ?")
             values.append(int(image_id))
         if split is not None:

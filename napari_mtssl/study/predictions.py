@@ -11,6 +11,7 @@ from napari_mtssl.study import rasters
 from napari_mtssl.study.cells import _numbers
 from napari_mtssl.study.classes import image_kind
 from napari_mtssl.study.image_classes import ImageClassTable
+from napari_mtssl.study.places import Box, in_box
 from napari_mtssl.study.records import MASK, PREDICTION_COLUMNS, StudyError
 
 _TYPES = dict(
@@ -21,7 +22,6 @@ _TYPES = dict(
     )
 )
 _IMAGE_TYPES = {"image_id": np.int64, "run": str, "kind": str, "class": str, "probability": np.float64}
-Box = tuple[float, float, float, float]
 
 
 class PredictionTable(ImageClassTable):
@@ -58,11 +58,9 @@ class PredictionTable(ImageClassTable):
             _numbers(frame["uncertainty"], "uncertainty") if "uncertainty" in frame else np.full(n, np.nan)
         )
         uncertainty = [None if np.isnan(value) else value for value in doubt.tolist()]
-        where = "image_id = ?"
-        values: list[float] = [image_id]
+        where, values = "image_id = ?", [float(image_id)]
         if box is not None:
-            where += " AND row >= ? AND col >= ? AND row < ? AND col < ?"
-            values += [float(edge) for edge in box]
+            where, values = in_box("predictions", image_id, box)
         with self._writing() as connection:
             connection.execute(f"DELETE FROM predictions WHERE {where}", values)
             connection.executemany(
@@ -71,7 +69,7 @@ class PredictionTable(ImageClassTable):
                 zip([image_id] * n, [run] * n, class_ids, *columns, uncertainty, strict=True),
             )
 
-    def predictions(self, image_id: int, most: int | None = None) -> pd.DataFrame:
+    def predictions(self, image_id: int, most: int | None = None, *, box: Box | None = None) -> pd.DataFrame:
         """Predictions of an image.
 
         Parameters
@@ -79,17 +77,22 @@ class PredictionTable(ImageClassTable):
         image_id : int
         most : int, optional
             So many at most, the newest; by default all.
+        box : tuple of float, optional
+            ``(row0, col0, row1, col1)``, half open: those in it, found by the R-tree.
 
         Returns
         -------
         DataFrame
             Columns `PREDICTION_COLUMNS`, level-0 pixels; `uncertainty` NaN where unknown.
         """
+        where, values = "image_id = ?", [float(image_id)]
+        if box is not None:
+            where, values = in_box("predictions", int(image_id), box)
         return self._frame(
             "SELECT predictions.id, image_id, run, row, col, name, confidence, uncertainty "
-            "FROM (SELECT * FROM predictions WHERE image_id = ? ORDER BY id DESC LIMIT ?) AS predictions "
+            f"FROM (SELECT * FROM predictions WHERE {where} ORDER BY id DESC LIMIT ?) AS predictions "
             "JOIN classes ON classes.id = class_id ORDER BY predictions.id",
-            (int(image_id), -1 if most is None else most),
+            (*values, -1 if most is None else most),
             _TYPES,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from napari_mtssl.study.places import POINTS, tree_statements
 from napari_mtssl.study.records import BACKGROUND, BACKGROUND_COLOUR
 
 APPLICATION_ID = 0x6D74736C  # "mtsl", in the file's header: tells a study from any other SQLite file
@@ -262,5 +263,15 @@ def _classes_with_kinds() -> Iterator[str]:
         yield f"DROP TABLE {table}"
 
 
+def _version_3() -> Iterator[str]:
+    """Give cells and predictions an R-tree: a slide has a million of them, of which a few are in view."""
+    for table in POINTS:
+        yield from tree_statements(table)
+
+
 # Statements that lead from version i to i + 1. A released one is never edited: add another.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (tuple(_version_1()), tuple(_version_2()))
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    tuple(_version_1()),
+    tuple(_version_2()),
+    tuple(_version_3()),
+)

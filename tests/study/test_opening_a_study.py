@@ -80,7 +80,7 @@ def test_newer_schema(closed: Path) -> None:
     with closing(sqlite3.connect(closed / FILE)) as connection:
         connection.execute("PRAGMA user_version = 99")
     refused(
-        closed, r"made by a newer napari-mtssl \(format 99, this one knows 2\); nothing was changed. Update"
+        closed, r"made by a newer napari-mtssl \(format 99, this one knows 3\); nothing was changed. Update"
     )
 
 
@@ -92,10 +92,10 @@ def test_older_schema_is_brought_up_and_kept(closed: Path, monkeypatch: pytest.M
         assert everything(study) == before
         study.undo()
     with closing(sqlite3.connect(closed / FILE)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
         assert connection.execute("SELECT count(*) FROM later").fetchone() == (0,)
-    with closing(sqlite3.connect(closed / "study.v2.sqlite")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    with closing(sqlite3.connect(closed / f"study.v{len(schema.MIGRATIONS) - 1}.sqlite")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS) - 1,)
         assert connection.execute("SELECT count(*) FROM cells").fetchone() == (500,)
 
 
