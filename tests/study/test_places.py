@@ -93,9 +93,7 @@ def test_blocks_and_regions_that_reach_into_a_box(study):
     study.set_grid(first, Grid(100, 100))
     study.set_blocks(first, {(i, j): "gland" for i in range(10) for j in range(10)})
     found = study.blocks(first, box=BOX)
-    assert set(zip(found["i"], found["j"], strict=True)) == {
-        (i, j) for i in (1, 2, 3) for j in range(2, 7)
-    }
+    assert set(zip(found["i"], found["j"], strict=True)) == {(i, j) for i in (1, 2, 3) for j in range(2, 7)}
     square = np.array([(0, 0), (0, 90), (90, 90), (90, 0)], float)
     ids = [study.add_region(first, square + at, "gland") for at in (0, 150, 350, 800)]
     study.add_region(second, square, "gland")
