@@ -91,6 +91,20 @@ def test_the_low_resolution_model_labels_the_other_blocks(odd, tmp_path):
         assert study.blocks(1)["class"].str.contains("-").sum() == 1
 
 
+def test_the_low_resolution_model_gives_classes_of_the_study_itself(odd, tmp_path):
+    tifffile.imwrite(tmp_path / "other.tif", np.zeros((80, 120), np.uint16))
+    with Study.open(odd) as study:
+        study.add_image(tmp_path / "other.tif", height=80, width=120, pixel_size_um=0.5)
+    said = run("classify-blocks", odd, "--steps", 2, "--block", "20x28um").stderr
+    assert "5 blocks of 2 image(s) got a class" in said
+    with Study.open(odd) as study:
+        assert study.grid(2) == Grid(40.0, 56.0)
+        assert set(study.blocks(2)["class"]) <= set(NAMES)
+        study.undo()
+        assert len(study.blocks(1)) == 24
+        assert len(study.blocks(2)) == 0
+
+
 def test_statistics_measured_in_painted_blocks(odd):
     assert "paint all pixels of a few blocks" in run("statistics", odd, "--measure", code=2).stderr
     with Study.open(odd) as study:

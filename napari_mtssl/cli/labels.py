@@ -82,10 +82,10 @@ def _import_blocks(study: Study, path: Path, ways: Ways) -> ImportReport:
 
     suffix = path.suffix.lower()
     if suffix in _TABLES:
-        return exchange.import_blocks_csv(study, path, grid=_grid(study, ways, None))
+        return exchange.import_blocks_csv(study, path, grid=grid_of(study, ways.block, None))
     if suffix in _GEOJSON:
         image = choose_image(study, ways.image, path)
-        return exchange.import_regions_geojson(study, path, image.id, grid=_grid(study, ways, image))
+        return exchange.import_regions_geojson(study, path, image.id, grid=grid_of(study, ways.block, image))
     raise UsageError(f"{path.name} has no blocks: use .csv (image,row,col,class), or .geojson from QuPath.")
 
 
@@ -137,7 +137,7 @@ def _import_probabilities(study: Study, path: Path, ways: Ways) -> ImportReport:
     edges = exchange.BIN_EDGES if ways.edges is None else _numbers(ways.edges)
     image = None if path.suffix.lower() in _TABLES else choose_image(study, ways.image, path)
     return exchange.import_probability_map(
-        study, path, None if image is None else image.id, edges=edges, grid=_grid(study, ways, image)
+        study, path, None if image is None else image.id, edges=edges, grid=grid_of(study, ways.block, image)
     )
 
 
@@ -226,19 +226,19 @@ def _classes(said: str | None) -> dict[int, str] | str | None:
     return {0: "background", **classes}
 
 
-def _grid(study: Study, ways: Ways, image: ImageRecord | None) -> Grid | None:
+def grid_of(study: Study, block: str | None, image: ImageRecord | None) -> Grid | None:
     """Grid that ``--block`` asks for: ``64``, ``64x50`` or ``32um``."""
     from napari_mtssl.study import Grid
 
-    if ways.block is None:
+    if block is None:
         return None
-    match = re.fullmatch(r"([0-9.]+)(?:x([0-9.]+))?(um)?", ways.block.strip())
+    match = re.fullmatch(r"([0-9.]+)(?:x([0-9.]+))?(um)?", block.strip())
     try:
         sizes = [float(match[1]), float(match[2] or match[1])] if match else []
     except ValueError:
         sizes = []
     if match is None or not sizes or min(sizes) <= 0:
-        raise UsageError(f"'{ways.block}' is no size of blocks; write 64, 64x50 or 32um.")
+        raise UsageError(f"'{block}' is no size of blocks; write 64, 64x50 or 32um.")
     if match[3]:
         records = study.images() if image is None else [image]
         pixels = {record.pixel_size_um for record in records}

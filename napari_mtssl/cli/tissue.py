@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_mtssl.study import Study
+
+
+BlockSizes = Annotated[
+    str | None,
+    typer.Option(
+        "--block",
+        metavar="SIZE",
+        help="Lay a grid over images without one: 64, 64x50 (rows x columns), 32um.",
+    ),
+]
 
 
 def statistics(
@@ -53,27 +63,27 @@ def statistics(
 def classify_blocks(
     study: StudyPath,
     csv: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            metavar="FILE", help="Table image,row,col,probability, for import --as probability-map."
+            metavar="FILE",
+            help="Write a table image,row,col,probability, for import --as probability-map, with bins of "
+            "your choice. Without it blocks of the images used to train get the study's own classes.",
         ),
-    ],
+    ] = None,
     of: Annotated[
         str | None,
         typer.Option(metavar="CLASS", help="Exact class whose share is asked for; by default the first."),
     ] = None,
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="Optimiser updates.")] = 400,
+    block: BlockSizes = None,
 ) -> None:
     """Train the low resolution model on labelled blocks, and ask it about the others."""
-    import numpy as np
-    import pandas as pd
-
+    from napari_mtssl.cli.labels import grid_of
     from napari_mtssl.cli.train import options_without_window
     from napari_mtssl.engine.devices import training_threads
     from napari_mtssl.images import ImagePool
     from napari_mtssl.methods.superres import coarse
     from napari_mtssl.study import Study
-    from napari_mtssl.study.files import written_whole
     from napari_mtssl.study.tables import image_names
 
     with Study.open(study) as opened:
@@ -82,9 +92,33 @@ def classify_blocks(
             raise UsageError("The study has no exact class: name one in a table of statistics, or paint one.")
         wanted = 1 if of is None else names.index(opened.class_named(of, "mask").name)
         blocks = [item.name for item in opened.classes("block")]
+        records = [image for image in opened.images() if csv is not None or image.split == "train"]
+        bare = [image for image in records if block is not None and opened.grid(image.id) is None]
+        if bare:
+            with opened.edit("Laid grids"):
+                for image in bare:
+                    grid = grid_of(opened, block, image)
+                    assert grid is not None
+                    opened.set_grid(image.id, grid)
         with training_threads(options_without_window().threads), notes.status("Learning from blocks"):
-            found = coarse.classify_blocks(opened, ImagePool(), blocks, names, steps=steps)
+            ids = [image.id for image in records]
+            found = coarse.classify_blocks(opened, ImagePool(), blocks, names, steps=steps, image_ids=ids)
+        if csv is None:
+            count, images = coarse.keep_guesses(opened, found, blocks, names)
+            notes.print(f"{count:,} blocks of {images} image(s) got a class; one undo takes it back.")
+            return
         called = image_names(opened)
+    _write_shares(csv, found, called, wanted, names[wanted])
+
+
+def _write_shares(
+    csv: Path, found: dict[int, dict[tuple[int, int], Any]], called: dict[int, str], wanted: int, name: str
+) -> None:
+    import numpy as np
+    import pandas as pd
+
+    from napari_mtssl.study.files import written_whole
+
     rows = [
         (called[image_id], i, j, float(np.clip(shares[wanted], 0, 1)))
         for image_id, places in found.items()
@@ -94,7 +128,7 @@ def classify_blocks(
     csv.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(csv) as stream:
         table.to_csv(stream, index=False, float_format="%.4f", lineterminator="\n")
-    notes.print(f"Wrote {csv}: shares of {names[wanted]} in {len(table):,} blocks that nobody labelled.")
+    notes.print(f"Wrote {csv}: shares of {name} in {len(table):,} blocks that nobody labelled.")
 
 
 def _measure(study: Study) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from napari_mtssl.gui.class_overlay import ClassOverlay
 from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, StudyLayers
 from napari_mtssl.gui.notify import guarded, show_info, show_warning, told
 from napari_mtssl.gui.painting import BlockPainting, MaskPainting
+from napari_mtssl.gui.panels.guess import GuessBlocks
 from napari_mtssl.gui.panels.label import LabelPanel
 from napari_mtssl.gui.panels.review import ReviewPanel
 from napari_mtssl.gui.panels.review_masks import MaskReview
@@ -85,6 +86,7 @@ class Dock(QWidget):
     def _build(self) -> None:
         self.study_panel = StudyPanel(self.viewer, self.workspace)
         self.label_panel = LabelPanel(self.workspace, self.deeds.go_to_suggestion)
+        self.label_panel.blocks.below_tools.addWidget(GuessBlocks(self.workspace, self.runner))
         self.train_panel = TrainPanel(self.workspace, self.runner)
         self.review_panel = ReviewPanel(self.workspace)
         self.mask_review = MaskReview(self.workspace, self.rasters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from napari_mtssl.engine.events import Event, Preview, Stepped
+from napari_mtssl.gui.block_jobs import GuessingBlocks
 from napari_mtssl.gui.crowd import Crowd
 from napari_mtssl.gui.rows import button, swatch
 from napari_mtssl.gui.training import Runner, State, duration
@@ -69,5 +70,7 @@ class StatusLine(QWidget):
         if self._runner.state is State.TRAINING and isinstance(event, Stepped):
             share = event.step / max(event.total_steps, 1)
             self.state.setText(f"Training {share:.0%} · {duration(event.seconds_left)} left")
+        elif isinstance(event, GuessingBlocks):
+            self.state.setText(f"Guessing blocks {event.done / max(event.total, 1):.0%}")
         elif self._runner.state is State.PREDICTING and isinstance(event, Preview):
             self.state.setText(f"Predicting {event.done} of {event.total}")

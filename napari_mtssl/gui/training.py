@@ -12,10 +12,13 @@ from qtpy.QtCore import QObject, Signal
 from napari_mtssl.engine.events import Event, Failed, Finished, Paused, Resumed, Started, Stepped
 from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.gui import worker
+from napari_mtssl.gui.block_jobs import GuessJob
 from napari_mtssl.gui.jobs import ExplainJob, FoldsJob, PredictJob, TrainJob, TrainRequest, Waiting
 
 if TYPE_CHECKING:
     from napari_mtssl.engine.control import Control
+
+    Job = TrainJob | PredictJob | ExplainJob | FoldsJob | GuessJob
 
 SWITCH_SECONDS = 0.0003  # the window paints through dozens of calls, and waits so long for each of them
 
@@ -28,6 +31,7 @@ class State(Enum):
     TRAINING = "Training"
     PREDICTING = "Predicting the image"
     VALIDATING = "Cross-validating"
+    GUESSING = "Guessing blocks"
     PAUSED = "Paused"
     WAITING = "Up to date: waiting for new labels"
     STOPPING = "Stopping …"
@@ -85,7 +89,12 @@ class Runner(QObject):
         self.live = None
         self._start(job, State.VALIDATING, None)
 
-    def _start(self, job: TrainJob | PredictJob | ExplainJob | FoldsJob, state: State, viewport: Any) -> None:
+    def guess(self, job: GuessJob) -> None:
+        """Start guessing the class of blocks."""
+        self.live = None
+        self._start(job, State.GUESSING, None)
+
+    def _start(self, job: Job, state: State, viewport: Any) -> None:
         if self.busy:
             raise RuntimeError("a job is running already")
         self.failure = None

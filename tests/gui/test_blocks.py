@@ -5,6 +5,7 @@ import pytest
 
 from napari_mtssl.engine.events import Preview
 from napari_mtssl.gui.layers import LABELS
+from napari_mtssl.gui.panels.guess import GuessBlocks
 from napari_mtssl.gui.panels.statistics import MEAN, SPREAD
 from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, PROBABILITY
 from napari_mtssl.gui.tasks import BLOCK, MASK, TISSUE
@@ -393,6 +394,32 @@ def test_coarse_labels_are_exported_and_come_back(dock, tmp_path, monkeypatch, t
     assert stored_blocks(dock) == before
     np.testing.assert_array_equal(study.regions(1)["polygon"][0], polygon)
     assert not any(severity == "error" for severity, _ in told)
+
+
+def test_the_low_resolution_model_guesses_the_other_blocks(dock, told, wait):
+    button = dock.label_panel.findChild(GuessBlocks)
+    button.button.click()
+    assert any("two classes or more" in message for _, message in told)
+    study = dock.workspace.study
+    study.set_blocks(1, {(i, j): ("0-20", "80-100")[i % 2] for i in range(5) for j in range(6)})
+    dock.workspace.blocks_changed.emit()
+    button.steps = 100_000
+    button.button.click()
+    wait(lambda: "Learning from blocks: " in button.said.text())
+    assert button.button.text() == "Stop guessing"
+    button.button.click()
+    wait(lambda: not dock.runner.busy)
+    assert "no block was changed" in button.said.text()
+    assert len(stored_blocks(dock)) == 30
+    button.steps = 3
+    button.button.click()
+    wait(lambda: not dock.runner.busy)
+    assert "6 blocks of 1 image got a class" in button.said.text()
+    assert len(stored_blocks(dock)) == 36
+    assert np.asarray(dock.rasters.found[BLOCKS].data).all()
+    dock.label_panel.undo()
+    assert len(stored_blocks(dock)) == 30
+    assert dock.runner.failure is None
 
 
 def test_layers_removed_by_the_user_come_back_and_nothing_is_lost(dock, told):

@@ -7,7 +7,7 @@ labels that label super-resolution learns from.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_mtssl.learning.augment import ColourRange, jitter_colour
+from napari_mtssl.methods.superres.bank import to_unit
 
 SIDE = 64  # pixels that every block is resized to
 
@@ -67,52 +68,64 @@ class PatchClassifier:
     def fit(
         self, blocks: torch.Tensor, shares: torch.Tensor, tell: Callable[[int, int], None] | None = None
     ) -> PatchClassifier:
-        """Learn from blocks (N, 3, 64, 64) uint8 and shares (N, L) that their classes stand for."""
+        """Learn from blocks (N, 3, 64, 64), see `as_patches`, and shares (N, L) that their classes mean."""
+        for step in self.learning(blocks, shares):
+            if tell is not None:
+                tell(step, self.steps)
+        return self
+
+    def learning(self, blocks: torch.Tensor, shares: torch.Tensor) -> Iterator[int]:
+        """Learn step by step, as `fit` does; yields how many are done, and may be left before the end."""
         optimiser = torch.optim.AdamW(self.network.parameters(), self.learning_rate, weight_decay=0.02)
         colour = ColourRange(stain=0.15, contrast=0.15, brightness=0.08)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + 1)
-            self.network.train()
-            for step in range(self.steps):
-                for group in optimiser.param_groups:
-                    group["lr"] = self.learning_rate * (
-                        0.01 + 0.495 * (1 + math.cos(math.pi * step / self.steps))
-                    )
+            chance = torch.get_rng_state()
+        self.network.train()
+        for step in range(self.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = self.learning_rate * (
+                    0.01 + 0.495 * (1 + math.cos(math.pi * step / self.steps))
+                )
+            with torch.random.fork_rng(devices=[]):  # whoever runs between two steps has his own chance
+                torch.set_rng_state(chance)
                 chosen = torch.randint(0, len(blocks), (self.batch_size,))
-                batch = blocks[chosen].float() / 255.0
+                batch = to_unit(blocks[chosen])
                 quarter, mirror = int(torch.randint(0, 4, ())), int(torch.randint(0, 2, ()))
                 batch = torch.rot90(batch, quarter, (-2, -1))
                 batch = jitter_colour(batch.flip(-1) if mirror else batch, colour)
                 loss = -(shares[chosen] * F.log_softmax(self.network(batch), 1)).sum(1).mean()
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                if tell is not None:
-                    tell(step + 1, self.steps)
-        return self
+                chance = torch.get_rng_state()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            yield step + 1
 
     @torch.no_grad()
     def predict(self, blocks: torch.Tensor) -> np.ndarray:
-        """Shares (N, L) of blocks (N, 3, 64, 64) uint8."""
+        """Shares (N, L) of blocks (N, 3, 64, 64)."""
         self.network.eval()
-        parts = [self.network(part.float() / 255.0).softmax(1) for part in blocks.split(256)]
+        parts = [self.network(to_unit(part)).softmax(1) for part in blocks.split(256)]
         return (
             torch.cat(parts).numpy() if parts else np.zeros((0, self.network.head.out_features), np.float32)
         )
 
 
 def as_patches(pieces: Sequence[np.ndarray]) -> torch.Tensor:
-    """Pixels (h, w, 3) uint8 of blocks of any size, resized: (N, 3, 64, 64) uint8."""
+    """Pixels (h, w, 3) of blocks of any size, resized: (N, 3, 64, 64).
+
+    Of eight bits they are uint8 and stay so; others are floats in [0, 1] and become float16, which keeps
+    the levels of dark pixels.
+    """
+    if not pieces:
+        return torch.zeros(0, 3, SIDE, SIDE, dtype=torch.uint8)
     found = []
     for piece in pieces:
         tensor = torch.from_numpy(np.ascontiguousarray(piece)).permute(2, 0, 1)[None]
+        small = tensor.float()
         if tensor.shape[-2:] != (SIDE, SIDE):
-            tensor = (
-                F.interpolate(
-                    tensor.float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
-                )
-                .round()
-                .to(torch.uint8)
-            )
-        found.append(tensor)
-    return torch.cat(found) if found else torch.zeros(0, 3, SIDE, SIDE, dtype=torch.uint8)
+            small = F.interpolate(small, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+        found.append(small.round().to(torch.uint8) if tensor.dtype == torch.uint8 else small.half())
+    if len({part.dtype for part in found}) > 1:
+        found = [to_unit(part).half() for part in found]
+    return torch.cat(found)

@@ -104,7 +104,7 @@ class BankReader:
         if len(found) == 1:
             return found
         whole = study.mask_state(image_id).complete
-        extents = _extents(study, image_id)
+        extents = label_extents(study, image_id)
         return [
             box
             for box in found
@@ -208,12 +208,12 @@ def _cuts(length: int, side: int, block: float, start: float) -> list[int]:
 
 def suited(study: Study, image_ids: Sequence[int]) -> int:
     """Power of two that makes most blocks 64 to 128 pixels wide, or leaves smaller ones as they are."""
-    sides = [min(c - a, d - b) for image_id in image_ids for a, b, c, d in _extents(study, image_id)]
+    sides = [min(c - a, d - b) for image_id in image_ids for a, b, c, d in label_extents(study, image_id)]
     side = float(np.median(sides)) if sides else 64.0
     return int(2 ** max(0, np.floor(np.log2(side / 64.0)))) if side >= 128 else 1
 
 
-def _extents(study: Study, image_id: int) -> list[tuple[float, float, float, float]]:
+def label_extents(study: Study, image_id: int) -> list[tuple[float, float, float, float]]:
     """Bounds (row0, col0, row1, col1) of every labelled block and region."""
     found: list[tuple[float, float, float, float]] = []
     grid = study.grid(image_id)

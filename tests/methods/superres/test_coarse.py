@@ -1,10 +1,21 @@
+import imageio.v3 as iio
 import numpy as np
+import pandas as pd
 import pytest
+import tifffile
+import torch
 from glands import SIDE, make_study
 
 from napari_mtssl.images import ImagePool
 from napari_mtssl.methods.base import MethodError
-from napari_mtssl.methods.superres.coarse import binned_map, classify_blocks, painted_shares
+from napari_mtssl.methods.superres.coarse import (
+    _learnt,
+    binned_map,
+    classify_blocks,
+    guess_blocks,
+    name_shares,
+    painted_shares,
+)
 from napari_mtssl.methods.superres.statistics import bin_names, measured_statistics
 from napari_mtssl.study import Grid, Study
 
@@ -76,3 +87,76 @@ def test_the_low_resolution_model_of_a_study(study_path):
         )
     assert set(found[first]) == {(0, 0), (3, 3)}
     assert all(shares.sum() == pytest.approx(1, abs=1e-5) for shares in found[first].values())
+
+
+def test_painted_regions_count_and_so_do_blocks_of_an_odd_grid_far_apart(tmp_path):
+    iio.imwrite(tmp_path / "wide.png", np.zeros((300, 2600), np.uint8))
+    with Study.create(tmp_path / "wide.mtssl") as study:
+        image = study.add_image(tmp_path / "wide.png", height=300, width=2600).id
+        study.add_class("some", kind="block")
+        study.add_class("free", kind="block")
+        code = study.add_class("gland", kind="mask").code
+        study.set_grid(image, Grid(37.5, 61.25, 3.0, -7.0))
+        study.set_blocks(image, {(1, 2): "some", (4, 40): "some", (7, 41): "some", (0, 0): "some"})
+        study.add_region(image, np.array([[200.0, 1000], [200, 1060], [260, 1060], [260, 1000]]), "free")
+        row0, col0, row1, _ = (round(edge) for edge in study.grid(image).edges(4, 40))
+        study.paint_mask(image, row0 - 9, col0 - 9, np.full((row1 - row0 + 18, 39), code, np.uint16))
+        assert painted_shares(study, ("background", "gland")) == {}  # half of one block says nothing
+        study.paint_mask(image, 190, 990, np.full((90, 90), code, np.uint16))
+        found = painted_shares(study, ("background", "gland"))
+        assert set(found) == {"free"}
+        np.testing.assert_allclose(found["free"], [[0, 1]])
+        study.set_mask_complete(image, True)
+        found = painted_shares(study, ("background", "gland"))
+    assert sorted(np.round(found["some"][:, 1], 2).tolist()) == [0, 0, 0, pytest.approx(30 / 61.25, abs=0.02)]
+
+
+def test_shares_get_the_bin_they_lie_in_or_the_nearest_class():
+    empty = pd.DataFrame(columns=["block_class", "mask_class", "mean", "spread", "source"])
+    shares = np.array([[0.81, 0.19], [0.8, 0.2], [0.0, 1.0], [0.5, 0.5]])
+    bins = ["0-20", "20-30", "95-100"]
+    # the last is in no bin: its share is nearest to 25 %
+    assert name_shares(shares, empty, bins, ("no", "yes")) == ["0-20", "20-30", "95-100", "20-30"]
+    table = pd.DataFrame(
+        [(b, e, m, 0.1, "expert") for b, row in {"poor": (0.1, 0.0), "rich": (0.3, 0.6)}.items()
+         for e, m in zip(("gland", "mucus"), row, strict=True)],
+        columns=empty.columns,
+    )  # fmt: skip
+    three = np.array([[0.8, 0.2, 0.0], [0.2, 0.2, 0.6]])
+    names = ["nobody knows", "poor", "rich"]
+    assert name_shares(three, table, names, ("no", "gland", "mucus")) == ["poor", "rich"]
+    with pytest.raises(MethodError, match="Nobody has said"):
+        name_shares(three, empty, ["x"], ("no", "gland", "mucus"))
+
+
+def test_twelve_bits_of_sixteen_keep_their_levels_beside_a_bright_image(tmp_path):
+    dark = np.tile(np.arange(4096, dtype=np.uint16).repeat(2)[:: 2 * 16], (64, 1))[:, :256]
+    with Study.create(tmp_path / "deep.mtssl") as study:
+        for name, pixels in (("dark", dark), ("bright", (dark.astype(int) * 16).astype(np.uint16))):
+            tifffile.imwrite(tmp_path / f"{name}.tif", pixels)
+            image = study.add_image(tmp_path / f"{name}.tif", height=64, width=256)
+            study.set_grid(image.id, Grid(64, 256))
+        study.add_class("all", kind="block")
+        study.set_blocks(1, {(0, 0): "all"})
+        study.set_blocks(2, {(0, 0): "all"})
+        patches, kinds, gain = _learnt(study, ImagePool(), ["all"])
+    assert gain == 1.0  # the bright one has the whole range
+    assert kinds == [0, 0]
+    assert patches.dtype == torch.float16
+    assert len(torch.unique(patches[0])) >= 60  # of 64 columns; eight bits would leave 16
+
+
+def test_guessing_can_be_left_in_the_midst(study_path):
+    with Study.open(study_path) as source:
+        first = source.images()[0].id
+        source.set_blocks(first, {(0, 0): None})
+        guesses = guess_blocks(
+            source, ImagePool(), bin_names(), ("background", "gland"), image_ids=[first], steps=3
+        )
+        assert [(g.done, g.total, g.image_id) for g in (next(guesses), next(guesses))] == [
+            (1, 4, None),
+            (2, 4, None),
+        ]
+        guesses.close()
+        with pytest.raises(MethodError, match="no exact class"):
+            next(guess_blocks(source, ImagePool(), bin_names(), ("background",), image_ids=[first]))
