@@ -112,6 +112,12 @@ def test_new_with_one_wrong_image_leaves_nothing(spots, tmp_path):
     assert not (tmp_path / "b.mtssl").exists()
 
 
+def test_new_with_a_template_has_its_classes(spots, tmp_path):
+    ok("new", tmp_path / "a.mtssl", spots[0], "--template", "hep2")
+    with Study.open(tmp_path / "a.mtssl") as study:
+        assert study.kinds() == ["cell", "mask", "pattern", "intensity"]
+
+
 def test_importing_twice_adds_nothing(study, spots):
     with Study.open(study) as opened:
         before = opened.cells()

@@ -12,6 +12,7 @@ import typer
 from napari_mtssl.cli.console import UsageError, notes
 
 if TYPE_CHECKING:
+    from napari_mtssl.images import Image
     from napari_mtssl.study import ImageRecord, Study
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study, NAME.mtssl.")]
@@ -59,93 +60,154 @@ class Split(StrEnum):
     test = "test"
 
 
+class Template(StrEnum):
+    """Classes that a study begins with; those of `napari_mtssl.study.templates`."""
+
+    cells = "cells"
+    tissue = "tissue"
+    lungs = "lungs"
+    hep2 = "hep2"
+
+
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGE...", help="Images, stacks, or folders of PNG, JPEG, BMP, TIFF or DICOM files."
+    ),
+]
+TemplateName = Annotated[
+    Template | None,
+    typer.Option(
+        metavar="NAME",
+        help="Classes to begin with: cells, tissue (shares of glands), lungs (mask and diagnosis), or hep2 "
+        "(mask, seven patterns with their descriptions, intensity).",
+    ),
+]
+PixelSize = Annotated[
+    float | None, typer.Option(metavar="UM", help="Micrometres per pixel, where the files do not tell.")
+]
+Masks = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of masks: label images with the names of their images."),
+]
+MaskClass = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLASS",
+        help="Class of what is not 0 in masks; else DIR/classes.csv says. Without --masks, the exact "
+        "classes that are to be outlined: gland,mucus.",
+    ),
+]
+ClassesCsv = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Classes of images: image,class,group,split, or a column a head."),
+]
+ClassFolders = Annotated[
+    bool, typer.Option("--class-folders", help="The folder that an image lies in is its class.")
+]
+GroupBefore = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIGN",
+        help="What stands before this sign in a file's name is the group (the patient): _ or -.",
+    ),
+]
+
+
 def new(
     study: StudyPath,
-    images: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="IMAGE...",
-            help="Images, stacks, or folders of PNG, JPEG, BMP, TIFF or DICOM files.",
-        ),
-    ],
+    images: Images,
     split: Annotated[Split, typer.Option(help="What these images are for.")] = Split.train,
-    pixel_size: Annotated[
-        float | None, typer.Option(metavar="UM", help="Micrometres per pixel, where the files do not tell.")
-    ] = None,
-    masks: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of masks: label images with the names of their images."),
-    ] = None,
-    mask_class: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CLASS",
-            help="Class of what is not 0 in masks; else DIR/classes.csv says. Without --masks, the exact "
-            "classes that are to be outlined: gland,mucus.",
-        ),
-    ] = None,
-    classes_csv: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Classes of images: image,class,group,split, or a column a head."),
-    ] = None,
-    class_folders: Annotated[
-        bool, typer.Option("--class-folders", help="The folder that an image lies in is its class.")
-    ] = False,
+    template: TemplateName = None,
+    pixel_size: PixelSize = None,
+    masks: Masks = None,
+    mask_class: MaskClass = None,
+    classes_csv: ClassesCsv = None,
+    class_folders: ClassFolders = False,
     kind: HeadName = None,
-    group_before: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIGN",
-            help="What stands before this sign in a file's name is the group (the patient): _ or -.",
-        ),
-    ] = None,
+    group_before: GroupBefore = None,
 ) -> None:
     """Make a study of some images."""
-    from napari_mtssl.cli.labels import image_files, import_masks
-    from napari_mtssl.cli.pixel_sizes import ask
-    from napari_mtssl.images import open_planes, stack_of
-    from napari_mtssl.study import Study, exchange
+    from napari_mtssl.study import Study
+    from napari_mtssl.study.templates import use_template
 
     for path in (masks, classes_csv):
         if path is not None and not path.exists():
             raise UsageError(f"There is nothing at {path}; check the path.")
     # All images are opened before the study is made: a wrong path leaves nothing half done.
+    opened = _opened(images, pixel_size)
+    with Study.create(study) as made:
+        try:
+            if template is not None:
+                use_template(made, template.value)
+            for image in opened:
+                record = _add(made, image, split, group_before)
+                if class_folders:
+                    _class_by_folder(made, record.id, image, kind or "diagnosis")
+            _first_labels(made, masks, mask_class, classes_csv, kind)
+        except ValueError:
+            made.close()
+            shutil.rmtree(made.path)  # made a moment ago, of files that stay
+            raise
+        notes.print(f"Made {made.path} with {len(made.images())} image(s).")
+        notes.print("Next: import labels into it, or run napari-mtssl and open it there to label.")
+
+
+def _opened(images: list[Path], pixel_size: float | None) -> list[Image]:
+    """Open all images, and planes of stacks; ask once for the pixel size of slides that do not tell."""
+    from napari_mtssl.cli.labels import image_files
+    from napari_mtssl.cli.pixel_sizes import ask
+    from napari_mtssl.images import open_planes
+
     found = [open_planes(path, pixel_size_um=pixel_size) for path in image_files(images)]
     opened = [image for planes in found for image in planes]
     silent = [image for image in opened if image.is_slide and image.pixel_size_um is None]
     said = ask(silent, must=False)
     for image in silent:
         image.pixel_size_um = said
-    with Study.create(study) as made:
-        try:
-            for image in opened:
-                record = made.add_image(
-                    image.path,
-                    height=image.height,
-                    width=image.width,
-                    pixel_size_um=image.pixel_size_um,
-                    split=split.value,
-                    group=image.path.stem.split(group_before)[0] if group_before else stack_of(image.path),
-                )
-                if class_folders:
-                    name, head = image.path.absolute().parent.name, kind or "diagnosis"
-                    if name not in [c.name for c in made.classes(head)]:
-                        made.add_class(name, kind=head)
-                    made.set_image_class(record.id, head, name)
-            if masks is not None:
-                notes.print(f"{masks.name}: {import_masks(made, masks, mask_class)}")
-            elif mask_class is not None:
-                for name in mask_class.split(","):
-                    made.add_class(name.strip(), kind="mask")
-            if classes_csv is not None:
-                report = exchange.import_image_classes(made, classes_csv, kind=kind)
-                notes.print(f"{classes_csv.name}: {report}")
-        except ValueError:
-            made.close()
-            shutil.rmtree(made.path)  # made a moment ago, of files that stay
-            raise
-        notes.print(f"Made {made.path} with {len(made.images())} image(s).")
-        notes.print("Next: import labels into it, or run napari-mtssl and open it there to click some cells.")
+    return opened
+
+
+def _add(study: Study, image: Image, split: Split, group_before: str | None) -> ImageRecord:
+    """Add an image; its group is what its name, or its stack, says."""
+    from napari_mtssl.images import stack_of
+
+    return study.add_image(
+        image.path,
+        height=image.height,
+        width=image.width,
+        pixel_size_um=image.pixel_size_um,
+        split=split.value,
+        group=image.path.stem.split(group_before)[0] if group_before else stack_of(image.path),
+    )
+
+
+def _class_by_folder(study: Study, image_id: int, image: Image, head: str) -> None:
+    """Give an image the class that its folder is called."""
+    from napari_mtssl.study.merge import make_classes
+
+    name = image.path.absolute().parent.name
+    names, _ = make_classes(study, [name], {}, head)
+    study.set_image_class(image_id, head, names[name])
+
+
+def _first_labels(
+    study: Study, masks: Path | None, mask_class: str | None, classes_csv: Path | None, kind: str | None
+) -> None:
+    """Bring in masks and classes of images, or only make the classes of masks."""
+    from napari_mtssl.cli.labels import import_masks
+    from napari_mtssl.study import exchange
+
+    if masks is not None:
+        notes.print(f"{masks.name}: {import_masks(study, masks, mask_class)}")
+    elif mask_class is not None:
+        known = {found.name.lower() for found in study.classes("mask")}
+        for name in mask_class.split(","):
+            if name.strip().lower() not in known:
+                study.add_class(name.strip(), kind="mask")
+    if classes_csv is not None:
+        report = exchange.import_image_classes(study, classes_csv, kind=kind)
+        notes.print(f"{classes_csv.name}: {report}")
 
 
 def import_files(

@@ -12,17 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-# With the report's words for each.
-PATTERNS = {
-    "homogeneous": "Diffuse staining of the interphase nuclei and of the chromatin of mitotic cells.",
-    "speckled": "Granular nuclear staining of interphase nuclei.",
-    "nucleolar": "Large coarse speckles within the nucleus, fewer than six in a cell.",
-    "centromere": "Several discrete speckles (40 to 60) throughout the interphase nuclei.",
-    "golgi": "Discontinuous speckled or granular ribbon beside the nucleus, at one pole of the cytoplasm.",
-    "numem": "Nuclear membrane: homogeneous staining of the nucleus, brighter at its outer rim.",
-    "mitsp": "Mitotic spindle: the spindle fibres between the poles are stained in mitotic cells.",
-}
-INTENSITIES = ("intermediate", "positive")
+from napari_mtssl.study.templates import HEP2_INTENSITIES, HEP2_PATTERNS
+
+PATTERNS = {name: note for name, note, _ in HEP2_PATTERNS}
+INTENSITIES = tuple(name for name, _ in HEP2_INTENSITIES)
 BRIGHTNESS = {"intermediate": 0.42, "positive": 0.80}
 # Specimens of each pattern in I3A Task 2.
 FREQUENCY = np.array([53, 52, 50, 51, 10, 21, 15], float)

@@ -69,11 +69,15 @@ class Workspace:
 
     # -- the study -----------------------------------------------------------------------------------------
 
-    def create(self, path: Path) -> None:
-        """Make a new study at `path` and open it."""
+    def create(self, path: Path, template: str = "") -> None:
+        """Make a new study at `path`, with the classes of a template if one is named, and open it."""
         from napari_mtssl.study import Study
+        from napari_mtssl.study.templates import use_template
 
-        self._use(Study.create(path))
+        study = Study.create(path)
+        if template:
+            use_template(study, template)
+        self._use(study)
 
     def open(self, path: Path) -> None:
         """Open the study at `path`; the one that was open is closed."""

@@ -231,7 +231,7 @@ def test_the_demo_has_a_study_with_every_kind_of_label(tmp_path):
         groups = {record.group for record in study.images("train")}
         assert not groups & {record.group for record in study.images("validation")}
         notes = {item.name: item.note for item in study.classes("pattern")}
-        assert "fewer than six" in notes["nucleolar"]
+        assert "less than six" in notes["nucleolar"]
         assert 20 <= len(study.masked_images("train")) < len(study.images("train"))
     with make_study(tmp_path) as again:
         assert len(again.images()) == 80

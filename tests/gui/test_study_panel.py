@@ -46,6 +46,31 @@ def test_from_nothing_to_the_first_label(make_dock, tmp_path, choose, told):
     assert not [m for severity, m in told if severity == "error"]
 
 
+def test_a_new_study_may_have_the_classes_of_a_template(make_dock, tmp_path, choose, told):
+    dock = make_dock()
+    panel = dock.study_panel
+    actions = {action.text(): action for action in panel.new_button.menu().actions() if action.text()}
+    assert list(actions) == [
+        "Cells …",
+        "Tissue …",
+        "Chest X-rays …",
+        "HEp-2 specimens …",
+        "Without classes …",
+    ]
+    assert all(action.toolTip() for action in actions.values())
+    choose(tmp_path / "specimens")
+    actions["HEp-2 specimens …"].trigger()
+    assert dock.workspace.task.name == "specimens" and panel.task.currentText() == "Specimens"
+    table = dock.label_panel.images.heads["pattern"].table
+    assert table.rowCount() == 7
+    assert "less than six" in table.item(2, 1).toolTip()
+    choose(tmp_path / "mine")
+    actions["Without classes …"].trigger()
+    assert dock.workspace.study.path.name == "mine.mtssl"
+    assert len(dock.workspace.study.classes(None)) == 1
+    assert not [m for severity, m in told if severity == "error"]
+
+
 def test_open_and_recent(make_dock, study_path, choose):
     dock = make_dock()
     choose(study_path)

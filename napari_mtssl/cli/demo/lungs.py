@@ -33,15 +33,14 @@ def make_study(out: Path) -> Study:
 
     from napari_mtssl.evaluation.synthetic_chest import make_chest
     from napari_mtssl.study import Study
+    from napari_mtssl.study.templates import use_template
 
     path, folder = out / "lungs.mtssl", out / "chests"
     if path.exists():
         return Study.open(path)
     folder.mkdir(parents=True, exist_ok=True)
     study = Study.create(path)
-    study.add_class("lung", "#46f0f0", kind="mask", note="Inside a lung, sick parts included.")
-    study.add_class("normal", kind="diagnosis", note="Nothing to see.")
-    study.add_class("pneumonia", kind="diagnosis", note="A bright patch in a lung.")
+    use_template(study, "lungs")
     study.add_class("clinic", kind="origin", note="The machine that is learnt from.")
     study.add_class("portable", kind="origin", note="Another machine, at the bedside.")
     for number in range(LEARN + HELD_OUT):

@@ -22,7 +22,6 @@ SETTINGS = {
     "warped": 0.0,
     "balance": "equal",
 }
-COLOURS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0")
 
 
 def make_study(out: Path) -> Study:
@@ -37,13 +36,14 @@ def make_study(out: Path) -> Study:
 
     from napari_mtssl.evaluation.synthetic_hep2 import specimens
     from napari_mtssl.study import Study
+    from napari_mtssl.study.templates import use_template
 
     path, folder = out / "specimens.mtssl", out / "specimens"
     if path.exists():
         return Study.open(path)
     folder.mkdir(parents=True, exist_ok=True)
     study = Study.create(path)
-    _add_classes(study)
+    use_template(study, "hep2")
     items = specimens(PATIENTS, EACH, size=SIZE, seed=5, balanced=True)
     seen: dict[str, int] = {}
     for number, item in enumerate(items):
@@ -61,16 +61,6 @@ def make_study(out: Path) -> Study:
         if held_out or seen[item.pattern] <= LABELLED // 7:
             label(study, record.id, item)
     return study
-
-
-def _add_classes(study: Study) -> None:
-    from napari_mtssl.evaluation.synthetic_hep2 import INTENSITIES, PATTERNS
-
-    study.add_class("cell", kind="mask", colour="#46f0f0", note="Inside a cell's nucleus.")
-    for (name, note), colour in zip(PATTERNS.items(), COLOURS, strict=True):
-        study.add_class(name, colour, kind="pattern", note=note)
-    for name in INTENSITIES:
-        study.add_class(name, kind="intensity", note=f"Fluorescence is {name}.")
 
 
 def label(study: Study, image_id: int, item: Any) -> None:

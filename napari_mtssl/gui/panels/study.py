@@ -73,12 +73,15 @@ class StudyPanel(QWidget):
         layout = QVBoxLayout(self)
         self.name = note()
         layout.addWidget(self.name)
+        self.new_button = QPushButton("New …")
+        self.new_button.setToolTip("Make a study: a folder that keeps labels, settings and networks")
+        self.new_button.setMenu(self._new_menu())
         self.recent = QPushButton("Recent")
         self.recent.setMenu(QMenu(self.recent))
         self.recent.menu().aboutToShow.connect(self._fill_recent)
         layout.addWidget(
             row(
-                button("New …", self.new, "Make a study: a folder that keeps labels, settings and networks"),
+                self.new_button,
                 button("Open …", self.open, "Open the folder of a study (NAME.mtssl)"),
                 self.recent,
                 None,
@@ -128,16 +131,31 @@ class StudyPanel(QWidget):
 
     # -- the study -----------------------------------------------------------------------------------------
 
+    def _new_menu(self) -> QMenu:
+        """Offer the templates of classes to begin with."""
+        from napari_mtssl.study.templates import TEMPLATES
+
+        menu = QMenu(self)
+        menu.setToolTipsVisible(True)
+        for name, template in TEMPLATES.items():
+            action = menu.addAction(f"{template.title} …", lambda *_, t=name: self.new(t))
+            action.setToolTip(f"Classes to begin with: {template.text}. All can be changed")
+        menu.addSeparator()
+        menu.addAction("Without classes …", lambda *_: self.new()).setToolTip(
+            "Add classes of your own in step 2"
+        )
+        return menu
+
     @guarded
-    def new(self) -> None:
-        """Ask where, and make a study there."""
+    def new(self, template: str = "") -> None:
+        """Ask where, and make a study there, perhaps with the classes of a template."""
         path, _ = QFileDialog.getSaveFileName(
             self, "New study", str(self._last_folder() / f"study{SUFFIX}"), f"Study (*{SUFFIX})"
         )
         if path:
             chosen = Path(path)
             self._workspace.create(
-                chosen if chosen.suffix == SUFFIX else chosen.with_name(chosen.name + SUFFIX)
+                chosen if chosen.suffix == SUFFIX else chosen.with_name(chosen.name + SUFFIX), template
             )
             self._remember(self._workspace.study.path)
 
