@@ -213,7 +213,7 @@ def _report(event: Event, progress: Progress, task: TaskID) -> Finished | None:
                 f"Step {event.step}: labels changed, {event.added} added, {event.changed} changed, "
                 f"{event.removed} removed; {event.n_labelled} in use."
             )
-        case events.LossNotFinite() | events.OutOfMemory() | events.WorkerLost():
+        case events.LossNotFinite() | events.OutOfMemory() | events.WorkerLost() | events.ClassesLeftOut():
             notes.print(f"Step {event.step}: {event.message}")
         case events.Failed():
             progress.update(task, visible=False)

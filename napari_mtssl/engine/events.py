@@ -117,6 +117,15 @@ class LabelsChanged(Event):
 
 
 @dataclass(frozen=True)
+class ClassesLeftOut(Event):
+    """Classes `names` are new since training began: the network has no output for them, labels do not count."""
+
+    kind: ClassVar[str] = "classes_left_out"
+    names: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True)
 class LossNotFinite(Event):
     """A loss was NaN or infinite; weights went back to those of step `restored_step`."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from napari_mtssl.engine.control import Control
 from napari_mtssl.engine.devices import free_memory, is_out_of_memory, seeded, step_seed
 from napari_mtssl.engine.events import (
     CheckpointWritten,
+    ClassesLeftOut,
     Event,
     Finished,
     LabelsChanged,
@@ -30,6 +30,7 @@ from napari_mtssl.engine.events import (
     Stepped,
     Validated,
 )
+from napari_mtssl.engine.interruption import StoppedError, interrupted_by
 from napari_mtssl.engine.meter import LossMeter, SpeedMeter, all_finite
 from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.engine.peers import Alone
@@ -76,6 +77,7 @@ class Loop:
         self.losses, self.speed = LossMeter(), SpeedMeter()
         self.reported = self.pseudo_told = 0.0
         self.pseudo: dict[str, torch.Tensor] = {}
+        self.left_out: tuple[str, ...] = ()
         self.held_out: Samples | None = None
         self.held_out_stale = True
         self.ready = False
@@ -169,6 +171,7 @@ class Loop:
             self.samples.n_labelled,
             self.samples.n_unlabelled,
         )
+        yield from self._tell_left_out()
         self.speed.restart()
         first = True
         while self.step < self.total_steps:
@@ -348,6 +351,21 @@ class Loop:
         self.speed.restart()
         if added or changed or removed:
             yield LabelsChanged(self.step, self.samples.n_labelled, added, changed, removed)
+        yield from self._tell_left_out()
+
+    def _tell_left_out(self) -> Iterator[Event]:
+        """Say once of which classes no label counts."""
+        fresh = tuple(name for name in self.source.left_out if name not in self.left_out)
+        self.left_out = self.source.left_out
+        if fresh:
+            names = ", ".join(f"'{name}'" for name in fresh)
+            what = f"The class {names} is" if len(fresh) == 1 else f"The classes {names} are"
+            yield ClassesLeftOut(
+                self.step,
+                fresh,
+                f"{what} new since this network was made, and not learnt: training goes on without these "
+                "labels; start a new network to learn them.",
+            )
 
     def _validate(self) -> Iterator[Event]:
         if self.held_out_stale:
@@ -361,7 +379,7 @@ class Loop:
             stopped = self.peers.world == 1  # or the others would wait for this one
             with interrupted_by(lambda: stopped and self.control.stopped, self.method.teacher):
                 self.scores = self.method.evaluate(self.held_out)
-        except _StoppedError:
+        except StoppedError:
             return
         name, score = next(iter(self.scores.items()))
         height = -score if name.endswith("_px") else score  # distances are better when lower
@@ -412,25 +430,6 @@ class Loop:
 def _listed(vocabulary: Mapping[str, tuple[str, ...]]) -> str:
     """All class names, in words."""
     return ", ".join(name for names in vocabulary.values() for name in names)
-
-
-class _StoppedError(Exception):
-    """The user does not want to wait for what is being computed."""
-
-
-@contextmanager
-def interrupted_by(stopped: Callable[[], bool], network: torch.nn.Module) -> Iterator[None]:
-    """Leave a long evaluation between two of its forward passes once `stopped` says so."""
-
-    def check(*_: object) -> None:
-        if stopped():
-            raise _StoppedError
-
-    handle = network.register_forward_pre_hook(check)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def balanced_weights(method: Method, output: StepOutput) -> dict[str, float | torch.Tensor]:

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 
 class SampleSource(Protocol):
-    """What the training loop asks for samples."""
+    """What the training loop asks for samples.
+
+    Attributes
+    ----------
+    left_out : tuple of str
+        Classes whose labels were left out when samples were last read: the network has no output for them.
+    """
+
+    left_out: tuple[str, ...]
 
     def training(self) -> Samples:
         """Read the samples to learn from, as of now."""
@@ -38,6 +46,8 @@ class FixedSource:
     training : Samples
     validation : Samples, optional
     """
+
+    left_out: tuple[str, ...] = ()
 
     def __init__(self, training: Samples, validation: Samples | None = None) -> None:
         self._training = training
@@ -91,6 +101,7 @@ class StudySource:
         self._settle, self._quick = settle_seconds, quick_seconds
         self._reading: float | None = None  # seconds it took to read samples again, once that is known
         self._begun = False
+        self.left_out: tuple[str, ...] = ()
         self._clock = clock
         self._read = self._latest = study.change_counter()
         self._first_change = self._last_change = 0.0
@@ -101,13 +112,13 @@ class StudySource:
         Raises
         ------
         MethodError
-            If groups leak between splits, a class is new since training started, or labels are too few.
+            If groups leak between splits, a class was renamed since training started, or labels are too few.
         """
         # read the counter first: an edit made while samples are read is seen the next time
         self._read = self._latest = self._study.change_counter()
         begin = self._clock()
         check_groups(self._study)
-        check_classes(self._study, self._method)
+        self.left_out = unknown_classes(self._study, self._method)
         samples = self._method.samples(self._study, self._images, "train")
         if self._begun:  # the first time pixels are read as well
             self._reading = self._clock() - begin
@@ -160,23 +171,26 @@ def check_groups(study: Study) -> None:
             )
 
 
-def check_classes(study: Study, method: Method) -> None:
-    """Refuse labels of a class that the network has no output for.
+def unknown_classes(study: Study, method: Method) -> tuple[str, ...]:
+    """List the classes of labels that the network has no output for: made after training started.
 
     Raises
     ------
     MethodError
-        Naming the class.
+        If a class that the network knows is gone, and labels have another: it was renamed.
     """
     labels = method.labels_of(study, "train")
     unknown = {kind: labels[kind] - set(method.vocabulary.get(kind, ())) for kind in labels}
     if unknown.get("mask"):  # labels_of does not look at pixels, and a class nobody painted harms nobody
         unknown["mask"] &= _painted(study)
-    new = sorted({name for names in unknown.values() for name in names}, key=lambda n: (n == BACKGROUND, n))
-    if new:
-        raise MethodError(
-            f"The class '{new[0]}' is new or was renamed after training started; start a new run to use it."
-        )
+    for kind, names in unknown.items():
+        gone = set(method.vocabulary.get(kind, ())) - {item.name for item in study.classes(kind)}
+        if names and gone:
+            raise MethodError(
+                f"The class '{min(gone)}' was renamed after training started; start a new run to go on."
+            )
+    found = {name for names in unknown.values() for name in names}
+    return tuple(sorted(found, key=lambda name: (name == BACKGROUND, name)))
 
 
 def _painted(study: Study) -> set[str]:

@@ -123,6 +123,8 @@ class Method(ABC):
     def samples(self, study: Study, images: ImagePool, split: Literal["train", "validation"]) -> Samples:
         """Read labels and pixels of one split from the study.
 
+        Labels of classes that are not in the vocabulary are left out: they were made after training began.
+
         Raises
         ------
         MethodError

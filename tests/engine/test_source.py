@@ -46,8 +46,12 @@ def test_a_class_that_is_new_says_so(study, tiny):
     source = StudySource(tiny.make_method(), study, ImagePool())
     study.add_class("green")
     source.training()  # a class without cells harms nobody
+    assert source.left_out == ()
     study.add_cell(1, 20.0, 20.0, "green")
-    with pytest.raises(MethodError, match="'green' is new or was renamed"):
+    source.training()
+    assert source.left_out == ("green",)
+    study.update_class("red", new_name="crimson")
+    with pytest.raises(MethodError, match="'red' was renamed after training started"):
         source.training()
 
 

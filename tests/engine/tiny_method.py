@@ -83,6 +83,7 @@ class Tiny(Method):
 
     def samples(self, study, images, split):
         cells = study.cells(split=split)
+        cells = cells[cells["class"].isin(self.classes)].reset_index(drop=True)
         if cells["class"].nunique() < 2:
             raise MethodError("Label cells of at least two classes.")
         targets = torch.tensor([self.classes.index(name) for name in cells["class"]])

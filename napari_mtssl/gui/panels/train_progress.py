@@ -11,6 +11,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from napari_mtssl.engine.events import (
+    ClassesLeftOut,
     Event,
     Failed,
     Finished,
@@ -151,6 +152,7 @@ class TrainProgress(QWidget):
             LossNotFinite: self._warned,
             OutOfMemory: self._warned,
             WorkerLost: self._warned,
+            ClassesLeftOut: self._warned,
             Preview: self._predicted,
             Waiting: self._waiting,
             FoldsScored: self._folds_scored,
@@ -204,7 +206,7 @@ class TrainProgress(QWidget):
         self.say(text)
         show_info(text)
 
-    def _warned(self, event: LossNotFinite | OutOfMemory | WorkerLost) -> None:
+    def _warned(self, event: LossNotFinite | OutOfMemory | WorkerLost | ClassesLeftOut) -> None:
         self.say(event.message)
         show_warning(event.message)
 

@@ -191,6 +191,7 @@ class SampleReader:
         """
         records = study.images(split)
         cells = study.cells(split=split)
+        cells = cells[cells["class"].isin(self.classes)]  # a class made after training began is not learnt
         if split == "train":
             self._check(len(records), cells)
             cells = draw_labels(cells, self.config.labels, self.config.seed)
@@ -260,11 +261,6 @@ class SampleReader:
         size = self.config.patch
         none = pd.DataFrame({"cell_id": [], "class": [], "image_id": [], "row": [], "col": []})
         cells = pd.concat(frames, ignore_index=True) if frames else none
-        unknown = sorted(set(cells["class"]) - set(self.classes))
-        if unknown:
-            raise MethodError(
-                f"The network does not know the class '{unknown[0]}'; start a new run to use it."
-            )
         position = cells[["row", "col"]].to_numpy(float)
         return PatchBank.from_arrays(
             _stack(labelled, size),

@@ -137,11 +137,12 @@ def read_images(
     frame = study.image_classes(split=split)
     frame = frame[frame["status"] != "rejected"]
     for image_id, kind, name in zip(frame["image_id"], frame["kind"], frame["class"], strict=True):
-        if kind in known:
+        if kind in known and name in vocabulary[kind]:  # a class made after training began is not learnt
             known[kind][place[image_id]] = vocabulary[kind].index(name)
     masks = np.full((len(records), size, size), UNKNOWN, np.uint8)
     if MASK in vocabulary:
-        order = {c.code: vocabulary[MASK].index(c.name) for c in study.classes(MASK)}
+        names = list(vocabulary[MASK])
+        order = {c.code: names.index(c.name) for c in study.classes(MASK) if c.name in names}
         for record in records:
             state = study.mask_state(record.id)
             if state.painted or state.complete:
@@ -202,7 +203,8 @@ def draw_labelled(known: Mapping[str, np.ndarray], masked: np.ndarray, n: int, s
 def _mask(study: Study, image_id: int, order: Mapping[int, int], complete: bool, size: int) -> np.ndarray:
     """Mask of one image as indices into the vocabulary, at the network's size."""
     codes = nearest(study.mask(image_id), size)
-    out = np.full(codes.shape, 0 if complete else UNKNOWN, np.uint8)
+    # pixels of a class that is not learnt are of no known class, also where the mask is complete
+    out = np.where(codes == 0, 0 if complete else UNKNOWN, UNKNOWN).astype(np.uint8)
     for code, index in order.items():
         out[codes == code] = index
     return out
