@@ -118,7 +118,7 @@ class LabelsChanged(Event):
 
 @dataclass(frozen=True)
 class ClassesLeftOut(Event):
-    """Classes `names` are new since training began: the network has no output for them, labels do not count."""
+    """Classes `names` are new since training began: without an output, and left out."""
 
     kind: ClassVar[str] = "classes_left_out"
     names: tuple[str, ...]
