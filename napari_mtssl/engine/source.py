@@ -7,8 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from napari_mtssl.methods.base import Method, MethodError, Samples
 from napari_mtssl.study.records import BACKGROUND
 
@@ -197,5 +195,5 @@ def _painted(study: Study) -> set[str]:
     """Mask classes that pixels of training images have."""
     codes: set[int] = set()
     for image_id in study.masked_images("train"):
-        codes |= set(np.unique(study.mask(image_id)).tolist())
+        codes |= set(study.painted_pixels(image_id))
     return {item.name for item in study.classes("mask") if item.code in codes}

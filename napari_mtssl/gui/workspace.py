@@ -355,8 +355,8 @@ class Workspace:
         """Pixels of the image on screen that are painted, by exact class."""
         if self.study is None or self.image is None:
             return {}
-        counts = np.bincount(self.study.mask(self.image.id).ravel(), minlength=1)
-        return {c.name: int(counts[c.code]) if c.code < len(counts) else 0 for c in self.classes(MASK)}
+        counts = self.study.painted_pixels(self.image.id)
+        return {item.name: counts.get(item.code, 0) for item in self.classes(MASK)}
 
     def image_table(self, ids: Sequence[int] | None = None) -> pd.DataFrame:
         """Return what is said of each image as a whole, see `napari_mtssl.gui.image_table`."""

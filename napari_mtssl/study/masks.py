@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -112,6 +113,38 @@ class MaskTable(BlockTable):
             up, left = max(0, -down), max(0, -right)
             target[:] = unpacked(data)[up : up + target.shape[0], left : left + target.shape[1]]
         return out
+
+    def painted_tiles(self, image_id: int) -> list[tuple[int, int, int, int]]:
+        """Boxes ``(row0, col0, row1, col1)`` outside of which nothing of an image is painted.
+
+        Returns
+        -------
+        list of tuple of int
+            Half open, level-0 pixels, of one size.
+        """
+        places = self._rows("SELECT i, j FROM mask_tiles WHERE image_id = ?", (int(image_id),))
+        return [(i * SIDE, j * SIDE, (i + 1) * SIDE, (j + 1) * SIDE) for i, j in places]
+
+    def painted_marks(self, image_id: int) -> dict[tuple[int, int], str]:
+        """Fingerprint of each tile (i, j) that is painted, so that two states can be told apart."""
+        marks = {}
+        for i, j, data in self._rows(
+            "SELECT i, j, data FROM mask_tiles WHERE image_id = ?", (int(image_id),)
+        ):
+            marks[(i, j)] = hashlib.blake2b(data, digest_size=8).hexdigest()
+        return marks
+
+    def painted_pixels(self, image_id: int) -> dict[int, int]:
+        """Count the painted pixels of an image by code, tile by tile: a slide's mask is never made whole."""
+        counts: dict[int, int] = {}
+        for i, j in self._rows("SELECT i, j FROM mask_tiles WHERE image_id = ?", (int(image_id),)):
+            (data,) = self._rows(
+                "SELECT data FROM mask_tiles WHERE image_id = ? AND i = ? AND j = ?", (int(image_id), i, j)
+            )[0]
+            for code, n in zip(*np.unique(unpacked(data), return_counts=True), strict=True):
+                if code:
+                    counts[int(code)] = counts.get(int(code), 0) + int(n)
+        return counts
 
     def set_mask_complete(self, image_id: int, complete: bool) -> None:
         """Say whether the pixels of an image that have no class are background.

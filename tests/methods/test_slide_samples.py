@@ -110,12 +110,13 @@ def test_new_labels_leave_the_pool_where_it_is(study, build):
 
 def test_what_comes_next_is_read_before_it_is_due_and_no_more(study, build):
     bank = build(pool=320, renew=5).samples(study, ImagePool(), "train")
-    assert sorted(bank.drift._coming) == [drift.PARTS, drift.PARTS + 1]
-    for coming in bank.drift._coming.values():
+    rotation = bank.drift.rotation
+    assert sorted(rotation._coming) == [drift.PARTS, drift.PARTS + 1]
+    for coming in rotation._coming.values():
         coming.result(timeout=30)
     bank.drift._read = None  # nothing is read in the thread that trains
-    bank.drift._reader.shutdown()
-    bank.drift._look_ahead = lambda: None
+    rotation._reader.shutdown()
+    rotation._look_ahead = lambda: None
     bank.advance(5)
 
 

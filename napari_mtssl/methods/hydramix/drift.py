@@ -1,21 +1,20 @@
 """Unlabelled places of slides, renewed while training goes on: read in the background, part by part.
 
-A slide has more places than fit into memory. The pool holds some of them in `PARTS` parts; every so many
-steps the oldest part makes room for a new one from elsewhere in the tissue. Which places a part has follows
-from its number alone, and which parts are there from the step, so a resumed run equals an uninterrupted one.
+A slide has more places than fit into memory. The pool holds some of them in `PARTS` parts, of which every so
+many steps the oldest makes room for a new one from elsewhere in the tissue (`images.rotation`).
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_mtssl.images.rotation import Rotation
 from napari_mtssl.images.tissue import find_tissue
 from napari_mtssl.methods.hydramix.places import REGION, places_in
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 PARTS = 16  # of the pool, renewed one after another
 REGIONS = 4  # pieces of slides that a part is cut from; the next part is cut from the next slides
 KNOWN = 256  # slides whose tissue is remembered
-AHEAD = 2  # parts read before they are due, at most: so much memory, and no more, waits
 
 
 @dataclass(frozen=True)
@@ -77,58 +75,25 @@ class Drift:
     every : int
         Steps after which a part is renewed; 0 for never.
     seed : int
-
-    Attributes
-    ----------
-    parts : list of Part
-        What is in the pool.
     """
 
     def __init__(
         self, slides: Sequence[Slide], count: int, size: int, nuclear_share: float, every: int, seed: int
     ) -> None:
-        self.slides, self.size, self.every, self.seed = tuple(slides), size, every, seed
+        self.slides, self.size, self.seed = tuple(slides), size, seed
         self.nuclear_share = nuclear_share
         self.share = -(-count // PARTS)
         self._corners = lru_cache(KNOWN)(lambda which: _tissue_corners(self.slides[which].open()))
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="slides")
-        self._coming: dict[int, Future[Part]] = {}
-        self._newest = PARTS - 1
-        self.parts = [self._read(number) for number in range(PARTS)]
-        self._look_ahead()
+        self.rotation = Rotation(lambda number: self._read(number), PARTS, every)
+
+    @property
+    def parts(self) -> list[Part]:
+        """What is in the pool."""
+        return self.rotation.parts
 
     def until(self, step: int) -> Iterator[tuple[int, Part]]:
-        """Renew what is due at a step.
-
-        Yields
-        ------
-        slot : int
-            Place of the part in the pool.
-        part : Part
-
-        Raises
-        ------
-        ImageError
-            If a slide cannot be read.
-        """
-        if self.every < 1:
-            return
-        due = PARTS - 1 + step // self.every
-        for number in range(max(self._newest + 1, due - PARTS + 1), due + 1):
-            coming = self._coming.pop(number, None)
-            part = self._read(number) if coming is None else coming.result()
-            self._newest = number
-            self.parts[number % PARTS] = part
-            yield number % PARTS, part
-        self._look_ahead()
-
-    def _look_ahead(self) -> None:
-        """Have the next parts read while the network learns."""
-        if self.every < 1:
-            return
-        for number in range(self._newest + 1, self._newest + 1 + AHEAD):
-            if number not in self._coming:
-                self._coming[number] = self._reader.submit(self._read, number)
+        """Renew what is due at a step; see `Rotation.until`."""
+        return self.rotation.until(step)
 
     def _read(self, number: int) -> Part:
         """Cut a part: from pieces of several slides in turn, each read once."""

@@ -109,12 +109,15 @@ class BlockBank(Samples):
         self.coarse = torch.as_tensor(np.asarray(coarse, np.int64), device=device)
         self.eta, self.rho = torch.as_tensor(eta, device=device), torch.as_tensor(rho, device=device)
         self.downsample = downsample
-        self.boxes, self.area = _bounds(self.fields, len(self.coarse), device)
+        self.boxes, self.area = bounds_of(self.fields, len(self.coarse), device)
         painted = [i for i, field in enumerate(self.fields) if field.exact is not None]
         self.painted = torch.tensor(painted, dtype=torch.long)
         self._keys = dict(enumerate(np.asarray(coarse).tolist())) if keys is None else dict(keys)
         self.n_labelled = len(self.coarse) + len(self.painted)
         self.n_unlabelled = 0
+
+    def advance(self, step: int) -> None:
+        """Take in what was read until a step: nothing, since all of it is here; see `RollingBank`."""
 
     def keys(self) -> Mapping[int, Any]:
         """Identity of each label to what it says."""
@@ -216,8 +219,10 @@ def _corner(low: int, high: int, size: int, limit: int) -> int:
     return min(max(low - steps * side, 0), limit - size)
 
 
-def _bounds(fields: Sequence[Field], blocks: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes and areas of all blocks; a block lies in one field."""
+def bounds_of(
+    fields: Sequence[Field], blocks: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find boxes and areas of all blocks; a block lies in one field."""
     boxes = torch.zeros(blocks, 5, dtype=torch.long)
     area = torch.zeros(blocks, dtype=torch.long)
     for index, field in enumerate(fields):

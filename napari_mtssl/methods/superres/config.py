@@ -42,6 +42,14 @@ class SuperResConfig(NetworkConfig):
         256, ge=32, le=1024, title="Crop", description="Side of what the network sees in training, pixels."
     )
 
+    renew: int = Field(
+        5,
+        ge=0,
+        le=1_000_000,
+        title="Renew",
+        description="With more labelled fields than fit into memory, one is read anew every so many steps.",
+    )
+
     # Losses
     loss: Literal["intra", "inter", "intra+inter"] = Field(
         "intra+inter",

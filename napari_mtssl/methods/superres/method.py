@@ -135,6 +135,7 @@ class SuperRes(Method):
     def step(self, samples: Samples, progress: float, batch_size: int) -> StepOutput:
         """One batch: draw crops, predict, match the statistics, and learn from guesses and paint."""
         bank = _bank(samples)
+        bank.advance(round(progress * self.config.steps))
         crops = self._draw(bank, batch_size)
         self._network.train()
         logits = self._network(jitter_colour(crops.images, self._colour))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import threading
+import weakref
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,9 +16,11 @@ import pandas as pd
 import torch
 
 from napari_mtssl.images import to_float
+from napari_mtssl.images.rotation import AHEAD, Rotation
 from napari_mtssl.methods.base import MethodError, draw_labels
 from napari_mtssl.methods.superres.bank import UNKNOWN, BlockBank, Field, padded
 from napari_mtssl.methods.superres.config import SuperResConfig
+from napari_mtssl.methods.superres.rolling import HELD, Piece, RollingBank
 from napari_mtssl.methods.superres.statistics import as_arrays
 
 if TYPE_CHECKING:
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from napari_mtssl.study.records import Split
 
 FIELD = 1024  # largest side of a field, in pixels of the network
+HELD_OUT = 16  # fields of many that scores are taken on
+BAND = 2**24  # pixels that are read at a time
 PixelBox = tuple[int, int, int, int]
 
 
@@ -47,7 +54,10 @@ class BankReader:
         self.config = config
         self.block_classes, self.mask_classes = tuple(block_classes), tuple(mask_classes)
         self.device = device
-        self._pixels: dict[tuple[int, PixelBox, int], torch.Tensor] = {}
+        self._pixels: OrderedDict[tuple[int, PixelBox, int], torch.Tensor] = OrderedDict()
+        self._most: int | None = None  # fields whose pixels are kept; all unless they are too many
+        self._lock = threading.Lock()
+        self._at = 0  # step of the training, which a bank that is read anew begins at
 
     def read(self, study: Study, images: ImagePool, split: Split, downsample: int | None = None) -> BlockBank:
         """Read one split.
@@ -69,30 +79,67 @@ class BankReader:
                 "give some blocks a class."
             )
         step = downsample or self.config.downsample or suited(study, coarse)
+        places = [
+            (image_id, box)
+            for image_id in sorted({*coarse, *painted})
+            for box in self._boxes(study, image_id, step)
+        ]
+        if len(places) > HELD:
+            if split == "train":
+                return self._rolling(study, images, places, step)
+            chosen = np.linspace(0, len(places) - 1, HELD_OUT).round().astype(int)
+            places = [places[at] for at in chosen]  # evenly over all slides, the same each time
         fields: list[Field] = []
         kinds: list[int] = []
         keys: dict[int, object] = {}
-        for image_id in sorted({*coarse, *painted}):
+        for image_id, box in places:
             image = images(study.image(image_id))
-            for box in self._boxes(study, image_id, image, step):
-                field = self._field(study, image_id, image, box, step, kinds, keys)
-                if field is not None:
-                    fields.append(field)
+            field = self._field(study, image_id, image, box, step, kinds, keys)
+            if field is not None:
+                fields.append(field)
         if not fields:
             raise MethodError(f"No label of the split '{split}' lies on an image.")
         if self.config.labels and split == "train":
             kinds = _some(fields, kinds, self.config.labels, self.config.seed)
-        eta, rho = as_arrays(
-            study.statistics(),
-            self.block_classes,
-            self.mask_classes,
-            sorted({self.block_classes[k] for k in kinds}),
-        )
+        eta, rho = self._statistics(study, {self.block_classes[k] for k in kinds})
         keys[-1] = hashlib.blake2b(eta.tobytes() + rho.tobytes()).hexdigest()
         return BlockBank(fields, np.array(kinds, np.int64), eta, rho, self.device, step, keys)
 
-    def _boxes(self, study: Study, image_id: int, image: Image, step: int) -> list[PixelBox]:
+    def _statistics(self, study: Study, used: set[str]) -> tuple[np.ndarray, np.ndarray]:
+        return as_arrays(study.statistics(), self.block_classes, self.mask_classes, sorted(used))
+
+    def _rolling(
+        self, study: Study, images: ImagePool, places: list[tuple[int, PixelBox]], step: int
+    ) -> RollingBank:
+        """Make a bank of more fields than fit into memory: these are read in the background, in turn."""
+        if self.config.labels:
+            raise MethodError(
+                "Labels of so many fields cannot be drawn at random: set 'Labels' to 0, to learn from all."
+            )
+        keys, used = every_label(study, sorted({image_id for image_id, _ in places}))
+        eta, rho = self._statistics(study, used & set(self.block_classes))
+        keys[-1] = hashlib.blake2b(eta.tobytes() + rho.tobytes()).hexdigest()
+        order = np.random.default_rng(self.config.seed).permutation(len(places))
+        self._most = HELD + 2 * AHEAD
+        other = study.reopen()  # for the thread that reads
+
+        def read(number: int) -> Piece | None:
+            image_id, box = places[order[number % len(places)]]
+            kinds: list[int] = []
+            image = images(other.image(image_id))
+            field = self._field(other, image_id, image, box, step, kinds, {})
+            return None if field is None else Piece.of(field, kinds)
+
+        rotation: Rotation[Piece | None] = Rotation(read, HELD, self.config.renew, self._at)
+        weakref.finalize(rotation, other.close)
+        return RollingBank(rotation, eta, rho, self.device, step, keys, self._advanced)
+
+    def _advanced(self, step: int) -> None:
+        self._at = step
+
+    def _boxes(self, study: Study, image_id: int, step: int) -> list[PixelBox]:
         """Parts of an image, in level-0 pixels, that together hold all its labels."""
+        image = study.image(image_id)
         grid = study.grid(image_id)
         rows = _cuts(image.height, FIELD * step, *((grid.height, grid.row0) if grid else (1.0, 0.0)))
         cols = _cuts(image.width, FIELD * step, *((grid.width, grid.col0) if grid else (1.0, 0.0)))
@@ -101,17 +148,10 @@ class BankReader:
             for row0, row1 in itertools.pairwise(rows)
             for col0, col1 in itertools.pairwise(cols)
         ]
-        if len(found) == 1:
+        if len(found) == 1 or study.mask_state(image_id).complete:
             return found
-        whole = study.mask_state(image_id).complete
-        extents = label_extents(study, image_id)
-        return [
-            box
-            for box in found
-            if whole
-            or any(a < box[2] and c > box[0] and b < box[3] and d > box[1] for a, b, c, d in extents)
-            or study.mask(image_id, box).any()
-        ]
+        touched = _touched(rows, cols, [*label_extents(study, image_id), *study.painted_tiles(image_id)])
+        return [box for box, here in zip(found, touched.ravel().tolist(), strict=True) if here]
 
     def _field(
         self,
@@ -166,18 +206,17 @@ class BankReader:
 
     def _read(self, image: Image, image_id: int, box: PixelBox, step: int) -> torch.Tensor:
         key = (image_id, box, step)
-        if key not in self._pixels:
-            height, width = (-(-(box[2 + axis] - box[axis]) // step) * step for axis in (0, 1))
-            pixels = image.read(box[0], box[1], height, width)
-            if step > 1 or pixels.dtype != np.uint8:
-                unit = reduced(to_float(pixels), step)
-                # eight bits are enough for eight-bit images, not for the lower end of sixteen bits
-                pixels = np.rint(unit * 255).astype(np.uint8) if pixels.dtype == np.uint8 else unit
-            pixels = padded(pixels, self.config.crop)
-            self._pixels[key] = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(
-                self.device
-            )
-        return self._pixels[key]
+        with self._lock:  # by the thread that trains and the one that reads ahead
+            if (known := self._pixels.get(key)) is not None:
+                self._pixels.move_to_end(key)
+                return known
+        pixels = padded(_pixels(image, box, step), self.config.crop)
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).to(self.device)
+        with self._lock:
+            self._pixels[key] = tensor
+            while self._most is not None and len(self._pixels) > self._most:
+                self._pixels.popitem(last=False)
+        return tensor
 
 
 def _some(fields: list[Field], kinds: list[int], count: int, seed: int) -> list[int]:
@@ -197,6 +236,56 @@ def reduced(pixels: np.ndarray, step: int) -> np.ndarray:
         return pixels
     height, width = pixels.shape[0] // step, pixels.shape[1] // step
     return pixels.reshape(height, step, width, step, 3).mean((1, 3), dtype=np.float32)
+
+
+def _pixels(image: Image, box: PixelBox, step: int) -> np.ndarray:
+    """Pixels of a box, averaged over squares of `step`: read in bands, so that never all of it is there."""
+    height, width = (-(-(box[2 + axis] - box[axis]) // step) * step for axis in (0, 1))
+    band = max(BAND // (width * step), 1) * step
+    parts = []
+    for top in range(0, height, band):
+        pixels = image.read(box[0] + top, box[1], min(band, height - top), width)
+        if step > 1 or pixels.dtype != np.uint8:
+            unit = reduced(to_float(pixels), step)
+            # eight bits are enough for eight-bit images, not for the lower end of sixteen bits
+            pixels = np.rint(unit * 255).astype(np.uint8) if pixels.dtype == np.uint8 else unit
+        parts.append(pixels)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _touched(rows: Sequence[int], cols: Sequence[int], extents: Sequence[tuple[float, ...]]) -> np.ndarray:
+    """Which of the parts between these cuts have a label: bool (len(rows) - 1, len(cols) - 1)."""
+    found = np.zeros((len(rows) - 1, len(cols) - 1), bool)
+    if not extents:
+        return found
+    top, left, bottom, right = np.array(extents, float).T
+    first = [np.searchsorted(cuts, at, "right") - 1 for cuts, at in ((rows, top), (cols, left))]
+    last = [np.searchsorted(cuts, at, "left") for cuts, at in ((rows, bottom), (cols, right))]
+    spans = np.unique(np.stack([*first, *last], axis=1), axis=0)
+    for i0, j0, i1, j1 in spans.tolist():
+        found[max(i0, 0) : i1, max(j0, 0) : j1] = True
+    return found
+
+
+def every_label(study: Study, image_ids: Sequence[int]) -> tuple[dict[int, object], set[str]]:
+    """Identity of every block, region and painted tile to what it says, and the coarse classes used."""
+    keys: dict[int, object] = {}
+    used: set[str] = set()
+    for image_id in image_ids:
+        blocks, regions = study.blocks(image_id), study.regions(image_id)
+        used |= {*blocks["class"], *regions["class"]}
+        said: dict[tuple[object, ...], object] = {
+            ("block", int(b.i), int(b.j)): b[3] for b in blocks.itertuples()
+        }
+        said |= {("region", n): name for n, name in zip(regions["id"], regions["class"], strict=True)}
+        said |= {("paint", *place): mark for place, mark in study.painted_marks(image_id).items()}
+        keys |= {_number(image_id, place): what for place, what in said.items()}
+    return keys, used
+
+
+def _number(image_id: int, place: tuple[object, ...]) -> int:
+    """Give a label a number: the same for the same place, and never that of the statistics."""
+    return int.from_bytes(hashlib.blake2b(repr((image_id, place)).encode(), digest_size=7).digest(), "big")
 
 
 def _cuts(length: int, side: int, block: float, start: float) -> list[int]:
