@@ -80,6 +80,24 @@ def test_odd_grids_classes_and_bits_from_import_to_export(odd, tmp_path):
     assert "0 blocks added, 24 already there" in again
 
 
+def test_a_slide_gets_polygons_of_its_mask(odd, tmp_path, monkeypatch):
+    import shapely
+
+    settings = [part for key, value in (TINY | {"steps": 1}).items() for part in ("--set", f"{key}={value}")]
+    run("train", "superres", odd, *settings)
+    monkeypatch.setattr("napari_mtssl.cli.slides.is_slide", lambda method, image: True)
+    monkeypatch.setattr("napari_mtssl.engine.slide_prediction_store.BLOCK", 128)
+    out = tmp_path / "slide"
+    run("predict", odd, tmp_path / "slide.tif", "--out", out)
+    areas = pd.read_csv(out / "slide.areas.csv").set_index("name")["pixels"]
+    found = json.loads((out / "slide.mask.geojson").read_text())["features"]
+    assert areas.sum() == 60_000
+    for name in ("gland", "mucus"):
+        shapes = [f["geometry"] for f in found if f["properties"]["classification"]["name"] == name]
+        area = sum(shapely.geometry.shape(shape).area for shape in shapes)
+        assert area == pytest.approx(areas[name], rel=0.02, abs=300)  # corners are cut by half a pixel
+
+
 def test_the_low_resolution_model_labels_the_other_blocks(odd, tmp_path):
     table = tmp_path / "shares.csv"
     said = run("classify-blocks", odd, "--csv", table, "--steps", 2, "--of", "gland").stderr

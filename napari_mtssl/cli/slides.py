@@ -106,8 +106,9 @@ def _executor(plan: SlidePlan, run_dir: Path | None, runner: str, device: str) -
 def _write_files(
     method: Method, image: Image, store: SlideStore, view: Image, colours: Colours, out: Path
 ) -> str:
-    """Cells as GeoJSON, CSV and overlay; areas of the classes of the mask; both in words."""
-    from napari_mtssl.cli.results import write_cells
+    """Cells as GeoJSON, CSV and overlay; the mask as GeoJSON, and its areas; both in words."""
+    from napari_mtssl.cli.results import SIMPLIFY, write_cells
+    from napari_mtssl.study.polygon_files import write_tile_polygons
 
     said = []
     if "cell" in method.vocabulary:
@@ -115,11 +116,23 @@ def _write_files(
         write_cells(image, cells, colours.get("cell", {}), out)
         counts = cells["class"].value_counts().items()
         said.append(", ".join(f"{n} {name}" for name, n in counts) or "no cells")
-    if store.grid("mask") is not None:
+    levels = store.grid("mask")
+    if levels is not None:
         areas = store.areas(method.vocabulary["mask"])
         areas["percent"] = 100.0 * areas["pixels"] / max(areas["pixels"].sum(), 1)
         if view.pixel_size_um is not None:
             areas["mm2"] = areas["pixels"] * (view.pixel_size_um * method.geometry.stride / 1000.0) ** 2
+        names, known = method.vocabulary["mask"], colours.get("mask", {})
+        step = method.geometry.stride
+        write_tile_polygons(
+            out / f"{image.path.stem}.mask.geojson",
+            store.tiles("mask"),
+            levels[0].shape,
+            {at: (name, known[name]) for at, name in enumerate(names, 1) if name in known},
+            image.path.name,
+            simplify=SIMPLIFY,
+            scale=(step * view.scale[0], step * view.scale[1]),
+        )
         areas.to_csv(out / f"{image.path.stem}.areas.csv", index=False, float_format="%.6g")
         said.append(", ".join(f"{row.percent:.1f} % {row.name}" for row in areas.itertuples(index=False)))
     return "; ".join(said)

@@ -200,6 +200,14 @@ class SlideStore:
             yield done, len(parts)
         self._db.execute("INSERT INTO about VALUES ('finished', 'yes')")
 
+    def tiles(self, name: str) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Parts of a grid's finest level: first row and column, and values; nothing if there is no grid."""
+        fine = (self.grid(name) or [None])[0]
+        if fine is not None:
+            for i, j in np.ndindex(-(-fine.shape[0] // BLOCK), -(-fine.shape[1] // BLOCK)):
+                row0, col0 = i * BLOCK, j * BLOCK
+                yield row0, col0, np.asarray(fine[row0 : row0 + BLOCK, col0 : col0 + BLOCK])
+
     def areas(self, names: Sequence[str]) -> pd.DataFrame:
         """Area of every mask class: ``name, pixels`` in elements of the mask; what is glass is in none."""
         counts = np.zeros(len(names) + 1, np.int64)

@@ -19,6 +19,9 @@ from napari_mtssl.study.study import Study
 from napari_mtssl.study.tables import floats, read_table
 
 CLASSES_FILE = "classes.csv"
+TILE = 2048  # pixels of a mask that is read in squares
+HELD = 64_000_000  # pixels of an image whose mask is held as a whole to be exported
+MOST = 500_000_000  # pixels of an image whose mask is written as one PNG
 _SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy", ".jpg", ".jpeg")
 _TAILS = ("", "@", "_mask", "-mask", "_anno", "_label", "_labels", "_seg")  # what names of masks end on
 
@@ -44,12 +47,7 @@ def mask_codes(study: Study, image_id: int, *, predictions: bool = False) -> np.
         If nothing is known of the image.
     """
     state = study.mask_state(image_id)
-    found = study.mask_prediction(image_id) if predictions and not state.complete else None
-    if not (state.painted or state.complete or found):
-        raise StudyError(
-            f"There is no mask of {study.image(image_id).name}: nothing is painted"
-            + (", and nothing predicted." if predictions else ".")
-        )
+    found = _prediction(study, image_id, predictions)
     codes = study.mask(image_id)
     if state.complete:
         codes[codes == 0] = next((c.code for c in study.classes(MASK) if c.background), 0)
@@ -83,6 +81,87 @@ def _best(found: MaskPrediction, rows: tuple[int, int], width: int) -> tuple[np.
     return probs.argmax(axis=0), np.asarray(probs.any(axis=0))
 
 
+def mask_tiles(
+    study: Study, image_id: int, *, predictions: bool = False, side: int = TILE
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Codes as `mask_codes` gives them, in squares, for images that are too large to be held.
+
+    Yields
+    ------
+    row0, col0 : int
+        Upper left corner, level-0 pixels.
+    codes : ndarray uint16
+        At most `side` pixels high and wide. What is predicted at another scale is taken from the nearest
+        element.
+
+    Raises
+    ------
+    StudyError
+        If nothing is known of the image.
+    """
+    image, state = study.image(image_id), study.mask_state(image_id)
+    found = _prediction(study, image_id, predictions)
+    known = {c.name: c.code for c in study.classes(MASK)}
+    background = next((c.code for c in study.classes(MASK) if c.background), 0)
+    for row0 in range(0, image.height, side):
+        for col0 in range(0, image.width, side):
+            box = (row0, col0, min(row0 + side, image.height), min(col0 + side, image.width))
+            codes = study.mask(image_id, box)
+            if state.complete:
+                codes[codes == 0] = background
+            elif found is not None:
+                _fill(codes, box, found, np.array([known.get(name, 0) for name in found.classes], np.uint16))
+            yield row0, col0, codes
+
+
+def _fill(
+    codes: np.ndarray, box: tuple[int, int, int, int], found: MaskPrediction, order: np.ndarray
+) -> None:
+    """Take what is predicted where nobody has painted, from the nearest elements."""
+    first = [int(edge / scale) for edge, scale in zip(box[:2], found.scale, strict=True)]
+    rows, cols = (
+        np.minimum(((np.arange(low, high) + 0.5) / scale).astype(int), size - 1) - begin
+        for low, high, scale, size, begin in zip(
+            box[:2], box[2:], found.scale, found.array.shape[1:], first, strict=True
+        )
+    )
+    part = found.array[:, first[0] : first[0] + rows[-1] + 1, first[1] : first[1] + cols[-1] + 1]
+    if part.any():
+        best = np.where(part.any(0), order[part.argmax(0)], 0)[np.ix_(rows, cols)]
+        np.copyto(codes, best.astype(np.uint16), where=codes == 0)
+
+
+def _prediction(study: Study, image_id: int, predictions: bool) -> MaskPrediction | None:
+    """Return what is predicted, if that is wanted; StudyError if nothing is known of the image at all."""
+    state = study.mask_state(image_id)
+    found = study.mask_prediction(image_id) if predictions and not state.complete else None
+    if not (state.painted or state.complete or found):
+        raise StudyError(
+            f"There is no mask of {study.image(image_id).name}: nothing is painted"
+            + (", and nothing predicted." if predictions else ".")
+        )
+    return found
+
+
+def value_tables(study: Study) -> tuple[np.ndarray, dict[int, CellClass], int]:
+    """Small value of each code: 0 background, 1 and up the classes in their order.
+
+    Returns
+    -------
+    table : ndarray (65536,) of 8 bits, or 16 with more than 254 classes
+    classes : dict of value to class
+    unsaid : int
+        The largest value of the type: where nothing is known.
+    """
+    classes = sorted(study.classes(MASK), key=lambda c: not c.background)
+    kind = np.uint8 if len(classes) < 255 else np.uint16
+    unsaid = int(np.iinfo(kind).max)
+    table = np.full(2**16, unsaid, kind)
+    for value, found in enumerate(classes):
+        table[found.code] = value
+    return table, dict(enumerate(classes)), unsaid
+
+
 def mask_values(
     study: Study, image_id: int, *, predictions: bool = False
 ) -> tuple[np.ndarray, dict[int, CellClass], int]:
@@ -96,13 +175,8 @@ def mask_values(
         The largest value of the type: where nothing is known.
     """
     codes = mask_codes(study, image_id, predictions=predictions)
-    classes = sorted(study.classes(MASK), key=lambda c: not c.background)
-    kind = np.uint8 if len(classes) < 255 else np.uint16
-    unsaid = int(np.iinfo(kind).max)
-    table = np.full(2**16, unsaid, kind)
-    for value, found in enumerate(classes):
-        table[found.code] = value
-    return table[codes], dict(enumerate(classes)), unsaid
+    table, classes, unsaid = value_tables(study)
+    return table[codes], classes, unsaid
 
 
 def export_masks(
@@ -146,6 +220,10 @@ def export_masks(
         folder.mkdir(parents=True, exist_ok=True)
         for image_id, stem in zip(ids, stems, strict=True):
             image = study.image(image_id)
+            if image.height * image.width > MOST:
+                raise StudyError(
+                    f"{image.name} is too large for one PNG: export its mask as OME-Zarr or GeoJSON."
+                )
             values, classes, unsaid = mask_values(study, image_id, predictions=predictions)
             name = stem if stems.count(stem) == 1 else image.name
             paths.append(folder / f"{name}.png")

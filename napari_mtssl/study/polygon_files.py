@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -21,10 +21,11 @@ from napari_mtssl.study.geojson import (
     pixel_position,
     rgb,
 )
-from napari_mtssl.study.mask_files import mask_codes
+from napari_mtssl.study.lattices import SAME, grid_of_rectangles, rectangle
+from napari_mtssl.study.mask_files import HELD, mask_codes, mask_tiles
 from napari_mtssl.study.merge import ImportReport, make_classes
 from napari_mtssl.study.merge_labels import joined, merge_blocks, merge_regions
-from napari_mtssl.study.polygons import filled, outlines, polygons_in, ring_of, shape_of
+from napari_mtssl.study.polygons import filled, outlines_in_tiles, polygons_in, ring_of, shape_of
 from napari_mtssl.study.records import BLOCK, MASK, Grid, ImageRecord, StudyError, plural
 from napari_mtssl.study.study import Study
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 _Item = tuple[str, list[list[tuple[str, str]]], str, dict[str, str]]
 
 _BAND = 2048  # rows that are painted at once
-_SAME = 0.01  # pixels by which a rectangle may differ from a block of the grid
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Outline:
     name: str
     colour: str | None
     rings: list[np.ndarray]
+    block: tuple[int, int] | None = None  # that it is, if the file says so
 
 
 def export_regions_geojson(study: Study, image_id: int, path: Path | str) -> int:
@@ -99,7 +100,8 @@ def import_regions_geojson(
         As for `import_geojson`. Objects without class, points and lines are left out.
     image_id : int
     grid : Grid, optional
-        For an image that has none; by default all polygons become regions.
+        For an image that has none. By default the one that the rectangles of the file lie on, if at least
+        four, and half of all polygons, are of one size on one grid; else all polygons become regions.
 
     Raises
     ------
@@ -114,9 +116,10 @@ def import_regions_geojson(
     what = f"Imported {path.name}"
     with study.edit(what):
         laid = study.grid(image.id)
-        if laid is None and grid is not None:
-            study.set_grid(image.id, grid)
-            laid = grid
+        if laid is None:
+            laid = grid or _grid_of(found)
+            if laid is not None:
+                study.set_grid(image.id, laid)
         blocks, regions = [], []
         for outline in found:
             place = None if laid is None else _block_at(laid, outline, image)
@@ -168,9 +171,12 @@ def export_mask_geojson(
         If there is no such image, nothing is painted, or the file cannot be written.
     """
     image = study.image(image_id)
-    codes = mask_codes(study, image.id, predictions=predictions)
     classes = {c.code: (c.name, c.colour) for c in study.classes(MASK) if not c.background}
-    return write_mask_polygons(path, codes, classes, image.checksum, simplify=simplify)
+    if image.height * image.width <= HELD:
+        codes = mask_codes(study, image.id, predictions=predictions)
+        return write_mask_polygons(path, codes, classes, image.checksum, simplify=simplify)
+    tiles, shape = mask_tiles(study, image.id, predictions=predictions), (image.height, image.width)
+    return write_tile_polygons(path, tiles, shape, classes, image.checksum, simplify=simplify)
 
 
 def write_mask_polygons(
@@ -203,13 +209,56 @@ def write_mask_polygons(
     StudyError
         If the file cannot be written.
     """
-    items: list[_Item] = []
-    for code, (name, _) in classes.items():
-        for n, polygon in enumerate(outlines(codes == code, simplify)):
-            points = [[(f"{x:.10g}", f"{y:.10g}") for x, y in r.coords] for r in _rings(polygon)]
-            items.append((f"mask {code} {n}", points, name, {"kind": "mask"}))
-    _write(Path(path), items, dict(classes.values()), image)
-    return len(items)
+    return write_tile_polygons(path, [(0, 0, codes)], codes.shape, classes, image, simplify=simplify)
+
+
+def write_tile_polygons(
+    path: Path | str,
+    tiles: Iterable[tuple[int, int, np.ndarray]],
+    shape: tuple[int, int],
+    classes: Mapping[int, tuple[str, str]],
+    image: str,
+    *,
+    simplify: float = 0.0,
+    scale: tuple[float, float] = (1.0, 1.0),
+) -> int:
+    """Write a mask that comes in tiles as polygons for QuPath; what tiles cut through is put together.
+
+    Parameters
+    ----------
+    path : path
+    tiles : iterable of (row0, col0, ndarray of int)
+        See `outlines_in_tiles`.
+    shape : tuple of int
+        Of the whole mask.
+    classes, image, simplify
+        As for `write_mask_polygons`; `simplify` in elements of the mask.
+    scale : tuple of float
+        Level-0 pixels (rows, columns) to an element.
+
+    Returns
+    -------
+    int
+        How many polygons were written.
+
+    Raises
+    ------
+    StudyError
+        If the file cannot be written.
+    """
+    counts = dict.fromkeys(classes, 0)
+
+    def items() -> Iterator[_Item]:
+        for code, polygon in outlines_in_tiles(tiles, shape, list(classes), simplify):
+            points = [
+                [(f"{x * scale[1]:.10g}", f"{y * scale[0]:.10g}") for x, y in ring.coords]
+                for ring in _rings(polygon)
+            ]
+            yield f"mask {code} {counts[code]}", points, classes[code][0], {"kind": "mask"}
+            counts[code] += 1
+
+    _write(Path(path), items(), dict(classes.values()), image)
+    return sum(counts.values())
 
 
 def import_mask_geojson(
@@ -305,7 +354,7 @@ def read_outlines(path: Path, *, exact: bool = True) -> tuple[list[Outline], int
         if not name or not rings:
             skipped += 1
             continue
-        found += [Outline(name, colour, polygon) for polygon in rings]
+        found += [Outline(name, colour, polygon, _block_said(feature)) for polygon in rings]
     if not found:
         raise StudyError(
             f"{path.name} has no polygons to import: "
@@ -328,18 +377,34 @@ def _ring(points: list[Any], exact: bool) -> np.ndarray:
     return ring
 
 
+def _block_said(feature: dict[str, Any]) -> tuple[int, int] | None:
+    """Row and column of a block that this program exported."""
+    said = (feature.get("properties") or {}).get("metadata") or {}
+    try:
+        return (int(said["row"]), int(said["col"])) if said["kind"] == "block" else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _grid_of(found: list[Outline]) -> Grid | None:
+    """Grid that rectangles lie on, if they are most of what was found."""
+    boxes = [(rectangle(outline.rings[0]), outline.block) for outline in found if len(outline.rings) == 1]
+    upright = [(box, block) for box, block in boxes if box is not None]
+    if 2 * len(upright) < len(found) or not upright:
+        return None
+    return grid_of_rectangles([box for box, _ in upright], upright[0][1])
+
+
 def _block_at(grid: Grid, outline: Outline, image: ImageRecord) -> tuple[int, int] | None:
     """Find the block that a rectangle is; None if it is none."""
-    if len(outline.rings) != 1 or len(outline.rings[0]) != 5:
+    box = rectangle(outline.rings[0]) if len(outline.rings) == 1 else None
+    if box is None:
         return None
-    corners = outline.rings[0][:4] + 0.5
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    at_corner = np.isclose(corners, low, atol=_SAME) | np.isclose(corners, high, atol=_SAME)
-    i = round((low[0] - grid.row0) / grid.height)
-    j = round((low[1] - grid.col0) / grid.width)
-    fits = np.allclose(grid.edges(i, j), [*low, *high], rtol=0, atol=_SAME)
+    i = round((box[0] - grid.row0) / grid.height)
+    j = round((box[1] - grid.col0) / grid.width)
     i0, j0, i1, j1 = grid.blocks_over((0, 0, image.height, image.width))
-    return (i, j) if fits and at_corner.all() and i0 <= i < i1 and j0 <= j < j1 else None
+    fits = np.allclose(grid.edges(i, j), box, rtol=0, atol=SAME)
+    return (i, j) if fits and i0 <= i < i1 and j0 <= j < j1 else None
 
 
 def _rings_of_region(polygon: np.ndarray) -> list[list[np.ndarray]]:
@@ -363,7 +428,7 @@ def _colours(found: Iterable[Outline]) -> dict[str, str]:
     return colours
 
 
-def _write(path: Path, items: list[_Item], colours: dict[str, str], image: str) -> None:
+def _write(path: Path, items: Iterable[_Item], colours: dict[str, str], image: str) -> None:
     with written_whole(path) as stream:
         stream.write('{"type": "FeatureCollection", "features": [')
         for n, (name, rings, class_name, said) in enumerate(items):

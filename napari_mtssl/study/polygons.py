@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +42,62 @@ def outlines(mask: np.ndarray, simplify: float = 0.0) -> Iterator[Polygon]:
         if simplify > 0:
             polygon = polygon.simplify(simplify)
         yield from polygons_in(polygon)
+
+
+def outlines_in_tiles(
+    tiles: Iterable[tuple[int, int, np.ndarray]],
+    shape: tuple[int, int],
+    codes: Sequence[int],
+    simplify: float = 0.0,
+) -> Iterator[tuple[int, Polygon]]:
+    """Outline the parts of a label image that is too large to be held, see `outlines`.
+
+    Parameters
+    ----------
+    tiles : iterable of (row0, col0, ndarray of int (h, w))
+        Parts that together make the whole, in any order.
+    shape : tuple of int
+        Of the whole.
+    codes : sequence of int
+        Values to outline; parts of different values lie beside each other.
+    simplify : float
+
+    Yields
+    ------
+    code : int
+    Polygon
+        Parts that reach over the edge of a tile come last, put together.
+    """
+    import shapely
+    from shapely import affinity
+
+    cut: dict[int, list[Polygon]] = {code: [] for code in codes}
+    for row0, col0, tile in tiles:
+        height, width = tile.shape
+        inner = (
+            col0 > 0,
+            row0 > 0,
+            col0 + width < shape[1],
+            row0 + height < shape[0],
+        )  # which edges (left, upper, right, lower) are not those of the whole
+        present = set(np.unique(tile).tolist())
+        for code in (code for code in codes if code in present):
+            for polygon in outlines(tile == code):
+                left, top, right, bottom = polygon.bounds
+                touches = (left == 0, top == 0, right == width, bottom == height)
+                moved = affinity.translate(polygon, col0, row0)
+                if any(there and open_ for there, open_ in zip(touches, inner, strict=True)):
+                    cut[code].append(moved)
+                else:
+                    yield from ((code, part) for part in _simple(moved, simplify))
+    for code, pieces in cut.items():
+        if pieces:  # corners on the edges of tiles are on a line now, and go
+            for polygon in polygons_in(shapely.union_all(pieces)):
+                yield from ((code, part) for part in _simple(polygon.simplify(0), simplify))
+
+
+def _simple(polygon: Polygon, simplify: float) -> Iterator[Polygon]:
+    yield from polygons_in(polygon.simplify(simplify) if simplify > 0 else polygon)
 
 
 def _along_edges(contour: np.ndarray) -> np.ndarray:

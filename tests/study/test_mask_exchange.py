@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from napari_mtssl.study import ImageRecord, Study, StudyError, exchange
-from napari_mtssl.study.polygons import filled, outlines, ring_of, shape_of
+from napari_mtssl.study import Grid, ImageRecord, Study, StudyError, exchange
+from napari_mtssl.study.lattices import grid_of_rectangles, rectangle
+from napari_mtssl.study.mask_files import mask_tiles
+from napari_mtssl.study.polygons import filled, outlines, outlines_in_tiles, ring_of, shape_of
 
 from .conftest import add_image, all_rows
 
@@ -94,6 +96,74 @@ def test_filled_pixels_are_those_inside(seed: int, n: int, box) -> None:
     outside = whole.copy()
     outside[within[0] + 60 : within[2] + 60, within[1] + 60 : within[3] + 60] = False
     assert part.sum() + outside.sum() == whole.sum()
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), part=st.floats(0.2, 0.8), side=st.integers(3, 12))
+def test_outlines_put_together_of_tiles_are_those_of_the_whole(seed: int, part: float, side: int) -> None:
+    rng = np.random.default_rng(seed)
+    codes = np.where(rng.random((23, 31)) < part, rng.integers(1, 3, (23, 31)), 0)
+    tiles = [
+        (row, col, codes[row : row + side, col : col + side])
+        for row in range(0, 23, side)
+        for col in range(0, 31, side)
+    ]
+    found = list(outlines_in_tiles(tiles, codes.shape, [1, 2]))
+    for code in (1, 2):
+        mine = {polygon.normalize().wkt for kind, polygon in found if kind == code}
+        assert mine == {polygon.normalize().wkt for polygon in outlines(codes == code)}
+
+
+def test_masks_of_large_images_are_exported_in_tiles_alike(
+    study: Study, painted: ImageRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_mtssl.study import mask_files, mask_zarr, polygon_files
+
+    study.set_mask_complete(painted.id, False)
+    study.paint_mask(painted.id, 50, 0, np.zeros((100, 300), np.uint16))  # a band that nobody painted
+    probs = np.kron(np.random.default_rng(1).random((3, 25, 30)), np.ones((8, 10))).astype(np.float32)
+    box = (0, 0, 200, 300)
+    study.set_mask_prediction(painted.id, "run", box, probs, (1, 1), ("background", "gland", "stroma"))
+
+    def write(name: str) -> tuple[list, np.ndarray]:
+        exchange.export_mask_geojson(study, painted.id, tmp_path / f"{name}.geojson", predictions=True)
+        exchange.export_mask_zarr(study, painted.id, tmp_path / f"{name}.zarr", predictions=True)
+        features = json.loads((tmp_path / f"{name}.geojson").read_text())["features"]
+        labels = zarr.open_group(tmp_path / f"{name}.zarr")["labels/mask/0"]
+        return features, labels[:]
+
+    whole, labels = write("whole")
+    for module in (mask_zarr, polygon_files):
+        monkeypatch.setattr(module, "HELD", 0)
+    monkeypatch.setattr(mask_files.mask_tiles, "__kwdefaults__", {"predictions": False, "side": 70})
+    tiled, again = write("tiled")
+    np.testing.assert_array_equal(again, labels)
+    assert len(tiled) == len(whole)
+    assert len({feature["id"] for feature in tiled}) == len(tiled)
+    corners = [
+        {frozenset(map(tuple, feature["geometry"]["coordinates"][0])) for feature in part}
+        for part in (whole, tiled)
+    ]
+    assert corners[0] == corners[1]
+    monkeypatch.setattr(mask_files, "MOST", 10)
+    with pytest.raises(StudyError, match="too large for one PNG"):
+        exchange.export_masks(study, tmp_path / "png")
+
+
+def test_tiles_of_a_coarser_prediction_take_the_nearest_element(study: Study, painted: ImageRecord) -> None:
+    study.clear_mask(painted.id)
+    probs = np.zeros((2, 67, 100), np.float32)
+    probs[1, ::2] = 1
+    probs[0, 1::2] = 1
+    probs[:, :, 90:] = 0  # not predicted yet
+    study.set_mask_prediction(painted.id, "run", (0, 0, 200, 300), probs, (3, 3), ("background", "gland"))
+    known = {c.name: c.code for c in study.classes("mask")}
+    whole = np.zeros((200, 300), int)
+    for row, col, codes in mask_tiles(study, painted.id, predictions=True, side=77):
+        whole[row : row + codes.shape[0], col : col + codes.shape[1]] = codes
+    expected = np.where((np.arange(200) // 3 % 2 == 0)[:, None], known["gland"], known["background"])
+    np.testing.assert_array_equal(whole[:, :270], np.broadcast_to(expected, (200, 270)))
+    assert not whole[:, 270:].any()
 
 
 def test_simpler_outlines_have_fewer_corners() -> None:
@@ -362,3 +432,46 @@ def test_blocks_of_another_grid_become_regions(study: Study, image: ImageRecord,
         exchange.merge_study(mine, study)
         mine_map, _ = mine.coarse_map(own.id, (0, 0, 200, 300))
         np.testing.assert_array_equal(mine_map > 0, study.coarse_map(image.id, (0, 0, 200, 300))[0] > 0)
+
+
+# -- rectangles of a grid -----------------------------
+
+
+@pytest.mark.parametrize("grid", [Grid(24, 36), Grid(20.5, 31.25, -3.25, 7.5), Grid(40 / 3, 100 / 7)])
+def test_rectangles_bring_their_grid_along(study: Study, image: ImageRecord, fresh, tmp_path, grid) -> None:
+    study.add_class("little", kind="block")
+    study.add_class("much", kind="block")
+    study.set_grid(image.id, grid)
+    i0, j0, i1, j1 = grid.blocks_over((0, 0, 200, 300))
+    places = [(i, j) for i in range(i0, i1) for j in range(j0, j1)][1::3]
+    study.set_blocks(image.id, {place: ("little", "much")[sum(place) % 2] for place in places})
+    study.add_region(image.id, np.array([[5.0, 5], [5, 80], [90, 40]]), "much")
+    path = tmp_path / "blocks.geojson"
+    exchange.export_regions_geojson(study, image.id, path)
+    (other,) = fresh.images()
+    exchange.import_regions_geojson(fresh, path, other.id)
+    laid = fresh.grid(other.id)
+    np.testing.assert_allclose(
+        [laid.height, laid.width, laid.row0, laid.col0], [grid.height, grid.width, grid.row0, grid.col0]
+    )
+    pd.testing.assert_frame_equal(fresh.blocks(other.id), study.blocks(image.id))
+    assert fresh.regions(other.id)["class"].tolist() == ["much"]
+    # QuPath's own tiles do not say which block they are
+    told = json.loads(path.read_text())
+    for feature in told["features"]:
+        del feature["properties"]["metadata"]
+    path.write_text(json.dumps(told))
+    fresh.undo()
+    assert fresh.grid(other.id) is None
+    exchange.import_regions_geojson(fresh, path, other.id)
+    assert len(fresh.blocks(other.id)) == len(places)
+    assert fresh.blocks(other.id)["class"].tolist() == study.blocks(image.id)["class"].tolist()
+
+
+def test_few_rectangles_or_others_make_no_grid() -> None:
+    square = [(10.0 * n, 0.0, 10.0 * n + 10, 10.0) for n in range(3)]
+    assert grid_of_rectangles(square) is None
+    assert grid_of_rectangles([*square, (35.0, 0.0, 45.0, 10.0)]) is None
+    assert grid_of_rectangles([*square, (50.0, 20.0, 60.0, 30.0)]) == Grid(10, 10)
+    assert grid_of_rectangles([]) is None
+    assert rectangle(np.array([[0, 0], [0, 9], [5, 9], [9, 0], [0, 0.0]])) is None

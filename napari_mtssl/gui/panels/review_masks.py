@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from qtpy.QtCore import Qt, Signal
@@ -17,12 +18,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_mtssl.gui.exporting import export
 from napari_mtssl.gui.measuring import area_lines, report
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.rasters import RasterLayers
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row, swatch
 from napari_mtssl.gui.tasks import MASK
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+
+if TYPE_CHECKING:
+    from napari_mtssl.study import Study
 
 WAYS = ("gradient", "smooth-gradient", "grad-cam")
 ID = Qt.ItemDataRole.UserRole
@@ -230,9 +235,13 @@ class MaskReview(QWidget):
             self, "Export as OME-Zarr", f"{image.path.stem}.ome.zarr", "OME-Zarr (*.zarr)"
         )
         if path:
-            from napari_mtssl.study.mask_zarr import export_mask_zarr
 
-            show_info(f"Written: {export_mask_zarr(study, image.id, Path(path), predictions=True)}")
+            def write(study: Study, image_id: int, path: Path) -> str:
+                from napari_mtssl.study.mask_zarr import export_mask_zarr
+
+                return f"{export_mask_zarr(study, image_id, path, predictions=True)}"
+
+            export(study, image, Path(path), write)
 
     @guarded
     def export_geojson(self) -> None:
@@ -242,10 +251,14 @@ class MaskReview(QWidget):
             self, "Export for QuPath", f"{image.path.stem}-mask.geojson", "GeoJSON (*.geojson)"
         )
         if path:
-            from napari_mtssl.study.polygon_files import export_mask_geojson
 
-            count = export_mask_geojson(study, image.id, Path(path), predictions=True)
-            show_info(f"Written: {count:,} outlines in {path}. Drop it onto the image in QuPath.")
+            def write(study: Study, image_id: int, path: Path) -> str:
+                from napari_mtssl.study.polygon_files import export_mask_geojson
+
+                count = export_mask_geojson(study, image_id, path, predictions=True)
+                return f"{count:,} outlines in {path}. Drop it onto the image in QuPath."
+
+            export(study, image, Path(path), write)
 
     @guarded
     def export_csv(self) -> None:

@@ -1,0 +1,57 @@
+"""Exports that take long run in a thread, with a bar in napari's activity dock; others at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from napari_mtssl.gui.notify import in_words, show_info, show_warning
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_mtssl.study import ImageRecord, Study
+
+LARGE = 64_000_000  # pixels of an image whose export would be felt
+
+
+def export(
+    study: Study, image: ImageRecord, path: Path, write: Callable[[Study, int, Path], str]
+) -> Any | None:
+    """Write something of one image, and say what.
+
+    Parameters
+    ----------
+    study : Study
+    image : ImageRecord
+    path : Path
+    write : callable
+        Gets the study, through a connection of its own where it runs in a thread, the image's id and the
+        path, and says in words what it wrote.
+
+    Returns
+    -------
+    WorkerBase or None
+        What runs; None if it is done already.
+    """
+    if image.height * image.width <= LARGE:
+        show_info(f"Written: {write(study, image.id, path)}")
+        return None
+    from napari.qt.threading import create_worker
+    from napari.utils import progress
+
+    bar = progress(total=0, desc=f"Writing {path.name}")
+
+    def work() -> str:
+        from napari_mtssl.study import Study
+
+        with Study.open(study.path) as own:
+            return write(own, image.id, path)
+
+    worker = create_worker(work, _start_thread=False)
+    worker.returned.connect(lambda said: show_info(f"Written: {said}"))
+    worker.errored.connect(lambda error: show_warning(in_words(error) or str(error)))
+    worker.finished.connect(bar.close)
+    worker.start()
+    show_info(f"{image.path.name} is large: {path.name} is written in the background.")
+    return worker
