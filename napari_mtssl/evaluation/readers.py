@@ -17,6 +17,7 @@ import pandas as pd
 from napari_mtssl.images import ImageError, is_image, open_image
 
 KINDS = ("epithelial", "fibroblast", "inflammatory", "others")
+FIRST = 1  # row and column of the first pixel: whole coordinates in the files go from 1 to 500, none is 0
 # A nucleus of the list of all nuclei this close to a classified one is that one.
 SAME = 2.0
 
@@ -68,7 +69,8 @@ def read_crchistophenotypes(folder: str | Path) -> list[FieldOfView]:
     ----------
     folder : path-like
         Holds folders ``imgN``, each with one image, ``imgN_KIND.mat`` for each of `KINDS`, and
-        ``imgN_detection.mat``; their variable ``detection`` is N x 2, ``(x, y)`` in pixels. As published,
+        ``imgN_detection.mat``; their variable ``detection`` is N x 2, ``(x, y)`` in pixels that are counted
+        from `FIRST`, as MATLAB does. As published,
         these are in a folder ``Classification``, and ``imgN_detection.mat`` is in ``Detection/imgN`` beside
         it: either ``Classification`` or the folder above will do.
 
@@ -134,7 +136,7 @@ def _read_points(path: Path, size: tuple[int, int]) -> np.ndarray:
         raise DataError(
             f"{path}: 'detection' has shape {points.shape}; it must be N x 2 numbers, x before y."
         )
-    points = points[:, ::-1].astype(float)
+    points = points[:, ::-1].astype(float) - FIRST
     if not np.isfinite(points).all() or (points < -1).any() or (points > np.array(size) + 1).any():
         raise DataError(
             f"{path} has points outside its image of {size[0]} x {size[1]} pixels; x comes before y."

@@ -14,7 +14,7 @@ from typing import Any
 
 from napari_mtssl import __version__
 from napari_mtssl.evaluation import protocol
-from napari_mtssl.evaluation.readers import KINDS, DataError, FieldOfView, read_crchistophenotypes
+from napari_mtssl.evaluation.readers import FIRST, KINDS, DataError, FieldOfView, read_crchistophenotypes
 from napari_mtssl.evaluation.series import Progress, Tell, Trial, run_trials, summed_up, write
 from napari_mtssl.study.files import checksum
 
@@ -219,6 +219,7 @@ def _constants() -> dict[str, Any]:
         "classes": list(protocol.CLASSES),
         "whole_image_classes": [protocol.BACKGROUND, *KINDS],
         "patch_px": protocol.PATCH,
+        "first_pixel": FIRST,
         "jitter_px": protocol.JITTER,
         "background_px_from_nuclei": protocol.CLEAR,
         "match_radius_px": protocol.RADIUS,

@@ -55,8 +55,6 @@ class WideBlock(nn.Module):
     activate_shortcut : bool
         Whether BN and ReLU come before the shortcut too (first block of the network).
     bn_momentum : float
-    dilation : int
-        Pixels between the taps of the convolutions.
 
     References
     ----------
@@ -71,38 +69,27 @@ class WideBlock(nn.Module):
         padding: Padding = "zeros",
         activate_shortcut: bool = False,
         bn_momentum: float = 0.02,
-        dilation: int = 1,
     ) -> None:
         super().__init__()
-        pad = dilation if padding == "zeros" else 0
-        self.stride, self.dilation, self.activate_shortcut = stride, dilation, activate_shortcut
-        # In input pixels, output (0, 0) is centred one tap in for conv1 and `stride` taps further for conv2.
-        self.start = dilation * (1 + stride) if padding == "valid" else 0
+        pad = 1 if padding == "zeros" else 0
+        self.stride, self.activate_shortcut = stride, activate_shortcut
+        # In input pixels, output (0, 0) is centred one pixel in for conv1 and `stride` further for conv2.
+        self.start = 1 + stride if padding == "valid" else 0
         self.bn1 = nn.BatchNorm2d(channels, momentum=bn_momentum)
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, pad, dilation, bias=False)
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, pad, bias=False)
         self.bn2 = nn.BatchNorm2d(width, momentum=bn_momentum)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, pad, dilation, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, pad, bias=False)
         self.shortcut = nn.Conv2d(channels, width, 1, bias=False) if channels != width or stride > 1 else None
 
-    def forward(self, x: torch.Tensor, thinned: bool = False) -> torch.Tensor:
-        """Map (N, channels, h, w) to (N, width, h', w'); `thinned` input holds just what the taps meet."""
-        apart = 1 if thinned else self.dilation
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (N, channels, h, w) to (N, width, h', w')."""
         active = F.leaky_relu(self.bn1(x), SLOPE, inplace=True)
-        out = F.leaky_relu(self.bn2(_apart(self.conv1, active, apart)), SLOPE, inplace=True)
-        out = _apart(self.conv2, out, apart)
+        out = self.conv2(F.leaky_relu(self.bn2(self.conv1(active)), SLOPE, inplace=True))
         skip = active if self.activate_shortcut else x
-        start = self.start * apart // self.dilation
-        skip = _Crop.apply(skip, start, self.stride, out.shape[-2], out.shape[-1])
+        skip = _Crop.apply(skip, self.start, self.stride, out.shape[-2], out.shape[-1])
         if self.shortcut is not None:
             skip = self.shortcut(skip)
         return out + skip
-
-
-def _apart(layer: nn.Conv2d, x: torch.Tensor, dilation: int) -> torch.Tensor:
-    """Run a convolution with its taps so many pixels apart."""
-    if dilation == layer.dilation[0]:
-        return layer(x)
-    return F.conv2d(x, layer.weight, layer.bias, layer.stride, layer.padding, dilation)
 
 
 class WideResNet(nn.Module):
@@ -121,8 +108,6 @@ class WideResNet(nn.Module):
         Of the three groups; published: (1, 2, 2).
     bn_momentum : float
         Weight of the newest batch in BatchNorm's running statistics.
-    dilation : int
-        Of the last group: as much more is seen for the same number of operations.
 
     Attributes
     ----------
@@ -147,30 +132,26 @@ class WideResNet(nn.Module):
         padding: Padding = "zeros",
         strides: Sequence[int] = (1, 2, 2),
         bn_momentum: float = 0.02,
-        dilation: int = 1,
     ) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(
                 f"Depth of a wide residual network is 6 n + 4 (10, 16, 22, 28, ...), not {depth}."
             )
-        if dilation > 1 and (padding != "valid" or strides[-1] > 1):
-            raise ValueError("Dilation needs padding 'valid' and a stride of 1 in the last group.")
         blocks_per_group = (depth - 4) // 6
-        self.padding, self.dilation, self.last = padding, dilation, 2 * blocks_per_group
+        self.padding = padding
         self.stem = nn.Conv2d(3, 16, 3, padding=1 if padding == "zeros" else 0, bias=False)
         blocks: list[nn.Module] = []
         channels, field, step = 16, 3, 1
         for group, group_stride in enumerate(strides):
             width = 16 * widen * 2**group
-            taps = dilation if group == len(strides) - 1 else 1
             for index in range(blocks_per_group):
                 stride = group_stride if index == 0 else 1
                 first = group == index == 0
-                blocks.append(WideBlock(channels, width, stride, padding, first, bn_momentum, taps))
-                field += 2 * taps * step
+                blocks.append(WideBlock(channels, width, stride, padding, first, bn_momentum))
+                field += 2 * step
                 step *= stride
-                field += 2 * taps * step
+                field += 2 * step
                 channels = width
         self.blocks = nn.Sequential(*blocks)
         self.bn = nn.BatchNorm2d(channels, momentum=bn_momentum)
@@ -181,15 +162,7 @@ class WideResNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (N, 3, H, W) to (N, channels, h, w); h and w as `output_size` says."""
-        # Of a patch with a single output, dilated taps meet every so-manyth pixel only.
-        thinned = self.dilation > 1 and self.output_size(x.shape[-1]) == self.output_size(x.shape[-2]) == 1
-        x = self.stem(x)
-        for index, block in enumerate(self.blocks):
-            if thinned and index == self.last:
-                side = -(-x.shape[-1] // self.dilation)
-                x = _Crop.apply(x, 0, self.dilation, side, side)
-            x = block(x, thinned and index >= self.last)
-        return F.leaky_relu(self.bn(x), SLOPE, inplace=True)
+        return F.leaky_relu(self.bn(self.blocks(self.stem(x))), SLOPE, inplace=True)
 
     def output_size(self, size: int) -> int:
         """Side of the output for an input of side `size`; 0 or less if the input is too small."""

@@ -3,6 +3,7 @@ import PIL.Image
 import pytest
 from scipy.io import savemat
 
+from napari_mtssl.evaluation.readers import FIRST
 from napari_mtssl.evaluation.synthetic import cell_field
 
 KIND_OF = {"tumour": "epithelial", "lymphocyte": "inflammatory"}
@@ -16,7 +17,7 @@ def write_field(folder, number, *, seed, size=240, density=0.6, **options):
     field = cell_field(size, size, density=density, seed=seed, **options)
     PIL.Image.fromarray(field.image).save(place / f"{name}.bmp")
     kinds = field.cells["class"].map(KIND_OF)
-    xy = field.cells[["col", "row"]].to_numpy()
+    xy = field.cells[["col", "row"]].to_numpy() + FIRST
     for kind in ("epithelial", "fibroblast", "inflammatory", "others"):
         mine = xy[(kinds == kind).to_numpy()]
         savemat(place / f"{name}_{kind}.mat", {"detection": mine if len(mine) else np.empty((0, 0))})

@@ -18,7 +18,7 @@ def test_rows_come_before_columns_and_images_in_order(crc):
     fields = read_crchistophenotypes(crc / "train")
     assert [field.name for field in fields] == ["img1", "img2", "img3", "img4"]
     xy = loadmat(crc / "train/img2/img2_epithelial.mat")["detection"]
-    assert np.array_equal(fields[1].centroids["epithelial"], xy[:, ::-1])
+    assert np.array_equal(fields[1].centroids["epithelial"], xy[:, ::-1] - 1)
     assert fields[0].centroids["fibroblast"].shape == (0, 2)
 
 
@@ -30,8 +30,8 @@ def test_truth_has_every_nucleus_once(folder):
     savemat(folder / "img1/img1_others.mat", {"detection": np.array([[2, 120]], np.uint8)})
     truth = read_crchistophenotypes(folder)[0].truth()
     unknown = truth[truth["class"].isna()]
-    assert [2.0, 1.0] in unknown[["row", "col"]].to_numpy().tolist()
-    assert truth[truth["class"] == "others"][["row", "col"]].to_numpy().tolist() == [[120, 2]]
+    assert [1.0, 0.0] in unknown[["row", "col"]].to_numpy().tolist()
+    assert truth[truth["class"] == "others"][["row", "col"]].to_numpy().tolist() == [[119, 1]]
 
 
 def test_the_published_layout(folder, tmp_path):

@@ -70,7 +70,6 @@ class HydraMix(Method):
                 config.padding,
                 tuple(int(s) for s in config.strides.split("-")),
                 config.bn_momentum,
-                config.dilation,
             )
             network = HydraNet(trunk, len(classes), config.window, **squeeze)
         except ValueError as error:
