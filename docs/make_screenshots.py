@@ -257,7 +257,10 @@ def lungs(story: Story) -> None:
 
 def specimens(story: Story) -> None:
     """Mask, pattern and intensity at once, their losses balanced."""
-    images(story, "specimens", "Uncertainty", balance="gradnorm", base=8, size=128)
+    from napari_mtssl.cli.demo.specimens import SETTINGS
+
+    settings = {name: value for name, value in SETTINGS.items() if name != "balance"}
+    images(story, "specimens", "Uncertainty", balance="gradnorm", **settings)
 
 
 def slide(story: Story) -> None:
@@ -296,8 +299,8 @@ def slide(story: Story) -> None:
 STORIES: dict[str, tuple[str | None, int, Callable[[Story], None]]] = {
     "cells": ("ihc", 300, cells),
     "tissue": ("brown", 250, tissue),
-    "lungs": ("lungs", 200, lungs),
-    "specimens": ("specimens", 250, specimens),
+    "lungs": ("lungs", 350, lungs),
+    "specimens": ("specimens", 500, specimens),
     "slide": (None, 250, slide),
 }
 

@@ -15,13 +15,14 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from napari_mtssl.learning.pseudo_labels import MeanTeacher, hard_threshold
+from napari_mtssl.learning.pseudo_labels import MeanTeacher
 from napari_mtssl.learning.radiograph import move, normalise
 from napari_mtssl.learning.saliency import HOW, class_map, evaluating, input_gradient, to_range
 from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput
 from napari_mtssl.methods.multimix import losses as loss
-from napari_mtssl.methods.multimix.batch import Batch, Memory, known_cross_entropy, shares_of, split
+from napari_mtssl.methods.multimix.batch import Batch, Memory, split
 from napari_mtssl.methods.multimix.config import PRESETS, MultiMixConfig
+from napari_mtssl.methods.multimix.objective import add_class_losses, add_mask_losses
 from napari_mtssl.methods.multimix.reader import read_fields, resized
 from napari_mtssl.methods.multimix.refine import refine
 from napari_mtssl.methods.multimix.samples import FieldBank, guesses_table
@@ -147,14 +148,13 @@ class MultiMix(Method):
         sizes = [len(part) for part in images]
         features = self._network.encode(torch.cat(images))
         of = dict(zip(batch.names(), split(features, sizes), strict=True))
-        losses: dict[str, torch.Tensor] = {}
-        weights: dict[str, float] = {}
-        pseudo: dict[str, torch.Tensor] = {}
         ramp = min(1.0, progress / self.config.ramp) if self.config.ramp > 0 else 1.0
-        self._class_losses(bank, batch, of, ramp, losses, weights, pseudo)
-        self._mask_losses(batch, of, ramp, losses, weights)
-        tasks = {name: "class" if name.startswith("class") else "mask" for name in losses}
-        return StepOutput(losses, weights, pseudo, tasks)
+        output = StepOutput({}, {})
+        add_class_losses(output, self._network, bank, batch, of, ramp, self.heads, self._memory, self.config)
+        add_mask_losses(output, self._network, batch, of, ramp, self._bridge, self.config)
+        for name in output.losses:
+            output.tasks[name] = "class" if name.startswith("class") else "mask"
+        return output
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -223,84 +223,6 @@ class MultiMix(Method):
             strong, grid = self._views.strong(pixels)
             batch.seg_unlabelled = self.normal(strong)
             batch.guessed_masks, batch.guessed_inside = move_mask(guess, grid), inside(grid)
-
-    def _class_losses(
-        self,
-        bank: FieldBank,
-        batch: Batch,
-        of: Mapping[str, list[torch.Tensor]],
-        ramp: float,
-        losses: dict[str, torch.Tensor],
-        weights: dict[str, float],
-        pseudo: dict[str, torch.Tensor],
-    ) -> None:
-        """Cross-entropy with the labels, and with confident guesses (Eqs. 1 and 2)."""
-        if batch.cls_labelled is None or batch.classed is None:
-            return
-        scores = self._network.classify(of["cls_labelled"][-1])
-        terms = [
-            known_cross_entropy(z, bank.classes[kind][batch.classed])
-            for kind, z in zip(self.heads, scores, strict=True)
-        ]
-        losses["class"], weights["class"] = torch.stack(terms).mean(), 1.0
-        if batch.cls_strong is None or batch.unclassed is None:
-            return
-        guesses = batch.guessed
-        if guesses is None:
-            guesses = [z.detach().softmax(1) for z in self._network.classify(of["cls_weak"][-1])]
-        strong = self._network.classify(of["cls_strong"][-1])
-        terms = []
-        for head, (kind, z) in enumerate(zip(self.heads, strong, strict=True)):
-            target = (
-                shares_of(bank.classes[kind], len(self.heads[kind])) if not self.config.balanced else None
-            )
-            probs = self._memory.aligned(head, guesses[head], target)
-            trust = self._trust(head, probs)
-            terms.append((trust * F.cross_entropy(z, probs.argmax(1), reduction="none")).mean())
-        losses["class_guess"] = torch.stack(terms).mean()
-        weights["class_guess"] = ramp * self.config.guess_weight
-        pseudo |= {"index": batch.unclassed, "probs": guesses[0]}
-
-    def _trust(self, head: int, probs: torch.Tensor) -> torch.Tensor:
-        """How much each guess (N, C) counts: (N,)."""
-        if self.config.targets == "soft":
-            return self._memory.trust[head](probs)
-        return hard_threshold(probs, self.config.threshold)
-
-    def _mask_losses(
-        self,
-        batch: Batch,
-        of: Mapping[str, list[torch.Tensor]],
-        ramp: float,
-        losses: dict[str, torch.Tensor],
-        weights: dict[str, float],
-    ) -> None:
-        """Dice with the masks, and the consistency of images without one (Eqs. 3 and 4)."""
-        config = self.config
-        if batch.seg_labelled is None or batch.masks is None or batch.known is None:
-            return
-        images = [part for part in (batch.seg_labelled, batch.seg_unlabelled) if part is not None]
-        names = ["seg_labelled", "seg_unlabelled"][: len(images)]
-        features = [torch.cat(level) for level in zip(*(of[name] for name in names), strict=True)]
-        logits = self._network.decode(features, self._bridge(self._network, torch.cat(images)))
-        labelled = logits[: len(batch.seg_labelled)]
-        probs = loss.probabilities(labelled)
-        losses["mask"] = loss.dice_loss(probs[:, 1:], batch.masks[:, 1:], batch.known)
-        weights["mask"] = config.mask_weight
-        if config.pixel_weight:
-            losses["pixel"] = loss.mask_cross_entropy(labelled, batch.masks, batch.known)
-            weights["pixel"] = config.mask_weight * config.pixel_weight
-        if batch.seg_unlabelled is None:
-            return
-        free = logits[len(batch.seg_labelled) :]
-        if batch.guessed_masks is not None and batch.guessed_inside is not None:
-            term = loss.teacher_consistency(
-                free, batch.guessed_masks, batch.guessed_inside, config.confidence
-            )
-        else:
-            kind = loss.paper_consistency if config.seg_consistency == "paper" else loss.area_consistency
-            term = kind(probs[:, 1:], loss.probabilities(free)[:, 1:])
-        losses["mask_guess"], weights["mask_guess"] = term, ramp * config.consistency_weight
 
     # -- the network on images -----------------------------------------------------------------------------
 

@@ -97,12 +97,7 @@ class FieldBank(Samples):
             raise MethodError("There must be one class index, or -1, for each image.")
         size = images.shape[1]
         index = np.array(sorted(masks), dtype=np.int64)
-        covered = np.zeros((len(index), mask_classes, size, size), np.uint8)
-        said = np.ones((len(index), 1, size, size), bool)
-        for place, image in enumerate(index):
-            covered[place] = np.rint(masks[int(image)] * 255)
-            if known is not None and int(image) in known:
-                said[place, 0] = known[int(image)]
+        covered, said = _stacked(masks, known or {}, mask_classes, size)
         table = {
             kind: torch.as_tensor(np.asarray(c, dtype=np.int64), device=device) for kind, c in classes.items()
         }
@@ -181,6 +176,19 @@ class FieldBank(Samples):
     def pixels(self, index: torch.Tensor) -> torch.Tensor:
         """Images (n, C, S, S), float32 in [0, 1]."""
         return self.images[index].float()
+
+
+def _stacked(
+    masks: Mapping[int, np.ndarray], known: Mapping[int, np.ndarray], classes: int, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masks (M, K + 1, S, S) in steps of 1/255, and where they say something (M, 1, S, S), by image."""
+    covered = np.zeros((len(masks), classes, size, size), np.uint8)
+    said = np.ones((len(masks), 1, size, size), bool)
+    for place, image in enumerate(sorted(masks)):
+        covered[place] = np.rint(masks[image] * 255)
+        if image in known:
+            said[place, 0] = known[image]
+    return covered, said
 
 
 def _draw(available: int, count: int, device: torch.device) -> torch.Tensor:
