@@ -11,6 +11,8 @@ from napari_mtssl.evaluation.metrics import accuracy, confusion_matrix, count_de
 from napari_mtssl.evaluation.places import score_places
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from napari_mtssl.images import Image
     from napari_mtssl.methods.prediction import Prediction
     from napari_mtssl.study import ImageRecord, Study
@@ -77,11 +79,7 @@ def score_study(
     """
     from napari_mtssl.images import ImagePool
 
-    images = ImagePool()
-    cells: list[tuple[Any, Any]] = []
-    confusions: dict[str, np.ndarray] = {}
-    distances: list[float] = []
-    told: dict[str, list[tuple[np.ndarray, int]]] = {}  # by kind: probabilities and true class of each image
+    images, sums = ImagePool(), _Sums(study, vocabulary, radius)
     given = study.image_classes(split=split)
     masked = set(study.masked_images(split)) if "mask" in vocabulary else set()
     for record in study.images(split):
@@ -94,34 +92,59 @@ def score_study(
             continue
         found = predict(images(record))
         if has_cells:
-            names = vocabulary["cell"]
-            truth = labels[labels["class"] != names[0]]
-            cells.append(
-                (
-                    count_detections(truth, found.cells, names[1:], radius),
-                    score_places(labels, found.cells, names, radius),
-                )
-            )
+            sums.add_cells(labels, found)
         if record.id in masked and found.mask is not None:
-            _add(confusions, "mask", mask_confusion(study, record, vocabulary["mask"], found.mask))
-            distances += outline_distances(study, record, vocabulary["mask"], found.mask)
+            sums.add_mask(record, found.mask)
+        sums.add_classes(heads, found)
+    return sums.scores()
+
+
+class _Sums:
+    """What the images of a split add up to."""
+
+    def __init__(self, study: Study, vocabulary: Mapping[str, Sequence[str]], radius: float) -> None:
+        self.study, self.vocabulary, self.radius = study, vocabulary, radius
+        self.cells: list[tuple[Any, Any]] = []
+        self.confusion: np.ndarray | None = None
+        self.distances: list[float] = []
+        # by kind: probabilities and true class of each image
+        self.told: dict[str, list[tuple[np.ndarray, int]]] = {}
+
+    def add_cells(self, labels: pd.DataFrame, found: Prediction) -> None:
+        """Compare the cells of one image."""
+        names = self.vocabulary["cell"]
+        truth = labels[labels["class"] != names[0]]
+        counts = count_detections(truth, found.cells, names[1:], self.radius)
+        self.cells.append((counts, score_places(labels, found.cells, names, self.radius)))
+
+    def add_mask(self, record: ImageRecord, mask: np.ndarray) -> None:
+        """Compare the mask of one image."""
+        confusion = mask_confusion(self.study, record, self.vocabulary["mask"], mask)
+        self.confusion = confusion if self.confusion is None else self.confusion + confusion
+        self.distances += outline_distances(self.study, record, self.vocabulary["mask"], mask)
+
+    def add_classes(self, heads: pd.DataFrame, found: Prediction) -> None:
+        """Compare the classes of one image."""
         for kind, name in zip(heads["kind"], heads["class"], strict=True):
             said = found.image[found.image["kind"] == kind]
-            if len(said) and name in vocabulary[kind]:
-                order = list(vocabulary[kind])
+            if len(said) and name in self.vocabulary[kind]:
+                order = list(self.vocabulary[kind])
                 probability = said.set_index("class")["probability"].reindex(order, fill_value=0.0)
-                told.setdefault(kind, []).append((probability.to_numpy(float), order.index(name)))
-    scores: dict[str, float] = {}
-    if cells:
-        for parts in zip(*cells, strict=True):
-            scores |= sum(parts[1:], parts[0]).scores()
-    if "mask" in confusions:
-        scores |= mask_scores(confusions["mask"])
-    if distances:
-        scores["mask_hd95_mm"] = float(np.mean(distances))
-    for kind, pairs in told.items():
-        scores |= {f"{kind}_{name}": value for name, value in _head_scores(pairs).items()}
-    return scores
+                self.told.setdefault(kind, []).append((probability.to_numpy(float), order.index(name)))
+
+    def scores(self) -> dict[str, float]:
+        """Scores by name."""
+        scores: dict[str, float] = {}
+        if self.cells:
+            for parts in zip(*self.cells, strict=True):
+                scores |= sum(parts[1:], parts[0]).scores()
+        if self.confusion is not None:
+            scores |= mask_scores(self.confusion)
+        if self.distances:
+            scores["mask_hd95_mm"] = float(np.mean(self.distances))
+        for kind, pairs in self.told.items():
+            scores |= {f"{kind}_{name}": value for name, value in _head_scores(pairs).items()}
+        return scores
 
 
 def _head_scores(pairs: Sequence[tuple[np.ndarray, int]]) -> dict[str, float]:
@@ -226,7 +249,3 @@ def mask_scores(confusion: np.ndarray) -> dict[str, float]:
         "mask_iou": float((dice / (2 - dice)).mean()) if occurs.any() else float("nan"),
         "mask_accuracy": accuracy(confusion),
     }
-
-
-def _add(sums: dict[str, np.ndarray], kind: str, confusion: np.ndarray) -> None:
-    sums[kind] = sums[kind] + confusion if kind in sums else confusion

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_mtssl.evaluation.multimix_trials import Side
     from napari_mtssl.methods.multimix import MultiMixConfig
 
+Pair = tuple[list[Field], list[Field]]  # images with masks, and images with classes
 FOREST = "random-forest"
 # What the paper does, at the size, with the optimiser and for the steps of our preset: affine views of
 # labelled images, RandAugment for guesses, no teacher, the raw gradient in the bridge.
@@ -164,26 +165,13 @@ def reproduce_multimix(
         If a setting is not valid or a training fails.
     """
     _check(rows, seg_labels, cls_labels, seeds)
-    learn_masks, held_masks = _sides(data.read_masks, masks, test_masks)
-    learn_classes, held_classes = _sides(data.read_classes, classes, test_classes)
-    # a patient may be in both folders: once with a mask, once with a class
-    held = [*held_masks, *held_classes]
-    learn_masks = data.without_groups_of(learn_masks, held)
-    learn_classes = data.without_groups_of(learn_classes, held)
-    cross = None
-    if cross_masks or cross_classes:
-        cross = (
-            data.read_masks(cross_masks) if cross_masks else [],
-            data.read_classes(cross_classes) if cross_classes else [],
-        )
-        learn_masks = data.without_groups_of(learn_masks, [*cross[0], *cross[1]])
-        learn_classes = data.without_groups_of(learn_classes, [*cross[0], *cross[1]])
+    train, test, cross = _read(masks, classes, test_masks, test_classes, cross_masks, cross_classes)
     budgets = [(c, m) for m, c in product(sorted(set(seg_labels)), sorted(set(cls_labels)))]
     cells = [(row, c, m, seed) for seed in range(seeds) for c, m in budgets for row in rows]
     with tempfile.TemporaryDirectory(prefix="mtssl-") as scratch:
         runner = _Runner(
-            (learn_masks, learn_classes),
-            (held_masks, held_classes),
+            train,
+            test,
             cross,
             Path(out) if out else Path(scratch),
             preset,
@@ -191,17 +179,29 @@ def reproduce_multimix(
             device,
             threads,
         )
-        distinct = list(dict.fromkeys(_trial(*cell) for cell in cells))
-        entries = run_trials(distinct, runner.one, runner.key, runner.folder, progress)
-        # a row that learns no classes is one and the same for all numbers of them
-        shown = {Trial(row, f"{c}-{m}", seed): entries[_trial(row, c, m, seed)] for row, c, m, seed in cells}
-        result = summed_up(shown, runner.settings(rows, seg_labels, cls_labels, seeds))
-        result["seconds"] = round(sum(entry["trial_seconds"] for entry in entries.values()), 2)
-        if out is not None:
-            from napari_mtssl.evaluation.multimix_pictures import draw
+        settings = runner.settings(rows, seg_labels, cls_labels, seeds)
+        return _table(runner, cells, settings, None if out is None else Path(out), progress)
 
-            write(result, Path(out), CAPTIONS)
-            draw(runner.sets, runner.folder, {cell: _trial(*cell).name for cell in cells}, CAPTIONS)
+
+def _table(
+    runner: _Runner,
+    cells: Sequence[tuple[str, int, int, int]],
+    settings: Mapping[str, Any],
+    out: Path | None,
+    progress: Callable[[Progress], None] | None,
+) -> dict[str, Any]:
+    """Run what is not kept yet, sum up, and write table and pictures."""
+    distinct = list(dict.fromkeys(_trial(*cell) for cell in cells))
+    entries = run_trials(distinct, runner.one, runner.key, runner.folder, progress)
+    # a row that learns no classes is one and the same for all numbers of them
+    shown = {Trial(row, f"{c}-{m}", seed): entries[_trial(row, c, m, seed)] for row, c, m, seed in cells}
+    result = summed_up(shown, settings)
+    result["seconds"] = round(sum(entry["trial_seconds"] for entry in entries.values()), 2)
+    if out is not None:
+        from napari_mtssl.evaluation.multimix_pictures import draw
+
+        write(result, out, CAPTIONS)
+        draw(runner.sets, runner.folder, {cell: _trial(*cell).name for cell in cells}, CAPTIONS)
     return result
 
 
@@ -225,6 +225,32 @@ def _check(rows: Sequence[str], seg: Sequence[int], cls: Sequence[int], seeds: i
         raise DataError("At least one mask and one image of every class must be labelled.")
 
 
+def _read(
+    masks: str | Path,
+    classes: str | Path,
+    test_masks: str | Path | None,
+    test_classes: str | Path | None,
+    cross_masks: str | Path | None,
+    cross_classes: str | Path | None,
+) -> tuple[Pair, Pair, Pair | None]:
+    """Images with masks and images with classes: to learn from, to be scored on, and of another source.
+
+    A patient may be in several folders, once with a mask, once with a class: nobody scored is learnt from.
+    """
+    learn_masks, held_masks = _sides(data.read_masks, masks, test_masks)
+    learn_classes, held_classes = _sides(data.read_classes, classes, test_classes)
+    held = [*held_masks, *held_classes]
+    cross = None
+    if cross_masks or cross_classes:
+        cross = (
+            data.read_masks(cross_masks) if cross_masks else [],
+            data.read_classes(cross_classes) if cross_classes else [],
+        )
+        held += [*cross[0], *cross[1]]
+    learn = (data.without_groups_of(learn_masks, held), data.without_groups_of(learn_classes, held))
+    return learn, (held_masks, held_classes), cross
+
+
 def _sides(
     read: Callable[[str | Path], list[Field]], learn: str | Path, test: str | Path | None
 ) -> tuple[list[Field], list[Field]]:
@@ -240,9 +266,9 @@ class _Runner:
 
     def __init__(
         self,
-        train: tuple[list[Field], list[Field]],
-        test: tuple[list[Field], list[Field]],
-        cross: tuple[list[Field], list[Field]] | None,
+        train: Pair,
+        test: Pair,
+        cross: Pair | None,
         folder: Path,
         preset: str,
         overrides: Mapping[str, Any],
