@@ -122,7 +122,9 @@ class Actions:
         layer = dock.rasters.found.get(LAYER_OF[kind])
         if layer is None:
             show_info(
-                "Lay a grid first." if kind == BLOCK else "This image is too large to paint its pixels."
+                "Lay a grid first."
+                if kind == BLOCK
+                else "Come closer to paint: of a slide, what is in view can be painted."
             )
             return
         dock.workspace.set_kind(kind)

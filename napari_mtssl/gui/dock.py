@@ -230,7 +230,7 @@ class Dock(QWidget):
     def _recolour(self) -> None:
         self.layers.recolour()
         if self.workspace.image is not None and MASK in self.workspace.kinds():
-            if PAINT not in self.rasters.found:
+            if PAINT not in self.rasters.found and self.rasters.mask_strays():
                 self.show_layers()  # there was no class to paint before
             self.rasters.recolour()
 
@@ -280,8 +280,13 @@ class Dock(QWidget):
         """Tell the training what the user sees; notice when the study's folder is gone."""
         if self.workspace.study is not None and not self.workspace.on_disk:
             self._study_is_gone()
-        elif self.runner.busy:
+            return
+        if self.runner.busy:
             self.runner.look(self._seen())
+        if self.workspace.image is not None:
+            self.regions.follow()
+            for painting in self.paintings:
+                painting.follow()
 
     def _seen(self) -> Any:
         image, box = self.workspace.image, self.layers.viewport()

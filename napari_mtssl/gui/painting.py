@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
 
 from napari_mtssl.gui.notify import in_words, show_warning
 from napari_mtssl.gui.rasters import BLOCKS, PAINT, RasterLayers
@@ -69,6 +71,9 @@ class Painting(ABC):
         if self.workspace.image is not None and self.kind in self.workspace.kinds():
             self._fill()
             self.attach()
+
+    def follow(self) -> None:  # noqa: B027 - most layers hold all of an image
+        """Have the layer hold what is in view now."""
 
     @abstractmethod
     def _changed_signal(self) -> SignalInstance: ...
@@ -158,4 +163,11 @@ class MaskPainting(Painting):
     def _save(self, data: np.ndarray, changed: np.ndarray) -> None:
         rows, cols = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
         box = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
-        self.workspace.paint(int(rows[0]), int(cols[0]), data[box], changed[box])
+        corner = (0, 0) if self.rasters.mask_part is None else self.rasters.mask_part[1][:2]
+        self.workspace.paint(int(rows[0]) + corner[0], int(cols[0]) + corner[1], data[box], changed[box])
+
+    def follow(self) -> None:
+        """Have the layer hold what is in view now, of an image that is too large to be held whole."""
+        drawing = QApplication.mouseButtons() != Qt.MouseButton.NoButton
+        if not drawing and self.rasters.mask_strays():
+            self.load()

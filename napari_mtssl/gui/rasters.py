@@ -26,13 +26,18 @@ if TYPE_CHECKING:
 
 BLOCKS, PAINT, PREDICTED = "Blocks", "Mask", "Predicted mask"
 PROBABILITY, SALIENCY = "Probability", "Saliency"
-MOST = 64_000_000  # pixels of an image that can be painted
+MOST = 64_000_000  # pixels of an image whose mask is held as a whole; of a larger one, what is in view
+NEAR = 4_000_000  # pixels in view at which a larger image can be painted
+AROUND = 0.25  # of the view, on each side: what a short move brings into sight
 HELD = 17_000_000  # elements of a predicted mask on screen; of larger images every second pixel, or fewer
 ORDER = (UNCERTAINTY, SALIENCY, PROBABILITY, PREDICTED, BLOCKS, PAINT)  # from below
 OPACITY = {BLOCKS: 0.3, PAINT: 0.5, PREDICTED: 0.9}
 OUTLINED = 16_000_000  # elements of a predicted mask that are drawn as outlines: napari looks at each
 PICTURES = (UNCERTAINTY, SALIENCY, PROBABILITY)
 FAINT = 0.35  # of a background's colour
+
+
+Box = tuple[int, int, int, int]  # (row0, col0, row1, col1), half open, level-0 pixels
 
 
 @dataclass
@@ -77,6 +82,7 @@ class RasterLayers:
         self.predicted: Predicted | None = None
         self.added: Callable[[str, Layer], None] = lambda name, layer: None
         self.origin = (0, 0)  # block (i, j) of the first element of the layer of blocks
+        self.mask_part: tuple[int, Box] | None = None  # image, and the part of its mask that the layer holds
 
     # -- making and removing -------------------------------------------------------------------------------
 
@@ -222,14 +228,47 @@ class RasterLayers:
         self._place(BLOCKS, codes, (grid.height, grid.width), grid.edges(i0, j0)[:2])
 
     def fill_mask(self) -> np.ndarray | None:
-        """Show the study's exact mask; return what the layer holds, None if the image is too large."""
+        """Show the study's exact mask, of a slide the part in view.
+
+        Returns
+        -------
+        ndarray or None
+            What the layer holds; None if the image is so large that one has to come closer.
+        """
         study, record = self.workspace.need_study(), self.workspace.need_image()
-        if record.height * record.width > MOST or not self.workspace.classes(MASK):
+        self.mask_part = part = self._mask_part() if self.workspace.classes(MASK) else None
+        if part is None:
             self._remove(PAINT)
             return None
-        codes = study.mask(record.id)
-        self._place(PAINT, codes)
+        codes = study.mask(record.id, part[1])
+        self._place(PAINT, codes, corner=part[1][:2])
         return codes
+
+    def mask_strays(self) -> bool:
+        """Whether a slide is seen from so near that it can be painted, and somewhere the layer is not."""
+        wanted = MASK in self.workspace.kinds() and self.workspace.classes(MASK)
+        return bool(wanted) and self.mask_part != self._mask_part()
+
+    def _mask_part(self) -> tuple[int, Box] | None:
+        """Image on screen, and the part of its mask to hold: that which is held, as long as it will do."""
+        record, view = self.workspace.image, self.layers.viewport()
+        if record is None:
+            return None
+        if record.height * record.width <= MOST:
+            return record.id, (0, 0, record.height, record.width)
+        held = self.mask_part if self.mask_part is not None and self.mask_part[0] == record.id else None
+        if view is None:
+            return held
+        high, wide = view[2] - view[0], view[3] - view[1]
+        if high * wide > NEAR or (held is not None and _within(view, held[1])):
+            return held
+        down, right = round(AROUND * high), round(AROUND * wide)
+        return record.id, (
+            max(view[0] - down, 0),
+            max(view[1] - right, 0),
+            min(view[2] + down, record.height),
+            min(view[3] + right, record.width),
+        )
 
     # -- the program's -------------------------------------------------------------------------------------
 
@@ -365,6 +404,11 @@ class RasterLayers:
         codes = {item.code: item.name for item in self.mask_classes()}
         counts = np.bincount(held.codes.ravel(), minlength=max(codes, default=0) + 1)
         return {name: round(counts[code] * element) for code, name in codes.items()}
+
+
+def _within(inner: Box, outer: Box) -> bool:
+    """Whether a box lies in another one."""
+    return outer[0] <= inner[0] and outer[1] <= inner[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
 
 
 def _write(whole: np.ndarray, part: np.ndarray, box: tuple[int, ...], scale: tuple[float, float]) -> None:

@@ -42,6 +42,7 @@ class RegionShapes:
         self.ids: list[int] = []
         self.added: Callable[[str, Layer], None] = lambda name, layer: None
         self._own = False
+        self._box: tuple[float, ...] | None = None  # whose regions are shown, if there are too many
         self._shown: tuple[Any, ...] | None = None  # None: the layer shows something else than the study
         self._signals = (self.workspace.blocks_changed, self.workspace.classes_changed)
         for signal in self._signals:
@@ -69,10 +70,10 @@ class RegionShapes:
         if record is None or BLOCK not in self.workspace.kinds():
             self.remove()
             return None
-        regions = self.workspace.need_study().regions(record.id)
+        regions = self._wanted()
         if len(regions) > MOST:
             if self.layer is not None or make:
-                show_info(f"{record.path.name} has {len(regions):,} regions, too many to draw; they count.")
+                show_info(f"{len(regions):,} regions are in view, too many to draw: come closer. They count.")
             self.remove()
             return None
         if self.layer is None:
@@ -81,6 +82,27 @@ class RegionShapes:
             self._add()
         self._fill(regions)
         return self.layer
+
+    def follow(self) -> None:
+        """Of very many regions, show those that are in view now."""
+        view = self.layers.viewport()
+        if self._box is None or view is None or self.selected():
+            return
+        strays = view[0] < self._box[0] or view[1] < self._box[1]
+        strays = strays or view[2] > self._box[2] or view[3] > self._box[3]
+        if strays or self._box[2] - self._box[0] > 4 * (view[2] - view[0]):  # or has come closer
+            self.show()
+
+    def _wanted(self) -> pd.DataFrame:
+        """Give the regions to show: all, or if there are very many those in and around the view."""
+        study, record = self.workspace.need_study(), self.workspace.need_image()
+        regions, view = study.regions(record.id), self.layers.viewport()
+        self._box = None
+        if len(regions) > MOST and view is not None:
+            high, wide = view[2] - view[0], view[3] - view[1]
+            self._box = (view[0] - high / 2, view[1] - wide / 2, view[2] + high / 2, view[3] + wide / 2)
+            regions = study.regions(record.id, box=self._box)
+        return regions
 
     def take(self, mode: str) -> None:
         """Take one of napari's tools for shapes."""
@@ -191,8 +213,8 @@ class RegionShapes:
         finally:
             self._own = False
         if agree:
-            regions = self.workspace.need_study().regions(self.workspace.need_image().id)
-            self._shown = self._said(regions)
+            study, record = self.workspace.need_study(), self.workspace.need_image()
+            self._shown = self._said(study.regions(record.id, box=self._box))
         else:
             self._shown = None
             QTimer.singleShot(0, self._changed)  # napari has not finished with this shape yet

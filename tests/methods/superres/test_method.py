@@ -211,7 +211,7 @@ def test_large_blocks_are_seen_at_a_coarser_resolution(made, tmp_path):
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
-    [({"widths": "8-x"}, "Write two to seven"), ({"crop": 100}, "take a multiple of"), ({"stem": 3}, "stem")],
+    [({"widths": "8-x"}, "rite two to seven"), ({"crop": 100}, "take a multiple of"), ({"stem": 3}, "stem")],
 )
 def test_settings_that_cannot_be(study_path, overrides, message):
     with pytest.raises(MethodError, match=message):
