@@ -38,7 +38,7 @@ SYNTHETIC = {
 # Small and quick, all labelled: whether a task is lost shows soon.
 SMALL = SYNTHETIC | {"size": 64, "steps": 150, "unlabelled_ratio": 0.0}
 # Glands are coarse: the stem of ResNet-34 costs them nothing, and a step takes a third of the time.
-GLAS: dict = {"encoder": "resnet34", "base": 16, "size": 192, "steps": 300}
+GLAS: dict = {"encoder": "resnet34", "base": 16, "size": 192, "steps": 900}
 FEW = GLAS | {"steps": 150}
 ROWS = "equal,gradnorm-0.6-both,single-task"
 RULE = "equal"  # of the headline, and of the part 'few'
