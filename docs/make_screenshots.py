@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,8 @@ class Story:
     def train(self, name: str, **settings: Any) -> None:
         """Press Train; take a picture when more than half is done; wait for the end."""
         panel = self.dock.train_panel
+        # nobody waits for the first picture here
+        self.dock.runner.options = replace(self.dock.runner.options, preview_seconds=20, pseudo_seconds=5)
         self.tab(2)
         if settings:
             panel.advanced.expand(animate=False)
@@ -252,15 +255,14 @@ def images(story: Story, name: str, picture: str, **settings: Any) -> None:
 
 def lungs(story: Story) -> None:
     """Ten lungs and some diagnoses become all of them, with what led to them."""
-    images(story, "lungs", "Saliency", size=96)
+    images(story, "lungs", "Saliency", size=64)
 
 
 def specimens(story: Story) -> None:
     """Mask, pattern and intensity at once, their losses balanced."""
     from napari_mtssl.cli.demo.specimens import SETTINGS
 
-    settings = {name: value for name, value in SETTINGS.items() if name != "balance"}
-    images(story, "specimens", "Uncertainty", balance="gradnorm", **settings)
+    images(story, "specimens", "Uncertainty", **{**SETTINGS, "balance": "gradnorm", "tta": 4})
 
 
 def slide(story: Story) -> None:
@@ -299,8 +301,8 @@ def slide(story: Story) -> None:
 STORIES: dict[str, tuple[str | None, int, Callable[[Story], None]]] = {
     "cells": ("ihc", 300, cells),
     "tissue": ("brown", 250, tissue),
-    "lungs": ("lungs", 350, lungs),
-    "specimens": ("specimens", 500, specimens),
+    "lungs": ("lungs", 300, lungs),
+    "specimens": ("specimens", 300, specimens),
     "slide": (None, 250, slide),
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 from napari_mtssl.engine.events import Preview
 from napari_mtssl.gui.image_table import image_table
-from napari_mtssl.gui.panels.browser import BY_CLASS, BY_DOUBT, ID
+from napari_mtssl.gui.panels.browser import BY_DOUBT, ID
 from napari_mtssl.gui.rasters import PAINT, PREDICTED, SALIENCY
 from napari_mtssl.gui.tasks import LUNGS, SPECIMENS
 from napari_mtssl.gui.thumbnails import SIDE, thumbnail
@@ -240,7 +240,7 @@ def test_the_browser_shows_pictures_sorts_and_a_click_shows_the_image(dock, page
     wait(lambda: len(page.thumbnails.pictures) == 4, 10)
     browser.order.setCurrentText(BY_DOUBT)
     wait(lambda: browser.list.item(0).data(ID) == ids[1], 5)
-    browser.order.setCurrentText(BY_CLASS)
+    browser.order.setCurrentText("by diagnosis")
     wait(lambda: browser.list.item(0).data(ID) == ids[1] and browser.list.item(1).data(ID) == ids[2], 5)
     browser.list.itemClicked.emit(browser.list.item(1))
     assert dock.workspace.image.id == ids[2]
@@ -250,6 +250,11 @@ def test_the_contact_sheet_is_a_window_of_its_own(dock, page, wait):
     page.sheet_button.click()
     wait(lambda: page.sheet.list.count() == 4, 5)
     assert page.sheet.window() is not dock.window()
+    assert page.sheet.order.currentText() == "by diagnosis"
+    dock.workspace.study.add_class("mild", kind="severity")
+    dock.workspace.classes_edited()
+    wait(lambda: page.sheet.order.findText("by severity") > 0, 5)
+    assert page.sheet.order.currentText() == "by diagnosis"
 
 
 def test_another_question_can_be_asked_of_images(dock, page, monkeypatch, told):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_mtssl.study import ImageRecord
 
-LISTED, BY_CLASS, BY_DOUBT, UNLABELLED = "as listed", "by class", "by doubt", "unlabelled first"
+LISTED, UNLABELLED, BY_DOUBT = "as listed", "unlabelled first", "by doubt"
 ID = Qt.ItemDataRole.UserRole
 BAR = 9  # pixels of the strip that shows an image's classes
 
@@ -44,10 +44,12 @@ class ImageBrowser(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self.order = QComboBox()
-        self.order.addItems([LISTED, UNLABELLED, BY_CLASS, BY_DOUBT])
         self.order.setToolTip(
-            "By class: of the kind that the keys choose from, predicted where you gave none"
+            "By a question: images of one answer beside each other, predicted where you gave none. "
+            "By doubt: those that the network is least sure of first"
         )
+        self.order.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+        self._offer_orders()
         self.order.currentIndexChanged.connect(self.refresh)
         layout.addWidget(row("Images", self.order, None))
         self.list = QListWidget()
@@ -85,6 +87,25 @@ class ImageBrowser(QWidget):
         """Show the images anew."""
         self._reload()
 
+    def sort_by(self, head: str) -> None:
+        """Put images of one class of a head beside each other."""
+        self._offer_orders()
+        self.order.setCurrentIndex(max(self.order.findData(head), 0))
+
+    def _offer_orders(self) -> None:
+        """Have one order for each head; what was chosen stays so."""
+        heads = self._workspace.heads() if self._workspace.study is not None else []
+        wanted = {LISTED: "", UNLABELLED: "", **{f"by {head}": head for head in heads}, BY_DOUBT: ""}
+        if [self.order.itemText(at) for at in range(self.order.count())] == list(wanted):
+            return
+        chosen = self.order.currentText()
+        self.order.blockSignals(True)
+        self.order.clear()
+        for text, head in wanted.items():
+            self.order.addItem(text, head)
+        self.order.setCurrentIndex(max(self.order.findText(chosen), 0))
+        self.order.blockSignals(False)
+
     def stop(self) -> None:
         """Listen no more."""
         self._reload.stop()
@@ -98,6 +119,7 @@ class ImageBrowser(QWidget):
         workspace = self._workspace
         if not self.isVisibleTo(self.window()) or workspace.study is None or not workspace.heads():
             return
+        self._offer_orders()
         table = workspace.image_table()
         self._records = {record.id: record for record in workspace.study.images()}
         table = self._sorted(table)
@@ -119,10 +141,13 @@ class ImageBrowser(QWidget):
             return table.sort_values("doubt", ascending=False, kind="stable", na_position="last")
         if order == UNLABELLED:
             return table.sort_values("labelled", kind="stable")
-        if order == BY_CLASS:
-            kind = self._workspace.kind
-            kind = kind if kind in self._workspace.heads() else self._workspace.heads()[0]
-            return table.sort_values(f"of_{kind}", kind="stable", na_position="last")
+        head = self.order.currentData()
+        if head in self._workspace.heads():
+            # in the order of the table of classes, which is that of the keys
+            place = {name: at for at, name in enumerate(self._workspace.colours(head))}
+            return table.sort_values(
+                f"of_{head}", kind="stable", na_position="last", key=lambda names: names.map(place)
+            )
         return table
 
     def _icon(self, image_id: int, line: object) -> QIcon:

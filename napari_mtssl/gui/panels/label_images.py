@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDialog, QInputDialog, QSlider, QVBoxLayout, QWidget
 
 from napari_mtssl.gui.notify import guarded, show_info
-from napari_mtssl.gui.panels.browser import BY_CLASS, ImageBrowser
+from napari_mtssl.gui.panels.browser import ImageBrowser
 from napari_mtssl.gui.panels.classes import ClassTable
 from napari_mtssl.gui.panels.imports import ImportButton, image_imports
 from napari_mtssl.gui.panels.tools import PaintTools
@@ -65,7 +65,9 @@ class ImagesPage(QWidget):
             "Most uncertain", self.next_uncertain, "G. The image whose classes the network is least sure of"
         )
         self.sheet_button = button(
-            "Contact sheet", self.show_sheet, "All images at once, sorted by class or by doubt"
+            "Contact sheet",
+            self.show_sheet,
+            "All images at once, sorted by the answer to a question, or by doubt",
         )
         layout.addWidget(row(self.unlabelled_button, self.doubt_button, self.sheet_button, None))
         layout.addWidget(heading("Mask"))
@@ -268,14 +270,14 @@ class ImagesPage(QWidget):
         self._workspace.select_image(next((i for i in after if i in others), others[0]))
 
     def show_sheet(self) -> None:
-        """Show all images in a window of their own, sorted by class."""
+        """Show all images in a window of their own, sorted by the first question (pattern, diagnosis)."""
         if self._sheet is None:
             self._sheet = QDialog(self)
             self._sheet.setWindowTitle("Contact sheet")
             self._sheet.setWindowFlag(Qt.WindowType.WindowMaximizeButtonHint)
             layout = QVBoxLayout(self._sheet)
             self.sheet = ImageBrowser(self._workspace, self.thumbnails, 0)
-            self.sheet.order.setCurrentText(BY_CLASS)
+            self.sheet.sort_by(next(iter(self._workspace.heads()), ""))
             layout.addWidget(self.sheet)
             self._sheet.resize(760, 560)
         self._sheet.show()
