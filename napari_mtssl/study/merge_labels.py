@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.study.merge import ImportReport, make_classes
-from napari_mtssl.study.records import BACKGROUND, BLOCK, MASK, Source, StudyError
+from napari_mtssl.study.records import BACKGROUND, BLOCK, MASK, MaskState, Source, StudyError
 from napari_mtssl.study.study import Study
 
 SAME_OUTLINE = 0.01  # pixels by which outlines of the same region may differ
@@ -193,12 +193,18 @@ def merge_mask(
         study.paint_mask(image_id, 0, 0, patch, where=said, source=source)
         if complete:
             study.set_mask_complete(image_id, True)
+    return mask_report(study, image_id, before, state, created)
+
+
+def mask_report(
+    study: Study, image_id: int, before: np.ndarray, state: MaskState, created: tuple[str, ...] = ()
+) -> ImportReport:
+    """Say whether the mask of an image is new, as it was, or another than `before` and `state`."""
     fresh = not (state.painted or state.complete)
     same = study.mask_state(image_id).complete == state.complete and np.array_equal(
         before, study.mask(image_id)
     )
-    unchanged = same and not fresh
-    return ImportReport(int(fresh), int(unchanged), int(not fresh and not unchanged), 0, created, "mask")
+    return ImportReport(int(fresh), int(same and not fresh), int(not same and not fresh), 0, created, "mask")
 
 
 def merge_image_classes(study: Study, frame: pd.DataFrame, what: str) -> ImportReport:

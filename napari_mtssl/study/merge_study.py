@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.study.merge import ImportReport, merge_cells
-from napari_mtssl.study.merge_labels import joined, merge_blocks, merge_image_classes, merge_regions
+from napari_mtssl.study.merge_labels import (
+    joined,
+    mask_report,
+    merge_blocks,
+    merge_image_classes,
+    merge_regions,
+)
 from napari_mtssl.study.records import MASK, StudyError, plural
 from napari_mtssl.study.study import Study
 
@@ -131,9 +137,7 @@ def _bring_mask(study: Study, other: Study, old: int, new: int) -> ImportReport 
         study.paint_mask(new, 0, 0, patch, where=patch > 0, source=theirs.source)
     if theirs.complete:
         study.set_mask_complete(new, True)
-    fresh = not (ours.painted or ours.complete)
-    same = np.array_equal(before, study.mask(new)) and ours.complete == study.mask_state(new).complete
-    return ImportReport(int(fresh), int(same and not fresh), int(not same and not fresh), noun="mask")
+    return mask_report(study, new, before, ours)
 
 
 def _bring_statistics(study: Study, other: Study) -> None:

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from napari_mtssl.study.files import read_text, written_whole
-from napari_mtssl.study.geojson import (
+from napari_mtssl.study.features import (
+    Feature,
     class_of,
-    features_in,
     image_position,
-    object_name,
+    nothing_in,
     pixel_position,
-    rgb,
+    read_features,
+    write_features,
 )
 from napari_mtssl.study.lattices import SAME, grid_of_rectangles, rectangle
 from napari_mtssl.study.mask_files import HELD, mask_codes, mask_tiles
 from napari_mtssl.study.merge import ImportReport, make_classes
 from napari_mtssl.study.merge_labels import joined, merge_blocks, merge_regions
 from napari_mtssl.study.polygons import filled, outlines_in_tiles, polygons_in, ring_of, shape_of
-from napari_mtssl.study.records import BLOCK, MASK, Grid, ImageRecord, StudyError, plural
+from napari_mtssl.study.records import BLOCK, MASK, Grid, ImageRecord
 from napari_mtssl.study.study import Study
 
 if TYPE_CHECKING:
     from shapely import Polygon
-
-# What names an object in its image, its rings of (x, y) as text, its class, and what else is said.
-_Item = tuple[str, list[list[tuple[str, str]]], str, dict[str, str]]
 
 _BAND = 2048  # rows that are painted at once
 
@@ -70,20 +65,19 @@ def export_regions_geojson(study: Study, image_id: int, path: Path | str) -> int
     """
     image = study.image(image_id)
     colours = {c.name: c.colour for c in study.classes(BLOCK)}
-    items: list[_Item] = []
+    items: list[Feature] = []
     grid = study.grid(image.id)
     if grid is not None:
         for i, j, name in study.blocks(image.id).itertuples(index=False):
             top, left, bottom, right = (f"{edge!r}" for edge in grid.edges(i, j))
             corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
             said = {"kind": "block", "row": str(i), "col": str(j)}
-            items.append((f"block {i} {j}", [corners], name, said))
+            items.append(_polygon(f"block {i} {j}", [corners], name, said))
     for number, polygon, name in study.regions(image.id).itertuples(index=False):
         for part, rings in enumerate(_rings_of_region(polygon)):
             points = [[(image_position(c), image_position(r)) for r, c in ring.tolist()] for ring in rings]
-            items.append((f"region {number} {part}", points, name, {"kind": "region"}))
-    _write(Path(path), items, colours, image.checksum)
-    return len(items)
+            items.append(_polygon(f"region {number} {part}", points, name, {"kind": "region"}))
+    return write_features(Path(path), items, colours, image.checksum)
 
 
 def import_regions_geojson(
@@ -248,17 +242,16 @@ def write_tile_polygons(
     """
     counts = dict.fromkeys(classes, 0)
 
-    def items() -> Iterator[_Item]:
+    def items() -> Iterator[Feature]:
         for code, polygon in outlines_in_tiles(tiles, shape, list(classes), simplify):
             points = [
                 [(f"{x * scale[1]:.10g}", f"{y * scale[0]:.10g}") for x, y in ring.coords]
                 for ring in _rings(polygon)
             ]
-            yield f"mask {code} {counts[code]}", points, classes[code][0], {"kind": "mask"}
+            yield _polygon(f"mask {code} {counts[code]}", points, classes[code][0], {"kind": "mask"})
             counts[code] += 1
 
-    _write(Path(path), items(), dict(classes.values()), image)
-    return sum(counts.values())
+    return write_features(Path(path), items(), dict(classes.values()), image)
 
 
 def import_mask_geojson(
@@ -333,37 +326,23 @@ def read_outlines(path: Path, *, exact: bool = True) -> tuple[list[Outline], int
     StudyError
         If it is no such file, or has no polygon with a class.
     """
-    try:
-        root = json.loads(read_text(path), parse_float=Decimal if exact else float)
-    except ValueError as error:
-        raise StudyError(f"{path.name} is no GeoJSON: {error}.") from error
+
+    def read(feature: dict[str, Any]) -> list[Outline]:
+        name, colour = class_of(feature)
+        geometry = feature.get("geometry") or {}
+        points = geometry.get("coordinates")
+        parts = {"Polygon": [points], "MultiPolygon": points}
+        polygons = parts.get(str(geometry.get("type"))) or []
+        rings = [[_ring(ring, exact) for ring in polygon] for polygon in polygons if polygon]
+        return [Outline(name, colour, polygon, _block_said(feature)) for polygon in rings] if name else []
+
     found: list[Outline] = []
     skipped = 0
-    for number, feature in enumerate(features_in(root, path), start=1):
-        try:
-            name, colour = class_of(feature)
-            geometry = feature.get("geometry") or {}
-            points = geometry.get("coordinates")
-            parts = {"Polygon": [points], "MultiPolygon": points}
-            polygons = parts.get(str(geometry.get("type"))) or []
-            rings = [[_ring(ring, exact) for ring in polygon] for polygon in polygons if polygon]
-        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise StudyError(
-                f"Object {number} of {path.name} cannot be read as GeoJSON: {error!r}."
-            ) from error
-        if not name or not rings:
-            skipped += 1
-            continue
-        found += [Outline(name, colour, polygon, _block_said(feature)) for polygon in rings]
+    for outlines in read_features(path, read, exact=exact):
+        skipped += not outlines
+        found += outlines
     if not found:
-        raise StudyError(
-            f"{path.name} has no polygons to import: "
-            + (
-                f"of its {plural(skipped, 'object')} none has a class and an area."
-                if skipped
-                else "it is empty."
-            )
-        )
+        raise nothing_in(path, "polygons", skipped, "a class and an area")
     return found, skipped
 
 
@@ -428,19 +407,9 @@ def _colours(found: Iterable[Outline]) -> dict[str, str]:
     return colours
 
 
-def _write(path: Path, items: Iterable[_Item], colours: dict[str, str], image: str) -> None:
-    with written_whole(path) as stream:
-        stream.write('{"type": "FeatureCollection", "features": [')
-        for n, (name, rings, class_name, said) in enumerate(items):
-            properties = {
-                "objectType": "annotation",
-                "classification": {"name": class_name, "color": rgb(colours[class_name])},
-                "metadata": said,
-            }
-            points = ", ".join(f"[{', '.join(f'[{x}, {y}]' for x, y in ring)}]" for ring in rings)
-            stream.write(
-                f'{"," if n else ""}\n{{"type": "Feature", "id": "{object_name(image, name)}", '
-                f'"geometry": {{"type": "Polygon", "coordinates": [{points}]}}, '
-                f'"properties": {json.dumps(properties, ensure_ascii=False)}}}'
-            )
-        stream.write("\n]}\n")
+def _polygon(
+    name: str, rings: Iterable[Iterable[tuple[str, str]]], class_name: str, said: dict[str, str]
+) -> Feature:
+    """Make an object of rings of (x, y) as text."""
+    points = ", ".join(f"[{', '.join(f'[{x}, {y}]' for x, y in ring)}]" for ring in rings)
+    return Feature(name, f'{{"type": "Polygon", "coordinates": [{points}]}}', class_name, said)
