@@ -191,16 +191,28 @@ def tissue(story: Story) -> None:
     """Coarse blocks become outlines."""
     dock = story.dock
     story.tab(1)
-    dock.label_panel.blocks.block_tools.buttons["paint"].click()
-    story.shot("tissue-label")
     page = dock.label_panel.blocks
+    page.block_tools.buttons["paint"].click()
+    story.shot("tissue-label")
+    page.region_tools.buttons["add_polygon_lasso"].click()
+    around = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    for name, row, col, size in (("95-100", 355, 410, 45), ("0-20", 430, 470, 35)):
+        dock.workspace.set_active(name, "block")
+        far = size * (1 + 0.15 * np.sin(3 * around))
+        shape = np.stack([row + far * np.sin(around), col + far * np.cos(around)], 1)
+        dock.regions.layer.add_polygons(shape)
+    page.region_tools.buttons["select"].click()
+    dock.regions.layer.selected_data = {0}
+    story.shot("tissue-regions")
+    look(story)
     page.statistics_section.expand(animate=False)
     page.statistics.table.setCurrentCell(6, 2)
     story.tab(1, 400)
     story.shot("tissue-statistics")
     page.statistics_section.collapse(animate=False)
-    story.show("Blocks", "Predicted mask")
-    dock.rasters.found["Blocks"].opacity = 0.15
+    story.show("Blocks", "Regions", "Predicted mask")
+    for layer in (dock.rasters.found["Blocks"], dock.regions.layer):
+        layer.opacity = 0.15
     story.train("tissue-train")
     story.tab(3)
     story.show("Predicted mask", "Mask")
@@ -208,6 +220,46 @@ def tissue(story: Story) -> None:
     story.shot("tissue-review")
     story.show("Uncertainty")
     story.shot("tissue-uncertainty")
+
+
+def look(story: Story) -> None:
+    """Say of blocks how much of them is brown, and where bins end; the windows that ask for it."""
+    from napari_mtssl.gui.panels.bins import BinsDialog
+    from napari_mtssl.gui.panels.looking import LookDialog, some_blocks
+
+    dock = story.dock
+    blocks = LookDialog("50-60", "brown", some_blocks(dock.workspace, "50-60"), dock)
+    for box, share in zip(blocks.shares, (50, 60, 55, 60, 50), strict=False):
+        box.setValue(share)
+    bins = BinsDialog("Bins of the probability", ["brown"], (64, 48), 0.5, dock)
+    bins.edges.setText("0, 20, 50, 80, 100")
+    for window, name in ((blocks, "tissue-look"), (bins, "tissue-bins")):
+        window.show()
+        story.wait(1)
+        story.grab(window, name)
+        window.close()
+
+
+def odd(story: Story) -> None:
+    """Five classes on blocks of 20 x 28 um of images with twelve bits of sixteen."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    from superres_odd import unusual
+
+    from napari_mtssl.cli.demo.tissue import QUICK
+
+    with unusual(story.home) as study:
+        path = study.path
+    dock = story.dock
+    dock.open_study(path)
+    story.wait(3)
+    story.tab(1)
+    dock.label_panel.blocks.grid.size.unit.setCurrentText("µm")
+    dock.label_panel.blocks.block_tools.buttons["paint"].click()
+    story.show("Blocks", "Predicted mask")
+    dock.train_panel.mode.setCurrentIndex(1)
+    story.train("tissue-odd-train", **QUICK)
+    story.tab(1)
+    story.shot("tissue-odd")
 
 
 def correct(story: Story) -> None:
@@ -301,6 +353,7 @@ def slide(story: Story) -> None:
 STORIES: dict[str, tuple[str | None, int, Callable[[Story], None]]] = {
     "cells": ("ihc", 300, cells),
     "tissue": ("brown", 250, tissue),
+    "tissue-odd": (None, 250, odd),
     "lungs": ("lungs", 300, lungs),
     "specimens": ("specimens", 300, specimens),
     "slide": (None, 250, slide),

@@ -91,6 +91,8 @@ class Actions:
         dock, workspace = self._dock, self._dock.workspace
         study, record = workspace.need_study(), workspace.need_image()
         codes = dock.rasters.predicted_codes(record)
+        if codes is None and dock.rasters.predicted is not None:
+            raise WorkspaceError("This image is too large to take its mask over: paint where it is wrong.")
         if codes is None:
             raise WorkspaceError("There is no predicted mask of this image yet: train or predict (step 3).")
         background = next(item.code for item in workspace.classes(MASK) if item.background)

@@ -281,7 +281,8 @@ class RasterLayers:
         prediction = event.prediction
         if prediction.mask is not None:
             classes = self.mask_classes()[: len(prediction.mask)]
-            self._take_mask(prediction.mask, event.box, event.scale, classes)
+            if len(classes) == len(prediction.mask):  # else a class was taken back meanwhile
+                self._take_mask(prediction.mask, event.box, event.scale, classes)
         for name, picture in prediction.pictures.items():
             self._take_picture(name.capitalize(), picture, event.box, event.scale)
 

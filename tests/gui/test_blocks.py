@@ -199,6 +199,13 @@ def test_paint_is_an_exact_label_and_its_stroke_one_edit(dock):
     assert not dock.rasters.found[PAINT].data.any()
 
 
+def test_a_tile_that_comes_after_its_class_was_taken_back_is_left_out(dock):
+    dock.workspace.study.remove_class("tumour", "mask")
+    dock.workspace.classes_edited()
+    predict(dock, np.full((2, 96, 96), 0.5, np.float32))
+    assert dock.rasters.predicted is None
+
+
 def test_tiles_of_a_predicted_mask_appear_where_they_belong(dock):
     top = np.stack([np.full((24, 48), 0.2), np.full((24, 48), 0.8)]).astype(np.float32)
     doubt = {"uncertainty": np.full((24, 48), 0.5, np.float32)}
@@ -253,6 +260,7 @@ def test_statistics_are_typed_floored_and_drawn(dock, told):
     assert float(editor.table.item(0, MEAN).text()) == pytest.approx(10)
     editor.table.item(1, SPREAD).setText("0")
     assert any("3 %" in message for _, message in told)
+    assert not editor.floored.isVisibleTo(editor)
     table = dock.workspace.study.statistics().set_index(["block_class", "mask_class"])
     assert table.loc[("80-100", "tumour"), "spread"] == pytest.approx(0.03)
     assert table.loc[("80-100", "tumour"), "source"] == "expert"
@@ -280,6 +288,52 @@ def test_statistics_are_measured_in_painted_blocks(dock, told):
     table = study.statistics().set_index(["block_class", "mask_class"])
     assert table.loc[("0-20", "tumour"), "mean"] == pytest.approx((0.25 + 0 + 2 * 0.1) / 4)
     assert table.loc[("0-20", "tumour"), "source"] == "measured"
+    assert "2 blocks" in editor.table.item(0, MEAN).toolTip()
+
+
+def test_an_expert_looks_at_blocks_and_says_how_much(dock, told, monkeypatch):
+    from napari_mtssl.gui.panels.looking import LookDialog
+
+    editor = dock.label_panel.blocks.statistics
+    editor.show_now(True)
+    editor.look_button.click()
+    assert any("No block has the class 0-20" in message for _, message in told)
+    study = dock.workspace.study
+    study.set_blocks(1, {(i, j): "80-100" for i in range(4) for j in range(5)})
+    seen = []
+
+    def judge(dialog):
+        seen.append([box.value() for box in dialog.shares])
+        assert not dialog.buttons.button(dialog.buttons.StandardButton.Ok).isEnabled()
+        for box, share in zip(dialog.shares, (80, 90, 100, 90), strict=False):
+            box.setValue(share)
+        assert "from 4 blocks" in dialog.said.text()
+        return True
+
+    monkeypatch.setattr(LookDialog, "exec", judge)
+    editor.table.setCurrentCell(1, MEAN)
+    editor.look_button.click()
+    assert seen == [[-1] * 12]
+    table = study.statistics().set_index(["block_class", "mask_class"])
+    assert table.loc[("80-100", "tumour"), "mean"] == pytest.approx(0.9)
+    assert table.loc[("80-100", "tumour"), "source"] == "expert"
+    assert float(editor.table.item(1, MEAN).text()) == pytest.approx(90)
+    dock.label_panel.undo()
+    assert not len(study.statistics())
+
+
+def test_spreads_that_are_too_small_in_a_file_are_said(dock, tmp_path, told):
+    page = dock.label_panel.blocks
+    page.statistics.show_now(True)
+    (tmp_path / "said.csv").write_text("block_class,mask_class,mean,spread\n80-100,tumour,90%,0\n")
+    page.import_button.read("What the classes mean: CSV …", tmp_path / "said.csv")
+    assert any("No class is surer than 3%" in message for _, message in told)
+    assert page.statistics.floored.text() == "A spread below 3 % counts as 3 %: 80-100."
+    assert page.statistics.floored.isVisibleTo(page.statistics)
+    page.statistics.table.item(0, SPREAD).setText("12")  # of a class that only its name explains so far
+    table = dock.workspace.study.statistics().set_index(["block_class", "mask_class"])
+    assert table.loc[("0-20", "tumour"), "mean"] == pytest.approx(0.1)
+    assert table.loc[("0-20", "tumour"), "spread"] == pytest.approx(0.12)
 
 
 def test_ten_bins_are_added_ready_to_train_in_one_edit(make_dock, study_path, answer_bins):

@@ -11,6 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_mtssl.gui.notify import guarded, show_info
+from napari_mtssl.gui.panels.looking import LookDialog
 from napari_mtssl.gui.rows import button, note, row
 from napari_mtssl.gui.tasks import BLOCK, MASK
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
@@ -28,6 +29,7 @@ class StatisticsEditor(QWidget):
         self._workspace = workspace
         self._plot: Any = None
         self._open = False
+        self._measured: dict[tuple[str, str, str], str] = {}  # what to say of a class and its mean
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(
@@ -46,6 +48,9 @@ class StatisticsEditor(QWidget):
         self.table.cellChanged.connect(self._edited)
         self.table.currentCellChanged.connect(lambda *_: self._draw())
         layout.addWidget(self.table)
+        self.floored = note()
+        self.floored.hide()
+        layout.addWidget(self.floored)
         self._place = QVBoxLayout()
         layout.addLayout(self._place)
         self.defaults_button = button(
@@ -54,7 +59,12 @@ class StatisticsEditor(QWidget):
         self.measure_button = button(
             "Measure", self.measure, "From the blocks whose pixels you painted, drawn towards the defaults"
         )
-        layout.addWidget(row(self.defaults_button, self.measure_button, None))
+        self.look_button = button(
+            "Look at blocks …",
+            self.look,
+            "Twelve blocks of the selected class: say by eye how much of each is of the exact class",
+        )
+        layout.addWidget(row(self.defaults_button, self.look_button, self.measure_button, None))
         for signal in (workspace.study_changed, workspace.classes_changed, workspace.task_changed):
             signal.connect(self.refresh)
 
@@ -103,7 +113,16 @@ class StatisticsEditor(QWidget):
                     item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
                 self.table.setItem(at, column, item)
             self.table.item(at, CLASS).setData(Qt.ItemDataRole.UserRole, colours.get(line.block_class))
+            if source == "measured":
+                self.table.item(at, MEAN).setToolTip(
+                    self._measured.get((line.block_class, line.mask_class, mean), "")
+                )
         self.table.blockSignals(False)
+        sure = pairs.loc[pairs["spread"] < LEAST - 1e-9, "block_class"].unique()
+        self.floored.setText(
+            f"A spread below {100 * LEAST:g} % counts as {100 * LEAST:g} %: {', '.join(sure)}."
+        )
+        self.floored.setVisible(len(sure) > 0)
         self._draw()
 
     # -- editing -------------------------------------------------------------------------------------------
@@ -127,6 +146,10 @@ class StatisticsEditor(QWidget):
             show_info(f"A spread below {100 * LEAST:g} % counts as {100 * LEAST:g} %: no class is surer.")
             value = LEAST
         pairs = self._pairs()
+        if pd.isna(pairs.loc[at, "mean"]):  # what the name says is shown, and kept beside what is typed
+            pairs.loc[at, ["mean", "spread"]] = self._with_names(pairs).loc[at, ["mean", "spread"]]
+        if column == SPREAD and pd.isna(pairs.loc[at, "mean"]):
+            raise WorkspaceError("Type the mean first: a spread alone says nothing.")
         pairs.loc[at, ["mean", "spread"][column - MEAN]] = value
         pairs.loc[at, "source"] = "expert"
         if column == MEAN and pd.isna(pairs.loc[at, "spread"]):
@@ -171,6 +194,22 @@ class StatisticsEditor(QWidget):
         self.refresh()
 
     @guarded
+    def look(self) -> None:
+        """Show blocks of the selected class, and take mean and spread from what the user says of them."""
+        at = max(self.table.currentRow(), 0)
+        pairs = self._pairs()
+        if not len(pairs):
+            raise WorkspaceError("Add a coarse and an exact class first.")
+        line = pairs.iloc[at]
+        found = LookDialog.ask(self._workspace, line["block_class"], line["mask_class"], self)
+        if found is None:
+            return
+        pairs.loc[at, ["mean", "spread"]] = found
+        pairs.loc[at, "source"] = "expert"
+        self.save(pairs)
+        self.refresh()
+
+    @guarded
     def measure(self) -> None:
         """Measure the statistics in blocks whose pixels are painted."""
         from napari_mtssl.methods.superres.coarse import painted_shares
@@ -188,11 +227,13 @@ class StatisticsEditor(QWidget):
         known = study.statistics()
         others = known[~known["block_class"].isin(table["block_class"])]
         study.set_statistics(pd.concat([others, table[known.columns]], ignore_index=True))
+        lines = []
+        for line in table[table["mask_class"] != exact[0]].itertuples():
+            said = f"{line.low:.0%} to {line.high:.0%}, {line.blocks} block{'' if line.blocks == 1 else 's'}"
+            lines.append(f"{line.block_class}: {line.mean:.0%} ({said})")
+            key = (line.block_class, line.mask_class, f"{100 * line.mean:.4g}")
+            self._measured[key] = f"95 % interval of the mean: {said}"
         self.refresh()
-        lines = [
-            f"{line.block_class}: {line.mean:.0%} ({line.low:.0%} to {line.high:.0%}, {line.blocks} blocks)"
-            for line in table[table["mask_class"] != exact[0]].itertuples()
-        ]
         show_info("Measured, with 95 % intervals: " + "; ".join(lines))
 
     # -- drawing -------------------------------------------------------------------------------------------
