@@ -9,6 +9,7 @@ from napari_mtssl.evaluation.slide_files import write_slide
 from napari_mtssl.evaluation.slide_generator import made_slide
 from napari_mtssl.gui.slides import get_reader, read_slides
 from napari_mtssl.images import ImageError, open_image
+from napari_mtssl.study import Study
 
 
 def test_layers_of_a_slide(tmp_path):
@@ -80,3 +81,32 @@ def test_a_large_image_without_a_pyramid_is_converted_when_asked(
     qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=30_000)
     assert viewer.layers[0].multiscale
     np.testing.assert_array_equal(np.asarray(viewer.layers[0].data[0][:50, :50]), pixels[:50, :50])
+
+
+@pytest.mark.gui
+def test_a_label_is_shown_only_when_asked_for_and_nowhere_else(make_dock, tmp_path, told):
+    from napari_mtssl.gui.beside import BesideDialog
+
+    made = made_slide(1500, 1300, period=128)
+    paths = [write_slide(made, tmp_path / name) for name in ("made.svs", "made.ome.zarr")]
+    with Study.create(tmp_path / "slides.mtssl") as study:
+        for path in paths:
+            study.add_image(path, height=1500, width=1300, pixel_size_um=0.5)
+    dock = make_dock(tmp_path / "slides.mtssl")
+    before = list(dock.viewer.layers)
+    dock.study_panel.beside_button.click()
+    dialog = dock.findChild(BesideDialog)
+    assert sorted(dialog.pictures) == ["label", "macro", "thumbnail"]
+
+    def shown():
+        found = {name: picture.pixmap() for name, picture in dialog.pictures.items()}
+        return {name for name, pixmap in found.items() if pixmap is not None and not pixmap.isNull()}
+
+    assert shown() == {"thumbnail"}
+    dialog.buttons["label"].click()
+    assert shown() == {"thumbnail", "label"}
+    assert list(dock.viewer.layers) == before
+    dialog.close()
+    dock.workspace.select_image(2)
+    dock.study_panel.beside_button.click()
+    assert any("Nothing lies beside" in message for _, message in told)

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mtssl.gui import pixel_sizes
+from napari_mtssl.gui.beside import show_pictures
 from napari_mtssl.gui.notify import guarded, show_info, show_warning
 from napari_mtssl.gui.rows import button, heading, note, row
 from napari_mtssl.gui.tasks import CELL, TASKS, task_named
@@ -124,7 +125,12 @@ class StudyPanel(QWidget):
             "Say how wide a pixel of the selected image is (Undo takes it back)",
         )
         layout.addWidget(row(self.add_button, self.add_layer_button, self.remove_button, None))
-        layout.addWidget(row(self.size_button, None))
+        self.beside_button = button(
+            "Beside it …",
+            self.show_beside,
+            "Label, macro and thumbnail of the slide on screen; a label is read only when you ask for it",
+        )
+        layout.addWidget(row(self.size_button, self.beside_button, None))
         self.problems = QVBoxLayout()
         layout.addLayout(self.problems)
         layout.addStretch()
@@ -286,6 +292,11 @@ class StudyPanel(QWidget):
             raise WorkspaceError("Select an image in the list first.")
         pixel_sizes.ask(self._workspace, [self._workspace.study.image(image_id)], self)
 
+    @guarded
+    def show_beside(self) -> None:
+        """Show the pictures beside the slide on screen."""
+        show_pictures(self._workspace.pixels, self)
+
     def _ask_soon(self) -> None:
         if self._workspace.study is not None:
             self._ask_timer.start(0)
@@ -315,6 +326,7 @@ class StudyPanel(QWidget):
             self.add_layer_button,
             self.remove_button,
             self.size_button,
+            self.beside_button,
             self.table,
         ):
             widget.setEnabled(study is not None)
