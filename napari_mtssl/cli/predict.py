@@ -46,10 +46,11 @@ def predict(
 ) -> None:
     """Predict images with a trained run: cells, masks and classes, whatever it learnt."""
     from napari_mtssl.cli import pixel_sizes
-    from napari_mtssl.cli.results import keep_mask, predicted, write_results
-    from napari_mtssl.cli.slides import is_slide, trained_um, write_slide
+    from napari_mtssl.cli.results import keep_mask, predicted, write_classes, write_results
+    from napari_mtssl.cli.slides import trained_um, write_slide
     from napari_mtssl.engine.checkpoint import load_method
     from napari_mtssl.engine.runners import check_runner
+    from napari_mtssl.engine.slide_prediction import slicer_of
     from napari_mtssl.images import open_image
     from napari_mtssl.study import Study
 
@@ -68,20 +69,25 @@ def predict(
             image.pixel_size_um = image.pixel_size_um or pixel_size
         make_folder(out)
         pixel_sizes.recall(opened, source, out)
-        if trained_um(run_dir) is not None:
-            pixel_sizes.settle([image for image in opened if is_slide(method, image)], source, out)
+        um = trained_um(run_dir, method)
+        if um is not None and method.on_slide() is not None:
+            pixel_sizes.settle([image for image in opened if image.is_slide], source, out)
     for image in opened:
-        if is_slide(method, image):
+        slicer = slicer_of(method, image, um)
+        if slicer is not None:
             said = write_slide(
-                method,
+                slicer,
                 image,
-                trained_um(run_dir),
+                um,
                 colours,
                 out,
                 run_dir=run_dir,
                 runner=runner,
                 device=device,
             )
+            if method.whole_image:
+                found = predicted(method, image)  # what class it is of, all of it is asked
+                said = "; ".join([said, *([write_classes(image, found, out)] if len(found.image) else [])])
         else:
             found = predicted(method, image)
             said = write_results(method, image, found, colours, out)

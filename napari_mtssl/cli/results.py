@@ -57,12 +57,19 @@ def write_results(method: Method, image: Image, found: Prediction, colours: Colo
         areas = write_mask(image, found.mask, method.vocabulary["mask"], colours.get("mask", {}), folder)
         said.append(", ".join(f"{row.percent:.1f} % {row.name}" for row in areas.itertuples(index=False)))
     if len(found.image):
-        found.image.to_csv(folder / f"{image.path.stem}.classes.csv", index=False, float_format="%.4g")
-        best = found.image.loc[found.image.groupby("kind", sort=False)["probability"].idxmax()]
-        said += [f"{row['class']} ({row['kind']}, {row['probability']:.2f})" for _, row in best.iterrows()]
+        said.append(write_classes(image, found, folder))
     if "saliency" in found.pictures:
         write_heat(found.pictures["saliency"], folder / f"{image.path.stem}.saliency.png")
     return "; ".join(said)
+
+
+def write_classes(image: Image, found: Prediction, folder: Path) -> str:
+    """Write ``STEM.classes.csv``, what class an image is of; give the most probable ones in words."""
+    found.image.to_csv(folder / f"{image.path.stem}.classes.csv", index=False, float_format="%.4g")
+    best = found.image.loc[found.image.groupby("kind", sort=False)["probability"].idxmax()]
+    return "; ".join(
+        f"{row['class']} ({row['kind']}, {row['probability']:.2f})" for _, row in best.iterrows()
+    )
 
 
 def keep_mask(study: Study, run: str, method: Method, image: Image, found: Prediction) -> bool:

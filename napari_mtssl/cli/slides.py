@@ -18,17 +18,11 @@ if TYPE_CHECKING:
     from napari_mtssl.methods.base import Method
 
 
-def is_slide(method: Method, image: Image) -> bool:
-    """Whether an image is too large for its prediction to be held in memory."""
-    return not method.whole_image and image.is_slide
-
-
-def trained_um(run_dir: Path) -> float | None:
-    """Pixel size that all images of a run had, in micrometres; None if they differed or did not tell."""
+def trained_um(run_dir: Path, method: Method) -> float | None:
+    """Pixel size at which a run's method reads slides, in micrometres; None if it is not known."""
     from napari_mtssl.engine.checkpoint import find, load
 
-    size = load(find(run_dir)).meta.get("pixel_size_um")
-    return None if size is None else float(size)
+    return method.slide_um(load(find(run_dir)).meta)
 
 
 def write_slide(

@@ -50,15 +50,13 @@ class Together(Alone):
         Raises
         ------
         MethodError
-            If the method uses parts of its network by themselves, or weighs tasks by their gradients.
+            If the method uses parts of its network by themselves.
         """
         if not method.divisible:
             raise MethodError(f"{method.title} cannot be trained on several devices; use one.")
-        if method.balancer is not None and method.config.balance in ("gradnorm", "dbmtl"):
-            raise MethodError(
-                f"The balance '{method.config.balance}' cannot be used on several devices; "
-                "use one device, or another balance."
-            )
+        if method.balancer is not None and method.balancer.looks_at_gradients:
+            # a task's gradient is the sum of what it is in each process, as the whole's is
+            method.balancer.add_up = self._sum  # type: ignore[assignment]
         for network in {method.network, method.teacher}:
             for layer in network.modules():
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -77,12 +75,17 @@ class Together(Alone):
     def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add up the gradients of all processes, in one message."""
         grads = [p.grad for p in parameters if p.grad is not None]
-        if not grads:
-            return
-        flat = self._fabric.all_reduce(torch.cat([grad.reshape(-1) for grad in grads]), reduce_op="sum")
+        for grad, summed in zip(grads, self._sum(grads), strict=True):
+            grad.copy_(summed)
+
+    def _sum(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Add tensors up over all processes, in one message."""
+        if not tensors:
+            return []
+        flat = self._fabric.all_reduce(torch.cat([one.reshape(-1) for one in tensors]), reduce_op="sum")
         assert isinstance(flat, torch.Tensor)
-        for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
-            grad.copy_(part.view(grad.shape))
+        parts = flat.split([one.numel() for one in tensors])
+        return [part.view(one.shape) for one, part in zip(tensors, parts, strict=True)]
 
     def agree(self, *said: bool) -> tuple[bool, ...]:
         """Tell everybody what the first process says."""
@@ -103,23 +106,27 @@ class Together(Alone):
 
     # -- what networks do instead ---------------------------------------------------------------------------
 
-    def _divided(self, forward: Callable[..., Outputs], images: torch.Tensor, *more: Any) -> Outputs:
+    def _divided(
+        self, forward: Callable[..., Outputs], images: torch.Tensor, *more: Any, **named: Any
+    ) -> Outputs:
         """Run a network on this process's share of some images, and put together what all say."""
         if not self._dividing or len(images) < self.world:
-            return self._whole(forward, images, *more)
+            return self._whole(forward, images, *more, **named)
         size = -(-len(images) // self.world)
         # the last share is filled up with the first images, so that all are equally long
         index = torch.arange(self.rank * size, (self.rank + 1) * size, device=images.device)
         self._counted = int((index < len(images)).sum())
         try:
-            said = forward(images[index % len(images)], *more)
+            said = forward(images[index % len(images)], *more, **named)
         finally:
             self._counted = None
         return _each(said, lambda part: _Gathered.apply(part, self.rank, self.world)[: len(images)])
 
-    def _whole(self, forward: Callable[..., Outputs], images: torch.Tensor, *more: Any) -> Outputs:
+    def _whole(
+        self, forward: Callable[..., Outputs], images: torch.Tensor, *more: Any, **named: Any
+    ) -> Outputs:
         """Run a network on all images in every process; of its gradient each counts a share."""
-        said = forward(images, *more)
+        said = forward(images, *more, **named)
         if not self._dividing:
             return said
         return _each(said, lambda part: _Scaled.apply(part, 1.0 / self.world))
@@ -133,7 +140,7 @@ class Together(Alone):
         """Batch normalisation with the statistics of all processes."""
         if not layer.training or self._counted is None:
             return forward(x)
-        real = x[: self._counted]
+        real = x[: self._counted].float()  # of half precision, too: sums need more
         dims = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         count = real.new_tensor([real.numel() / real.shape[1]])
@@ -148,7 +155,8 @@ class Together(Alone):
             if layer.num_batches_tracked is not None:
                 layer.num_batches_tracked.add_(1)
         out = (x - mean.view(shape)) * torch.rsqrt(var + layer.eps).view(shape)
-        return out * layer.weight.view(shape) + layer.bias.view(shape) if layer.affine else out
+        out = out * layer.weight.view(shape) + layer.bias.view(shape) if layer.affine else out
+        return out.to(x.dtype)
 
 
 class _Gathered(torch.autograd.Function):

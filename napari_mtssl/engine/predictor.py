@@ -17,14 +17,14 @@ from napari_mtssl.engine.dense import Box, TileResult, boxes, predict_box, predi
 from napari_mtssl.engine.devices import training_threads
 from napari_mtssl.engine.events import Preview
 from napari_mtssl.engine.runners import THREAD, DaskTiles, TileJob, check_runner, connected, opened, tile_job
-from napari_mtssl.engine.slide_prediction import Executor, SlidePlan, digest_of
+from napari_mtssl.engine.slide_prediction import Executor, SlidePlan, digest_of, slicer_of
 from napari_mtssl.engine.slide_study import slide_previews
+from napari_mtssl.methods.prediction import Prediction
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from napari_mtssl.images import Image
-    from napari_mtssl.methods.prediction import Prediction
 
 
 class Predictor:
@@ -111,20 +111,23 @@ class Predictor:
         Preview
         """
         tile = 512 if self.method.device.type == "cuda" else 256
-        if image.is_slide and not self.method.whole_image:
+        slicer = slicer_of(self.method, image, self._um())
+        if slicer is not None:
             yield from slide_previews(
-                self.method,
+                slicer,
                 image,
                 image_id,
                 folder,
                 keep,
-                um_per_px=load(find(self.run_dir)).meta.get("pixel_size_um"),
+                um_per_px=self._um(),
                 view=view,
                 tile=tile,
                 step=step,
                 cancelled=self._cancelled,
                 workers=self._workers,
             )
+            if self.method.whole_image and not self._cancelled():
+                yield from self._class_of(image, image_id, keep, step)
             return
         seen = view() if callable(view) else view
         for found in self._field(image, seen, tile):
@@ -132,6 +135,21 @@ class Predictor:
             event = Preview(step, image_id, found.box, found.prediction, *told)
             keep(event)
             yield event
+
+    def _um(self) -> float | None:
+        return self.method.slide_um(load(find(self.run_dir)).meta)
+
+    def _class_of(
+        self, image: Image, image_id: int, keep: Callable[[Preview], None], step: int
+    ) -> Iterator[Preview]:
+        """Say what class a slide is of: the answer to all of it, whose mask came in tiles."""
+        for found in self._field(image, None, 0):
+            if len(found.prediction.image):
+                event = Preview(
+                    step, image_id, found.box, Prediction(image=found.prediction.image), found.scale, 1, 1
+                )
+                keep(event)
+                yield event
 
     def _workers(self, plan: SlidePlan) -> Executor | None:
         return None if self._client is None else self._tiles(tile_job(self.run_dir, plan, device=self.device))

@@ -227,7 +227,8 @@ def _predict_tiles(job: TileJob, batch: list[tuple[int, Box]]) -> list[tuple[int
     from napari_mtssl.engine.slide_prediction import predict_tile
 
     method, view = opened(job)
-    return [(number, predict_tile(method, view, box)) for number, box in batch]
+    slicer = method.on_slide() or method
+    return [(number, predict_tile(slicer, view, box)) for number, box in batch]
 
 
 def opened(job: TileJob) -> tuple[Method, Image]:

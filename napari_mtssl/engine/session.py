@@ -6,8 +6,10 @@ Light to import: torch comes with the first event, in the thread that asks for i
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
+import statistics
 import traceback
 from collections.abc import Generator, Mapping
 from contextlib import closing
@@ -197,7 +199,9 @@ class TrainingSession:
 
 
 def provenance(study: Study) -> dict[str, Any]:
-    """Tell what a checkpoint keeps of its study: name, checksums, and the pixel size all images share.
+    """Tell what a checkpoint keeps of its study: name, checksums, the pixel size all images share.
+
+    And how large they usually are, if all tell their pixel size.
 
     Returns
     -------
@@ -208,9 +212,13 @@ def provenance(study: Study) -> dict[str, Any]:
 
     images = study.images("train")
     sizes = {image.pixel_size_um for image in images}
+    extents = [
+        image.pixel_size_um * math.sqrt(image.height * image.width) for image in images if image.pixel_size_um
+    ]
     return {
         "napari_mtssl": __version__,
         "study": study.name,
         "pixel_size_um": sizes.pop() if len(sizes) == 1 else None,
+        "extent_um": statistics.median(extents) if len(extents) == len(images) and images else None,
         "images": {image.path.name: image.checksum for image in images},
     }

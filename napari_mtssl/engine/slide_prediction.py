@@ -111,6 +111,17 @@ class SlidePlan:
 Executor = Callable[[Iterable[tuple[int, Box]]], Iterator[tuple[int, TileOutput]]]
 
 
+def slicer_of(method: Method, image: Image, um_per_px: float | None) -> Method | None:
+    """Give what predicts an image tile by tile; None if it is to be predicted whole, or by fields.
+
+    A method that learnt from whole images needs to know how large their pixels were, and the slide's.
+    """
+    slicer = method.on_slide() if image.is_slide else None
+    if slicer is not None and method.whole_image and (um_per_px is None or image.pixel_size_um is None):
+        return None
+    return slicer
+
+
 def plan_slide(
     method: Method,
     image: Image,

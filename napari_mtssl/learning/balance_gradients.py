@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -76,6 +76,8 @@ class _LooksAtGradients(Balancer):
     """
 
     looks_at_gradients = True
+    # Of several processes each has a share of every gradient; `engine.parallel` puts its sum here.
+    add_up: Callable[[list[torch.Tensor]], list[torch.Tensor]] = staticmethod(lambda gradients: gradients)
 
     def __init__(self, tasks: Sequence[str], settings: BalanceSettings | None = None) -> None:
         super().__init__(tasks, settings)
@@ -99,7 +101,7 @@ class _LooksAtGradients(Balancer):
         for name, loss in losses.items():
             if name != self._heavy:
                 got = torch.autograd.grad(loss, list(shared), retain_graph=True)
-                self._gradients[name] = [g.detach().float() for g in got]
+                self._gradients[name] = self.add_up([g.detach().float() for g in got])
 
     def _may_subtract(self) -> bool:
         """Whether the heavy task's weight is surely not zero."""

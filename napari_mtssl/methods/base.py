@@ -95,6 +95,28 @@ class Method(ABC):
         except ValueError as error:
             raise MethodError(validation_sentence(error, cls.config_class.model_fields)) from error
 
+    # -- slides --------------------------------------------------------------------------------------------
+
+    def slide_um(self, notes: Mapping[str, Any]) -> float | None:
+        """Micrometres a pixel at which a slide is read.
+
+        Parameters
+        ----------
+        notes : mapping
+            What a checkpoint keeps of the images that were learnt from.
+
+        Returns
+        -------
+        float or None
+            None: as it is.
+        """
+        size = notes.get("pixel_size_um")
+        return None if size is None else float(size)
+
+    def on_slide(self) -> Method | None:
+        """Give what predicts slides tile by tile: this method; None if it only predicts images whole."""
+        return None if self.whole_image else self
+
     # -- labels --------------------------------------------------------------------------------------------
 
     @classmethod

@@ -59,6 +59,11 @@ class PoolingEncoder(nn.Module):
         initialise(self)
 
     @property
+    def reach(self) -> int:
+        """Pixels around a place that its coarsest features depend on: two 3x3 convolutions a resolution."""
+        return sum(2 * 2**level for level in range(len(self.widths)))
+
+    @property
     def last(self) -> nn.Parameter:
         """Kernel of the last convolution."""
         block = self.blocks[-1]
@@ -158,6 +163,15 @@ class JointUNet(nn.Module):
         self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
         self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
         self.register_buffer("fitted", torch.tensor(False))
+
+    @property
+    def reach(self) -> int:
+        """Pixels around a place that its mask depends on, at most; a multiple of `align`."""
+        strides = [self.encoder.first_stride * 2**level for level in range(len(self.encoder.widths))]
+        decoder = sum(2 * stride for stride in strides[:-1]) + self.encoder.first_stride
+        # pooling meets its grid somewhere in a cell of the coarsest one
+        seen = self.encoder.reach + decoder + strides[-1]
+        return -(-seen // self.align) * self.align
 
     @torch.no_grad()
     def normalise_with(self, mean: torch.Tensor, std: torch.Tensor) -> None:

@@ -91,6 +91,11 @@ class ResNet34Encoder(nn.Module):
         initialise(self)
 
     @property
+    def reach(self) -> int:
+        """Pixels around a place that its coarsest features depend on: stem, pooling, two a block."""
+        return 3 + 2 + sum(2 * count * 2 ** (number + 1) for number, count in enumerate(BLOCKS, start=1))
+
+    @property
     def last(self) -> nn.Parameter:
         """Kernel of the last convolution."""
         weight = self.layer4[-1].conv2.weight  # type: ignore[index, union-attr]

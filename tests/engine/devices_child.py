@@ -25,7 +25,7 @@ def hydramix():
     rng = np.random.default_rng(0)
     patches = rng.integers(0, 255, (20, 48, 48, 3), dtype=np.uint8)
     bank = PatchBank.from_arrays(patches, np.arange(20) % 3, np.full((20, 2), 24.0), patches[::-1])
-    settings = {"depth": 10, "widen": 1, "batch_size": 5, "steps": 10, "patch": 48}
+    settings = {"depth": 10, "widen": 1, "batch_size": 5, "steps": 10, "patch": 48, "precision": "float32"}
     torch.manual_seed(1)
     method = HydraMix(
         HydraMix.configure("robust", **settings), {"cell": ("background", "a", "b")}, torch.device("cpu")
@@ -37,12 +37,46 @@ def tiny():
     return tiny_method.make_method(steps=10, batch_size=7), tiny_method.make_samples()
 
 
+def tissue(balance):
+    """Blocks and paint, weighed by their gradients."""
+    from napari_mtssl.methods.superres import SuperRes
+    from napari_mtssl.methods.superres.bank import BlockBank, Field
+
+    rng = np.random.default_rng(0)
+    ids = np.arange(1, 17, dtype=np.int32).reshape(4, 4).repeat(16, 0).repeat(16, 1)
+    fields = [
+        Field(
+            n,
+            0,
+            0,
+            torch.from_numpy(rng.integers(0, 255, (3, 64, 64), dtype=np.uint8)),
+            torch.from_numpy(np.where(ids > 0, ids + 16 * n, 0)),
+            torch.from_numpy(rng.integers(-1, 2, (64, 64), dtype=np.int16)),
+        )
+        for n in range(3)
+    ]
+    eta = np.array([[0.9, 0.1], [0.3, 0.7]], np.float32)
+    bank = BlockBank(fields, rng.integers(0, 2, 48), eta, np.full((2, 2), 0.1, np.float32), "cpu", 1)
+    settings = {"widths": "8-12-16", "crop": 64, "batch_size": 4, "steps": 10, "warmup": 1}
+    config = SuperRes.configure("robust", **settings, balance=balance, balance_start="first")
+    classes = {"block": ("few", "many"), "mask": ("background", "gland")}
+    return SuperRes(config, classes, torch.device("cpu")), bank
+
+
+def gradnorm():
+    return tissue("gradnorm")
+
+
+def dbmtl():
+    return tissue("dbmtl")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     devices, out = int(sys.argv[1]), Path(sys.argv[2])
     peers = together(devices, torch.device("cpu")) if devices > 1 else Alone()
     said = {}
-    for make in (tiny, hydramix):
+    for make in (tiny, hydramix, gradnorm, dbmtl):
         method, samples = make()
         with tempfile.TemporaryDirectory() as folder:
             events = list(
@@ -57,6 +91,9 @@ if __name__ == "__main__":
             )
         assert not isinstance(events[-1], Failed), events[-1]
         losses = {event.step: event.total for event in events if isinstance(event, Stepped)}
+        if method.balancer is not None:
+            assert method.balancer.steps == 10
+            assert float(method.balancer.weight.std()) > 0
         weights = {name: float(value.double().sum()) for name, value in method.state().items()}
         said[make.__name__] = {"losses": losses, "weights": weights}
     out.with_name(f"{out.stem}{peers.rank}.json").write_text(json.dumps(said))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput
 from napari_mtssl.methods.joint_unet.config import PRESETS, JointUNetConfig
 from napari_mtssl.methods.joint_unet.samples import MASK, UNKNOWN, ImageSet, read_images, resized
 from napari_mtssl.methods.joint_unet.scores import Outcome, scores
+from napari_mtssl.methods.joint_unet.tiles import SlideMask
 from napari_mtssl.methods.joint_unet.views import Views, dihedral, mask_loss
 from napari_mtssl.methods.prediction import Prediction
 from napari_mtssl.nets.joint_unet import JointUNet
@@ -303,18 +305,22 @@ class JointUNetMethod(Method):
     # -- prediction ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict_batch(self, images: torch.Tensor) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
+    def predict_batch(
+        self, images: torch.Tensor, *, exact: bool = False
+    ) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
         """Probabilities of mask classes (N, K, S, S) and of each head (N, C), mean over turned views.
 
         Parameters
         ----------
         images : Tensor, shape (N, 3, S, S), values in [0, 1]
+        exact : bool
+            In full precision: tiles must fit together.
         """
         self._teacher.eval()
         masks: list[torch.Tensor] = []
         heads: dict[str, list[torch.Tensor]] = {kind: [] for kind in self.heads}
         for number in range(self.config.tta):
-            with self._precision():
+            with nullcontext() if exact else self._precision():
                 mask, logits = self._teacher(dihedral(images, number))
             if mask is not None:
                 mask = mask.float()
@@ -328,6 +334,15 @@ class JointUNetMethod(Method):
                 heads[kind].append(logits[kind].float().softmax(1))
         mean = torch.stack(masks).mean(0) if masks else None
         return mean, {kind: torch.stack(parts).mean(0) for kind, parts in heads.items()}
+
+    def slide_um(self, notes: Mapping[str, Any]) -> float | None:
+        """Micrometres a pixel: those of the learnt images as the network saw them, all of it at its size."""
+        extent = notes.get("extent_um")
+        return None if extent is None else float(extent) / self.config.size
+
+    def on_slide(self) -> Method | None:
+        """Give what predicts the mask of a slide tile by tile; None if no mask is learnt."""
+        return cast(Method, SlideMask(self)) if self._teacher.mask is not None else None
 
     def predict_image(self, image: Image) -> Prediction:
         """Mask, its uncertainty, and the probability of each class of each head, of a whole image."""
