@@ -85,7 +85,7 @@ def test_a_slide_gets_polygons_of_its_mask(odd, tmp_path, monkeypatch):
 
     settings = [part for key, value in (TINY | {"steps": 1}).items() for part in ("--set", f"{key}={value}")]
     run("train", "superres", odd, *settings)
-    monkeypatch.setattr("napari_mtssl.cli.slides.is_slide", lambda method, image: True)
+    monkeypatch.setattr("napari_mtssl.images.image.LARGE", 1000)
     monkeypatch.setattr("napari_mtssl.engine.slide_prediction_store.BLOCK", 128)
     out = tmp_path / "slide"
     run("predict", odd, tmp_path / "slide.tif", "--out", out)
