@@ -196,7 +196,7 @@ def tissue(story: Story) -> None:
     story.shot("tissue-label")
     page.region_tools.buttons["add_polygon_lasso"].click()
     around = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    for name, row, col, size in (("95-100", 355, 410, 45), ("0-20", 430, 470, 35)):
+    for name, row, col, size in (("95-100", 105, 370, 42), ("0-20", 265, 440, 34)):
         dock.workspace.set_active(name, "block")
         far = size * (1 + 0.15 * np.sin(3 * around))
         shape = np.stack([row + far * np.sin(around), col + far * np.cos(around)], 1)

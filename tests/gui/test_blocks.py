@@ -391,6 +391,22 @@ def test_bins_are_edited_before_a_map_is_binned(make_dock, study_path, tmp_path,
     assert not study.classes("mask")
 
 
+def test_a_table_of_probabilities_with_several_exact_classes(dock, tmp_path, told, answer_bins):
+    study, page = dock.workspace.study, dock.label_panel.blocks
+    study.add_class("necrosis", kind="mask")
+    lines = ["image,row,col,probability", "first.png,0,0,0.1", "second.png,0,1,0.7"]
+    (tmp_path / "map.csv").write_text("\n".join(lines))
+    dock.workspace.step_image(1)  # it has no grid: the size is asked for
+    answer_bins.update(edges="0, 40, 100", exact="necrosis")
+    page.import_button.read("Probability map of this image, in bins …", tmp_path / "map.csv")
+    assert answer_bins["asked_size"]
+    assert study.grid(2) == Grid(64, 64)
+    assert [study.blocks(n)["class"].tolist() for n in (1, 2)] == [["0-40 %"], ["40-100 %"]]
+    said = study.statistics().set_index(["block_class", "mask_class"])["mean"]
+    assert said["40-100 %", "necrosis"] == pytest.approx(0.7)
+    assert ("40-100 %", "tumour") not in said  # nobody has said that yet, and it is not made up
+
+
 def test_bins_that_make_no_sense_cannot_be_taken(qtbot):
     from napari_mtssl.gui.panels.bins import BinsDialog
 

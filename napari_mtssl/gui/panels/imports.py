@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QWidget
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.bins import BinsDialog
 from napari_mtssl.gui.panels.grid import USUAL as USUAL_SIDE
-from napari_mtssl.gui.tasks import MASK
+from napari_mtssl.gui.tasks import BLOCK, MASK
 from napari_mtssl.gui.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def block_imports(workspace: Workspace, parent: QWidget) -> dict[str, Import]:
         with study.edit(f"Imported {path.name}"):
             if bins.exact not in workspace.colours(MASK):
                 study.add_class(bins.exact, kind=MASK)
-            return import_probability_map(study, path, image_id, edges=bins.edges, grid=grid)
+            report = import_probability_map(study, path, image_id, edges=bins.edges, grid=grid)
+            explain_bins(study, bins.exact)
+            return report
 
     def regions(study: Study, path: Path, image_id: int) -> Any:
         from napari_mtssl.study.polygon_files import import_regions_geojson
@@ -113,6 +115,27 @@ def block_imports(workspace: Workspace, parent: QWidget) -> dict[str, Import]:
         "Blocks and regions of this image: GeoJSON from QuPath …": ("GeoJSON (*.geojson *.json)", regions),
         "What the classes mean: CSV …": ("CSV (*.csv)", statistics),
     }
+
+
+def explain_bins(study: Study, exact: str) -> list[str]:
+    """Say what classes called like bins mean of one exact class; of two classes their names say all.
+
+    Returns
+    -------
+    list of str
+        Exact classes of whose share nothing is known by that.
+    """
+    import pandas as pd
+
+    from napari_mtssl.methods.superres.statistics import bin_statistics
+
+    classes = [item.name for item in study.classes(MASK)]
+    known = study.statistics()
+    silent = [item.name for item in study.classes(BLOCK) if item.name not in set(known["block_class"])]
+    new = bin_statistics(silent, classes, exact)
+    if len(new):
+        study.set_statistics(pd.concat([known, new], ignore_index=True))
+    return [item.name for item in study.classes(MASK) if not item.background and item.name != exact]
 
 
 def likely_sides(path: Path, image: ImageRecord) -> tuple[float, float]:

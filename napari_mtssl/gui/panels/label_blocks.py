@@ -15,7 +15,7 @@ from napari_mtssl.gui.panels.bins import Bins, BinsDialog
 from napari_mtssl.gui.panels.classes import ClassTable
 from napari_mtssl.gui.panels.exports import ExportButton, block_exports
 from napari_mtssl.gui.panels.grid import GridBox
-from napari_mtssl.gui.panels.imports import ImportButton, block_imports
+from napari_mtssl.gui.panels.imports import ImportButton, block_imports, explain_bins
 from napari_mtssl.gui.panels.statistics import StatisticsEditor
 from napari_mtssl.gui.panels.tools import PaintTools
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
@@ -147,8 +147,6 @@ class BlocksPage(QWidget):
             self._workspace.classes_edited()
 
     def _add(self, study: Study, bins: Bins) -> str:
-        from napari_mtssl.methods.superres.statistics import bin_statistics
-
         have, names = set(self._workspace.colours(BLOCK)), bins.names
         with study.edit(f"Added {len(names)} bins"):
             if bins.exact not in self._workspace.colours(MASK):
@@ -156,11 +154,7 @@ class BlocksPage(QWidget):
             for at, name in enumerate(names):
                 if name not in have:
                     study.add_class(name, kind=BLOCK, colour=ramp(at / max(len(names) - 1, 1)))
-            known = study.statistics()
-            new = bin_statistics(names, [item.name for item in study.classes(MASK)], bins.exact)
-            new = new[~new["block_class"].isin(known["block_class"])]
-            study.set_statistics(pd.concat([known, new], ignore_index=True))
-            others = [c.name for c in study.classes(MASK) if not c.background and c.name != bins.exact]
+            others = explain_bins(study, bins.exact)
         said = f"{len(names)} classes were added: the per cent of {bins.exact} in a block."
         if others:
             said += f" Say below how much of a block is {' and '.join(others)}."
