@@ -18,8 +18,6 @@ BLOCK = 1024
 FAR = 2.5
 # An image with more pixels than this is taken as a slide.
 LARGE = 2**26
-# A level larger than this is reduced band by band before it is resized, pixels.
-AT_ONCE = 2**24
 
 
 class ImageError(ValueError):
@@ -304,11 +302,12 @@ class Image:
         -----
         It is made from the coarsest level that is no smaller than the result.
         """
+        from napari_mtssl.images.whole import resized
+
         if height < 1 or width < 1:
             raise ImageError(f"An image of {height} x {width} pixels is empty; ask for at least 1 x 1.")
         fine = [s for s in self.sources if s.shape[0] >= height and s.shape[1] >= width]
-        pixels, rows, cols = _reduced(fine[-1] if fine else self.sources[0], height, width)
-        return _resample(pixels, rows, cols, height, width)
+        return resized(fine[-1] if fine else self.sources[0], height, width)
 
     def patches(self, centres: np.ndarray, size: int) -> np.ndarray:
         """Cut square patches around centres.
@@ -349,35 +348,6 @@ class Image:
                 row, col = corners[index] - low
                 patches[index] = region[row : row + size, col : col + size]
         return patches
-
-
-def _reduced(source: Source, height: int, width: int) -> tuple[np.ndarray, float, float]:
-    """Pixels of a level in [0, 1], averaged over whole blocks if it is large, and its size in such blocks."""
-    rows, cols = source.shape[:2]
-    factor = max(min(rows // height, cols // width) // 2, 1) if rows * cols > AT_ONCE else 1
-    if factor == 1:
-        return to_float(np.asarray(source[slice(0, rows), slice(0, cols)])), rows, cols
-    band = max(BLOCK // factor, 1) * factor
-    parts = []
-    for top in range(0, rows, band):
-        pixels = to_float(np.asarray(source[slice(top, min(top + band, rows)), slice(0, cols)]))
-        over = [(0, -pixels.shape[0] % factor), (0, -cols % factor)] + [(0, 0)] * (pixels.ndim - 2)
-        pixels = np.pad(pixels, over, mode="edge")
-        shape = (pixels.shape[0] // factor, factor, pixels.shape[1] // factor, factor, *pixels.shape[2:])
-        parts.append(pixels.reshape(shape).mean(axis=(1, 3), dtype=np.float32))
-    return np.concatenate(parts), rows / factor, cols / factor
-
-
-def _resample(pixels: np.ndarray, rows: float, cols: float, height: int, width: int) -> np.ndarray:
-    """Resample the first `rows` and `cols` of float pixels with a filter as wide as the reduction."""
-    import PIL.Image
-
-    if pixels.ndim == 3:
-        planes = [_resample(pixels[..., c], rows, cols, height, width) for c in range(pixels.shape[2])]
-        return np.stack(planes, axis=-1)
-    plane = PIL.Image.fromarray(np.ascontiguousarray(pixels))
-    resampled = plane.resize((width, height), PIL.Image.Resampling.BILINEAR, box=(0, 0, cols, rows))
-    return np.array(resampled, dtype=np.float32)  # a copy: Pillow's own may not be written to
 
 
 def _closer(sources: Sequence[Source]) -> list[Source]:

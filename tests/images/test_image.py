@@ -123,8 +123,8 @@ def test_resized_keeps_places(rng):
 def test_resized_in_bands_and_from_the_coarser_level(rng, monkeypatch):
     smooth = (rng.random((13, 9)) * 255).astype(np.uint8).repeat(31, 0).repeat(47, 1)
     whole = image_of(smooth).resized(12, 10)
-    monkeypatch.setattr("napari_mtssl.images.image.AT_ONCE", 1000)
-    monkeypatch.setattr("napari_mtssl.images.image.BLOCK", 64)
+    monkeypatch.setattr("napari_mtssl.images.whole.AT_ONCE", 1000)
+    monkeypatch.setattr("napari_mtssl.images.whole.BAND", 64)
     assert np.abs(image_of(smooth).resized(12, 10) - whole).max() < 0.06  # of blocks from 0 to 1
     from pathlib import Path
 

@@ -75,3 +75,17 @@ def test_without_a_mask_and_in_lungs_images_stay_whole():
     assert build("residual", {"grade": CLASSES["grade"]}).on_slide() is None
     vocabulary = {"mask": ("background", "lung"), "diagnosis": ("normal", "pneumonia")}
     assert MultiMix(MultiMix.configure("robust"), vocabulary, torch.device("cpu")).on_slide() is None
+
+
+def test_the_mask_of_a_slide_is_read_in_rows(path, tmp_path, monkeypatch):
+    from napari_mtssl.methods.joint_unet.samples import _codes
+    from napari_mtssl.study import Study
+
+    with Study.create(tmp_path / "s.mtssl") as study:
+        code = study.add_class("gland", kind="mask").code
+        image = study.add_image(path, height=256, width=320)
+        study.paint_mask(image.id, 30, 50, np.full((90, 130), code, np.uint16))
+        whole = _codes(study, image.id, 48)
+        monkeypatch.setattr("napari_mtssl.images.image.LARGE", 1000)
+        assert whole.any()
+        assert np.array_equal(_codes(study, image.id, 48), whole)

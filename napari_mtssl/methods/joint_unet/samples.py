@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_mtssl.images import is_slide
 from napari_mtssl.methods.base import MethodError, Samples
 
 if TYPE_CHECKING:
@@ -107,10 +108,13 @@ def resized(image: Image, size: int) -> np.ndarray:
 
 def nearest(codes: np.ndarray, size: int) -> np.ndarray:
     """Pick of a label image (H, W) the pixels nearest to the centres of a grid of `size` x `size`."""
-    rows, cols = (
-        np.minimum(((np.arange(size) + 0.5) * side / size).astype(int), side - 1) for side in codes.shape
-    )
+    rows, cols = (_places(side, size) for side in codes.shape)
     return codes[np.ix_(rows, cols)]
+
+
+def _places(side: int, size: int) -> np.ndarray:
+    """Pixels nearest to the centres of `size` equal parts of a side."""
+    return np.minimum(((np.arange(size) + 0.5) * side / size).astype(int), side - 1)
 
 
 def read_images(
@@ -200,9 +204,23 @@ def draw_labelled(known: Mapping[str, np.ndarray], masked: np.ndarray, n: int, s
     return np.sort(order[chosen])
 
 
+def _codes(study: Study, image_id: int, size: int) -> np.ndarray:
+    """Codes of a mask at the network's size; of a slide row by row, for all of it would be gigabytes."""
+    record = study.image(image_id)
+    if not is_slide(record.height, record.width):
+        return nearest(study.mask(image_id), size)
+    rows, cols = (_places(side, size) for side in (record.height, record.width))
+    found = np.zeros((size, size), np.uint16)
+    painted = {at for top, _, bottom, _ in study.painted_tiles(image_id) for at in range(top, bottom)}
+    for index, row in enumerate(rows.tolist()):
+        if row in painted:
+            found[index] = study.mask(image_id, (row, 0, row + 1, record.width))[0, cols]
+    return found
+
+
 def _mask(study: Study, image_id: int, order: Mapping[int, int], complete: bool, size: int) -> np.ndarray:
     """Mask of one image as indices into the vocabulary, at the network's size."""
-    codes = nearest(study.mask(image_id), size)
+    codes = _codes(study, image_id, size)
     # pixels of a class that is not learnt are of no known class, also where the mask is complete
     out = np.where(codes == 0, 0 if complete else UNKNOWN, UNKNOWN).astype(np.uint8)
     for code, index in order.items():
