@@ -78,7 +78,7 @@ class Actions:
         workspace = self._dock.workspace
         kinds = workspace.kinds()
         workspace.set_kind(kinds[(kinds.index(workspace.kind) + 1) % len(kinds)])
-        show_info(f"The keys 1 to 9 now give: {workspace.kind}.")
+        show_info(f"The keys 1 to 9, and 0, now give: {workspace.kind}.")
 
     def complete(self) -> None:
         """Say that the mask is complete, or that it is not."""

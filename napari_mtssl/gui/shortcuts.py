@@ -44,7 +44,7 @@ _DIGITS = tuple(
     ShortcutSpec(
         "digit", (digit,), ALL, f"Class with key {digit}: label with it, or give it to the selection", digit
     )
-    for digit in "123456789"
+    for digit in "1234567890"
 )
 
 SHORTCUTS: tuple[ShortcutSpec, ...] = (
@@ -117,7 +117,7 @@ def help_table() -> str:
     for spec in SHORTCUTS:
         if spec.action == "no_paste" or (spec.action == "digit" and spec.argument != "1"):
             continue
-        keys = "1 … 9" if spec.action == "digit" else " or ".join(spec.keys).replace("Control", "Ctrl")
+        keys = "1 … 9, 0" if spec.action == "digit" else " or ".join(spec.keys).replace("Control", "Ctrl")
         text = (
             "Label with the class of that key, or give it to what is selected"
             if spec.action == "digit"

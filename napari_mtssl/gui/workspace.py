@@ -259,7 +259,7 @@ class Workspace:
         self.active_changed.emit()
 
     def class_of_key(self, key: str, kind: str | None = None) -> str | None:
-        """Name of the class that key "1" to "9" stands for."""
+        """Name of the class that key "1" to "9", or "0", stands for."""
         return next((item.name for item in self.classes(kind) if item.key == key), None)
 
     def _first_class(self, kind: str) -> str:

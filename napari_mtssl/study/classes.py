@@ -9,6 +9,7 @@ from napari_mtssl.study.images import ImageTable
 from napari_mtssl.study.records import (
     BACKGROUND,
     BACKGROUND_COLOUR,
+    BACKGROUND_KEY,
     BLOCK,
     CELL,
     IMAGE_CLASS_COLUMNS,
@@ -81,7 +82,7 @@ class ClassTable(ImageTable):
         name : str
         colour : str, optional
             ``#rrggbb``, by default the next of a palette that the colour-blind can read.
-        key : {'1', ..., '9'}, optional
+        key : {'1', ..., '9', '0'}, optional
             By default the first that is free; None when all are taken.
         kind : str
             ``cell``, ``block``, ``mask``, or any other lower-case word: a head that labels whole images.
@@ -100,10 +101,10 @@ class ClassTable(ImageTable):
         with self.edit(f"Added the {'' if kind == CELL else f'{kind} '}class {name}"):
             background = kind == MASK and name.lower() == BACKGROUND
             if kind == MASK and not classes and not background:
-                classes = [self._insert_class(BACKGROUND, BACKGROUND_COLOUR, KEYS[-1], True, kind, "")]
+                classes = [self._insert_class(BACKGROUND, BACKGROUND_COLOUR, BACKGROUND_KEY, True, kind, "")]
             if key is None:
                 taken = {c.key for c in classes}
-                key = KEYS[-1] if background else next((k for k in KEYS if k not in taken), None)
+                key = BACKGROUND_KEY if background else next((k for k in KEYS if k not in taken), None)
             else:
                 self._check_key(key, kind)
             if colour is None:

@@ -21,7 +21,8 @@ STATUSES = ("accepted", "corrected", "rejected")
 BACKGROUND = "background"
 CELL, BLOCK, MASK = "cell", "block", "mask"  # kinds of classes; every other kind labels whole images
 ORIGIN = "origin"  # the head that names where an image comes from; nothing is to be learnt from it
-KEYS = tuple("123456789")
+KEYS = tuple("1234567890")  # in the order that classes get them: ten bins have one each
+BACKGROUND_KEY = "9"
 
 CELL_COLUMNS = [
     "id",

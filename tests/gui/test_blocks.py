@@ -343,6 +343,7 @@ def test_ten_bins_are_added_ready_to_train_in_one_edit(make_dock, study_path, an
     study = dock.workspace.study
     assert [item.name for item in study.classes("mask")] == ["background", "tumour"]
     assert len(study.classes("block")) == 10
+    assert study.class_named("95-100", "block").key == "0"  # a key for each of ten
     assert len(study.statistics()) == 20
     assert PAINT in dock.viewer.layers
     dock.label_panel.undo()

@@ -189,7 +189,7 @@ class ImagesPage(QWidget):
         self.tools.suggest_size(max(3, min(image.height, image.width) // 40))
         self.complete.setChecked(study.mask_state(image.id).complete)
         self.hint.setText(
-            "Keys 1 to 9 give the class of the table clicked last, T goes to the next table. "
+            "Keys 1 to 9, and 0, give the class of the table clicked last, T goes to the next table. "
             "Every class and every stroke is saved at once; masks or classes may be missing."
         )
 

@@ -94,7 +94,7 @@ class ReviewPanel(QWidget):
 
         self.accept_button = button("✓ Accept", self.accept, "Y. It becomes a label; training learns from it")
         self.class_button = QPushButton("Change class")
-        self.class_button.setToolTip("1 to 9. It becomes a label of another class")
+        self.class_button.setToolTip("1 to 9, and 0. It becomes a label of another class")
         self.class_button.setMenu(QMenu(self.class_button))
         self.reject_button = button("✗ Reject", self.reject, "N. It becomes a background label")
         layout.addWidget(row(self.accept_button, self.class_button, self.reject_button, None))
@@ -324,7 +324,7 @@ class ReviewPanel(QWidget):
             self.add_missed.emit()
         elif key in (Qt.Key.Key_Left, Qt.Key.Key_Right):
             self.step(1 if key == Qt.Key.Key_Right else -1)
-        elif name and name in "123456789":
+        elif name and name in "1234567890":
             self.digit(name)
         else:
             QTableView.keyPressEvent(self.table, event)
