@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Condition
 
 Box = tuple[int, int, int, int]
+Sight = tuple[str, str, str]
 
 
 class Control:
@@ -23,6 +24,7 @@ class Control:
         self._paused = False
         self._stopped = False
         self._viewport: tuple[int, Box] | None = None
+        self._sight: Sight | None = None
 
     def pause(self) -> None:
         """Ask the loop to wait before its next step."""
@@ -59,6 +61,15 @@ class Control:
     @viewport.setter
     def viewport(self, value: tuple[int, Box] | None) -> None:
         self._viewport = value  # one assignment of an immutable value: atomic
+
+    @property
+    def sight(self) -> Sight | None:
+        """Where the user wants to see which class: ``(kind, class, way)``; None: where the method chooses."""
+        return self._sight
+
+    @sight.setter
+    def sight(self, value: Sight | None) -> None:
+        self._sight = value
 
     def wait_while_paused(self, timeout: float | None = None) -> bool:
         """Sleep until resumed or stopped.

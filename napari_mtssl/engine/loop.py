@@ -223,7 +223,7 @@ class Loop:
         if save:
             yield self._save("last")
         if self.previewer is not None:
-            preview = self.previewer.next_tile(self.step, self.control.viewport)
+            preview = self.previewer.next_tile(self.step, self.control.viewport, self.control.sight)
             if preview is not None:
                 yield preview
 

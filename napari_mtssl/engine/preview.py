@@ -5,14 +5,39 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
+from napari_mtssl.engine.control import Sight
 from napari_mtssl.engine.dense import Box, boxes, predict_box, scale_of
 from napari_mtssl.engine.devices import free_memory, is_out_of_memory
 from napari_mtssl.engine.events import OutOfMemory, Preview
 from napari_mtssl.images import Image
 from napari_mtssl.methods.base import Method
+from napari_mtssl.methods.prediction import Prediction
 
 SMALLEST_TILE = 64
+
+
+def sighted(method: Method, image: Image, prediction: Prediction, sight: Sight | None) -> Prediction:
+    """Show where a method sees the class that was asked for, if it knows the class and can say so.
+
+    Parameters
+    ----------
+    method : Method
+    image : Image
+    prediction : Prediction
+        Of the whole image.
+    sight : tuple of str or None
+        ``(kind, class, way)``.
+    """
+    explain = getattr(method, "explain", None)
+    if sight is None or explain is None or sight[1] not in method.vocabulary.get(sight[0], ()):
+        return prediction
+    picture = explain(image, *sight)
+    grids = [*prediction.pictures.values(), *([] if prediction.mask is None else prediction.mask)]
+    if any(grid.shape != picture.shape for grid in grids):
+        return prediction  # one scale holds for all that is told at once
+    return replace(prediction, pictures={**prediction.pictures, "saliency": picture})
 
 
 class Previewer:
@@ -59,8 +84,11 @@ class Previewer:
         self._sweep: dict[Box, None] = {}  # an ordered set: what this sweep has still to do
         self._total = 0
         self._owed = 0  # tiles outside the view that come before the view is predicted again
+        self._sight: Sight | None = None
 
-    def next_tile(self, step: int, viewport: tuple[int, Box] | None) -> Preview | OutOfMemory | None:
+    def next_tile(
+        self, step: int, viewport: tuple[int, Box] | None, sight: Sight | None = None
+    ) -> Preview | OutOfMemory | None:
         """Predict one tile if one is due and training has had its share of the time.
 
         Parameters
@@ -69,6 +97,8 @@ class Previewer:
             For the event.
         viewport : tuple, optional
             ``(image_id, box)`` that the user sees; None: nobody looks, nothing is predicted.
+        sight : tuple of str, optional
+            ``(kind, class, way)`` of the saliency that the user wants to see.
 
         Raises
         ------
@@ -83,6 +113,10 @@ class Previewer:
         self._credited = now
         if viewport is None or self._credit < 0:
             return None
+        if sight != self._sight:
+            self._sight, self._due = sight, now
+            self._visible.clear()
+            self._owed = 0
         self._plan(viewport, now)
         if self._planned is None or not (self._visible or self._sweep):
             return None
@@ -124,6 +158,7 @@ class Previewer:
         try:
             image = self._images(image_id)
             prediction, _ = predict_box(self._method, image, box)
+            prediction = sighted(self._method, image, prediction, self._sight)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or self._tile // 2 < SMALLEST_TILE:
                 raise

@@ -89,13 +89,14 @@ class RunnerSession(TrainingSession):
         }
         warm = _warmed(client, self.method_name)
         future = client.submit(_train, pickle.dumps(job), token, key=token)
-        sent: tuple[bool, bool, Any] = (False, False, None)
+        sent: tuple[bool, bool, Any, Any] = (False, False, None, None)
         last_worker = time.monotonic()
         try:
             while True:
                 warm = [one for one in warm if not one.done()]  # held until done, or Dask would forget them
                 items = _heard(said)
-                wanted = (self.control.paused, self.control.stopped, self.control.viewport)
+                control = self.control
+                wanted = (control.paused, control.stopped, control.viewport, control.sight)
                 if wanted != sent or any(isinstance(item, WorkerLost) for item in items):
                     asked.put(pickle.dumps(wanted))  # also to a new worker, which has not heard it
                     sent = wanted
@@ -140,7 +141,7 @@ class RunnerSession(TrainingSession):
         from distributed import wait
 
         with suppress(Exception):
-            asked.put(pickle.dumps((False, True, None)))
+            asked.put(pickle.dumps((False, True, None, None)))
             wait(future, timeout=LEAVE)
 
 
@@ -225,8 +226,7 @@ def _listen(asked: Queue, control: Control, over: threading.Event) -> None:
         if not wishes:
             over.wait(TICK)
             continue
-        paused, stopped, viewport = wishes[-1]
-        control.viewport = viewport
+        paused, stopped, control.viewport, control.sight = wishes[-1]
         if stopped:
             control.stop()
         if paused != control.paused:

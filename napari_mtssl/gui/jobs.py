@@ -150,9 +150,14 @@ class TrainJob:
                 if not request.live:
                     return
                 yield Waiting(ended.step)
+                sight = self.control.sight
                 while study.change_counter() == known:
                     if self.control.stopped:
                         return
+                    if self.control.sight not in (None, sight) and self.control.viewport is not None:
+                        sight, image_id = self.control.sight, self.control.viewport[0]
+                        target = Target(ended.run_dir.name, image_id, None, request.device)
+                        yield explained(study, target, *sight)
                     time.sleep(LOOK_SECONDS)
                 # A round of what is new is shorter than the first: the network knows most of it already.
                 resume, steps = ended.run_dir.name, ended.step + max(request.steps // 3, 1)
@@ -249,20 +254,26 @@ class ExplainJob:
     def events(self) -> Iterator[Event]:
         """Iterate in the thread."""
         from napari_mtssl.engine.devices import training_threads
-        from napari_mtssl.images import ImagePool
-        from napari_mtssl.methods.base import MethodError
-        from napari_mtssl.methods.prediction import Prediction
         from napari_mtssl.study import Study
 
         with Study.open(self.study_path) as study, training_threads(self.target.threads):
-            method = loaded(study, self.target)
-            if not hasattr(method, "explain"):
-                raise MethodError(f"The method {method.name} does not say where it sees a class.")
-            record = study.image(self.target.image_id)
-            picture = method.explain(ImagePool()(record), self.kind, self.name, self.how)
-        scale = (record.height / picture.shape[0], record.width / picture.shape[1])
-        said = Prediction(pictures={"saliency": picture})
-        yield Preview(0, record.id, (0, 0, record.height, record.width), said, scale, 1, 1)
+            yield explained(study, self.target, self.kind, self.name, self.how)
+
+
+def explained(study: Study, target: Target, kind: str, name: str, how: str) -> Preview:
+    """Show where in an image a run sees a class; nothing else of the image is told anew."""
+    from napari_mtssl.images import ImagePool
+    from napari_mtssl.methods.base import MethodError
+    from napari_mtssl.methods.prediction import Prediction
+
+    method = loaded(study, target)
+    if not hasattr(method, "explain"):
+        raise MethodError(f"The method {method.name} does not say where it sees a class.")
+    record = study.image(target.image_id)
+    picture = method.explain(ImagePool()(record), kind, name, how)
+    scale = (record.height / picture.shape[0], record.width / picture.shape[1])
+    said = Prediction(pictures={"saliency": picture})
+    return Preview(0, record.id, (0, 0, record.height, record.width), said, scale, 1, 1)
 
 
 class FoldsJob:

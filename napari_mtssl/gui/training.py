@@ -127,6 +127,11 @@ class Runner(QObject):
         if self._control is not None:
             self._control.viewport = viewport
 
+    def see(self, sight: tuple[str, str, str]) -> None:
+        """Say of which class (kind, name, way) the saliency is to be shown while training goes on."""
+        if self._control is not None:
+            self._control.sight = sight
+
     def close(self, milliseconds: int = 5000) -> None:
         """Stop and wait; nothing more is said."""
         self.blockSignals(True)

@@ -5,8 +5,9 @@ import torch
 from napari_mtssl.engine import preview as module
 from napari_mtssl.engine.dense import predict_box
 from napari_mtssl.engine.events import OutOfMemory, Preview
-from napari_mtssl.engine.preview import Previewer
+from napari_mtssl.engine.preview import Previewer, sighted
 from napari_mtssl.images import open_image
+from napari_mtssl.methods.prediction import Prediction
 
 VIEW = (1, (100, 100, 140, 140))
 
@@ -135,3 +136,31 @@ def test_a_preview_that_never_fits_is_an_error(made, monkeypatch):
     monkeypatch.setattr(module, "predict_box", never)
     with pytest.raises(torch.OutOfMemoryError):
         run(previewer, clock, 20)
+
+
+def test_the_saliency_is_of_the_class_that_was_asked_for():
+    class Method:
+        vocabulary = {"diagnosis": ("normal", "sick")}
+
+        def explain(self, image, kind, name, how):
+            return np.full((4, 4), self.vocabulary[kind].index(name) + 2.0)
+
+    pictures = {"saliency": np.zeros((4, 4)), "uncertainty": np.ones((4, 4))}
+    said = Prediction(mask=np.ones((2, 4, 4)), pictures=pictures)
+    seen = sighted(Method(), None, said, ("diagnosis", "sick", "gradient"))
+    assert (seen.pictures["saliency"] == 3).all() and (seen.pictures["uncertainty"] == 1).all()
+    for sight in (None, ("diagnosis", "new", "gradient"), ("grade", "sick", "gradient")):
+        assert sighted(Method(), None, said, sight) is said
+    assert sighted(object(), None, said, ("diagnosis", "sick", "gradient")) is said
+
+
+def test_another_class_to_be_seen_is_shown_at_once(made):
+    previewer, clock = made
+    run(previewer, clock, 12, (1, (0, 0, 320, 320)))
+    begin = clock.now
+    while True:
+        clock.now += 0.25
+        event = previewer.next_tile(0, VIEW, ("diagnosis", "sick", "gradient"))
+        if event is not None:
+            break
+    assert event.box == (64, 64, 128, 128) and clock.now - begin < 5

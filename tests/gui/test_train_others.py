@@ -195,8 +195,14 @@ def test_lungs_get_a_mask_a_diagnosis_and_the_saliency_and_a_correction_is_learn
     assert dock.runner.failure is None, dock.runner.failure
     dock.tabs.setCurrentIndex(3)
     wait(lambda: dock.mask_review.seen_class.count() == 2, 5)
-    dock.mask_review.seen_button.click()
-    assert any("press Stop first" in message for _, message in told)
+    dock.rasters.found[SALIENCY].data[:] = 0
+    previews = kinds.count("preview")
+    dock.mask_review.seen_how.setCurrentText("smooth-gradient")
+    dock.mask_review.seen_button.click()  # while it waits for labels
+    wait(lambda: kinds.count("preview") > previews or not dock.runner.busy, 30)
+    assert dock.runner.failure is None, dock.runner.failure
+    dock.draw_now()
+    assert np.asarray(dock.rasters.found[SALIENCY].data).any()
     panel.stop_button.click()
     wait(lambda: not dock.runner.busy, 20)
     dock.rasters.found[SALIENCY].data[:] = 0

@@ -11,7 +11,7 @@ from superqt import QCollapsible
 
 from napari_mtssl.engine.events import Event
 from napari_mtssl.gui.jobs import ExplainJob, FoldsJob, FoldsRequest, FoldsScored, PredictJob, Target, Waiting
-from napari_mtssl.gui.notify import guarded
+from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.folds import FoldsBox
 from napari_mtssl.gui.panels.train_progress import TrainProgress
 from napari_mtssl.gui.panels.train_settings import TrainSettings, choice, fill
@@ -175,8 +175,12 @@ class TrainPanel(QWidget):
 
     @guarded
     def explain(self, kind: str, name: str, how: str) -> None:
-        """Show where in the image on screen the chosen run sees a class."""
+        """Show where in the image on screen a class is seen: by what trains, or else by the chosen run."""
         study, image = self._need_study(), self._workspace.need_image()
+        if self._runner.training:
+            self._runner.see((kind, name, how))
+            show_info(f"The layer Saliency shows where {name} is seen, from the next look at this image on.")
+            return
         if self._runner.busy:
             raise WorkspaceError("Something runs already: press Stop first, or wait until it is done.")
         if not self.settings.runs:
