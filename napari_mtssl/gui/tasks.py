@@ -28,6 +28,10 @@ class Task:
         Kinds of classes it has from the start; heads of whole images that the user adds come on top.
     heads : bool
         Whether whole images get classes.
+    explains : bool
+        Whether the method can say where in an image it sees a class.
+    noun : str
+        What its training samples are, in the plural.
     """
 
     name: str
@@ -36,15 +40,25 @@ class Task:
     method: str
     kinds: tuple[str, ...]
     heads: bool = False
+    explains: bool = False
+    noun: str = "images"
 
 
-CELLS = Task("cells", "Cells", "Click cells; a network finds and classifies all of them", "hydramix", (CELL,))
+CELLS = Task(
+    "cells",
+    "Cells",
+    "Click cells; a network finds and classifies all of them",
+    "hydramix",
+    (CELL,),
+    noun="places",
+)
 TISSUE = Task(
     "tissue",
     "Tissue",
     "Give blocks a coarse class; a network draws the exact outlines",
     "superres",
     (BLOCK, MASK),
+    noun="blocks",
 )
 LUNGS = Task(
     "lungs",
@@ -53,6 +67,7 @@ LUNGS = Task(
     "multimix",
     (MASK, "diagnosis"),
     heads=True,
+    explains=True,
 )
 SPECIMENS = Task(
     "specimens",

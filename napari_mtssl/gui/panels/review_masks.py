@@ -100,10 +100,16 @@ class MaskReview(QWidget):
         self.seen_how.addItems(WAYS)
         self.seen_how.setToolTip("The paper's is the gradient; Grad-CAM is coarser and calmer")
         self.seen_button = button(
-            "Show", self._explain, "Where in this image the network sees the class: the layer Saliency"
+            "Show",
+            self._explain,
+            "Where in this image the network sees the class: the layer Saliency; also while it trains",
         )
-        box.addWidget(row("Where is", self.seen_class, None))
-        box.addWidget(row("seen by", self.seen_how, self.seen_button, None))
+        self.seen_rows = [
+            row("Where is", self.seen_class, None),
+            row("seen by", self.seen_how, self.seen_button, None),
+        ]
+        for each in self.seen_rows:
+            box.addWidget(each)
         layout.addWidget(self.images_box)
         layout.addWidget(heading("Export"))
         self.png_button = button(
@@ -136,6 +142,8 @@ class MaskReview(QWidget):
             self.areas.item(at, 0).setIcon(swatch(colours[line[0]]))
         self.use_button.setEnabled(bool(areas))
         self.images_box.setVisible(workspace.task.heads)
+        for each in self.seen_rows:
+            each.setVisible(workspace.task.explains)
         if workspace.task.heads:
             self._show_classes()
             self._show_images(workspace.image_table())

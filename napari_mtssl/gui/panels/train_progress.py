@@ -168,10 +168,9 @@ class TrainProgress(QWidget):
     def _started(self, event: Started) -> None:
         self.progress.setRange(0, event.total_steps)
         self.scores.say(awaited(self._workspace.study))
-        self.say(
-            f"Training on {event.device}: {event.n_labelled:,} labelled "
-            f"and {event.n_unlabelled:,} unlabelled places."
-        )
+        noun = self._workspace.task.noun
+        others = f" and {event.n_unlabelled:,} unlabelled" if event.n_unlabelled else ""
+        self.say(f"Training on {event.device}: {event.n_labelled:,} labelled{others} {noun}.")
 
     def _stepped(self, event: Stepped) -> None:
         self._since_start("first_step_s")
