@@ -50,6 +50,28 @@ def read_table(
     DataFrame
         Of str. ``attrs["decimal"]`` is what may stand in numbers instead of a point.
     """
+    table, separator = _parsed(path, columns)
+    table = _renamed(table, columns, others or {}).apply(lambda column: column.str.strip())
+    missing = [c for c in columns if c not in table]
+    if missing:
+        raise StudyError(
+            f"{path.name} needs the columns {','.join(columns)}; {', '.join(missing)} is missing "
+            f"(it has: {', '.join(map(str, table.columns)) or 'none'})."
+        )
+    if table.empty:
+        raise StudyError(f"{path.name} has no {noun}: there is nothing below its first line.")
+    wanted = table[list(columns)]
+    blank = wanted.isna() | (wanted == "")
+    if filled and blank.any(axis=None):
+        row, column = np.argwhere(blank.to_numpy())[0]
+        raise StudyError(f"{path.name}, line {row + 2}: the column {columns[column]} is empty.")
+    table = table.fillna("")
+    table.attrs["decimal"] = "." if separator == "," else ","
+    return table
+
+
+def _parsed(path: Path, columns: Sequence[str]) -> tuple[pd.DataFrame, str]:
+    """Take a file apart; its columns as they are called there, and what stands between them."""
     text = read_text(path)
     first, _, rest = text.partition("\n")
     said = re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE)
@@ -66,30 +88,21 @@ def read_table(
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for names of rows
         raise StudyError(f"{path.name} is no table: its rows hold more values than its first line has names.")
     table.columns = table.columns.str.strip()
+    return table, separator
+
+
+def _renamed(
+    table: pd.DataFrame, columns: Sequence[str], others: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """Give columns the names that are looked for, where they have them in capitals or another one."""
     if not set(columns) <= set(table):  # names in capitals
         lower = {str(c): str(c).lower() for c in table if str(c).lower() in columns}
         if len(set(lower.values())) == len(lower):
             table = table.rename(columns=lower)
-    table = table.apply(lambda column: column.str.strip())
-    for column, names in (others or {}).items():
+    for column, names in others.items():
         found = [c for c in table if str(c).lower() in names]
         if column not in table and found:
             table = table.rename(columns={found[0]: column})
-    missing = [c for c in columns if c not in table]
-    if missing:
-        raise StudyError(
-            f"{path.name} needs the columns {','.join(columns)}; {', '.join(missing)} is missing "
-            f"(it has: {', '.join(map(str, table.columns)) or 'none'})."
-        )
-    if table.empty:
-        raise StudyError(f"{path.name} has no {noun}: there is nothing below its first line.")
-    wanted = table[list(columns)]
-    blank = wanted.isna() | (wanted == "")
-    if filled and blank.any(axis=None):
-        row, column = np.argwhere(blank.to_numpy())[0]
-        raise StudyError(f"{path.name}, line {row + 2}: the column {columns[column]} is empty.")
-    table = table.fillna("")
-    table.attrs["decimal"] = "." if separator == "," else ","
     return table
 
 
