@@ -62,6 +62,8 @@ SHORTCUTS: tuple[ShortcutSpec, ...] = (
     ShortcutSpec("reject", ("N",), BOTH, "Review: reject it (it becomes background)"),
     ShortcutSpec("next_prediction", ("Right",), BOTH, "Review: next prediction"),
     ShortcutSpec("previous_prediction", ("Left",), BOTH, "Review: previous prediction"),
+    ShortcutSpec("next_image", ("Right",), ("images",), "Images: the next one"),
+    ShortcutSpec("previous_image", ("Left",), ("images",), "Images: the one before"),
     ShortcutSpec("unlabelled", ("U",), ("images",), "Images: the next one that lacks a class or a mask"),
     ShortcutSpec("next_kind", ("T",), PIXELS, "Images: the digits give classes of the next table"),
     ShortcutSpec("complete", ("C",), ("images",), "Images: the mask is complete, or is not"),

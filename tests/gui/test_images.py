@@ -246,6 +246,22 @@ def test_the_browser_shows_pictures_sorts_and_a_click_shows_the_image(dock, page
     assert dock.workspace.image.id == ids[2]
 
 
+def test_arrow_keys_walk_over_images_and_over_thumbnails(dock, page, wait, monkeypatch):
+    ids = [image.id for image in dock.workspace.study.images()]
+    press(dock.layers.image, "Right")
+    assert dock.workspace.image.id == ids[1]
+    press(dock.layers.image, "Left")
+    press(dock.layers.image, "Left")
+    assert dock.workspace.image.id == ids[-1]
+    browser = page.browser
+    wait(lambda: browser.list.count() == 4, 5)
+    browser.list.setCurrentRow(1)  # not by the user
+    assert dock.workspace.image.id == ids[-1]
+    monkeypatch.setattr(browser.list, "hasFocus", lambda: True)
+    browser.list.setCurrentRow(2)
+    assert dock.workspace.image.id == ids[2]
+
+
 def test_the_contact_sheet_is_a_window_of_its_own(dock, page, wait):
     page.sheet_button.click()
     wait(lambda: page.sheet.list.count() == 4, 5)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPixmap
-from qtpy.QtWidgets import QComboBox, QListView, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QListView,
+    QListWidget,
+    QListWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_mtssl.gui.notify import guarded
 from napari_mtssl.gui.rows import Calmly, row, true_icon
@@ -41,6 +49,7 @@ class ImageBrowser(QWidget):
         super().__init__(parent)
         self._workspace, self._thumbnails = workspace, thumbnails
         self._records: dict[int, ImageRecord] = {}
+        self._loading = False
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self.order = QComboBox()
@@ -63,6 +72,7 @@ class ImageBrowser(QWidget):
         if height:
             self.list.setFixedHeight(height)
         self.list.itemClicked.connect(self._clicked)
+        self.list.currentItemChanged.connect(self._walked)
         self.list.verticalScrollBar().valueChanged.connect(self._ask)
         layout.addWidget(self.list)
         self._reload = Calmly(self._load, 300, self)
@@ -123,6 +133,7 @@ class ImageBrowser(QWidget):
         table = workspace.image_table()
         self._records = {record.id: record for record in workspace.study.images()}
         table = self._sorted(table)
+        self._loading = True
         self.list.clear()
         for line in table.itertuples():
             record = self._records[line.image_id]
@@ -133,6 +144,7 @@ class ImageBrowser(QWidget):
             item.setSizeHint(QSize(SIDE + 8, SIDE + 22))
             self.list.addItem(item)
         self._mark()
+        self._loading = False
         self._ask()
 
     def _sorted(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -207,6 +219,12 @@ class ImageBrowser(QWidget):
     def _clicked(self, item: QListWidgetItem) -> None:
         if self._workspace.image is None or self._workspace.image.id != item.data(ID):
             self._workspace.select_image(item.data(ID))
+
+    def _walked(self, item: QListWidgetItem | None, _before: QListWidgetItem | None) -> None:
+        """Show the image that the arrow keys came to."""
+        by_key = QApplication.mouseButtons() == Qt.MouseButton.NoButton and self.list.hasFocus()
+        if item is not None and by_key and not self._loading:
+            self._clicked(item)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Show what changed while hidden."""
