@@ -41,8 +41,10 @@ class ImagesPage(QWidget):
         self.heads: dict[str, ClassTable] = {}
         self._threshold = Threshold(workspace)
         self._sheet: QDialog | None = None
+        self._doubted: set[int] = set()  # shown as the most uncertain one since the study was opened
         self._build()
         workspace.study_changed.connect(self.thumbnails.clear)
+        workspace.study_changed.connect(self._forget_doubts)
         for signal in (workspace.study_changed, workspace.classes_changed, workspace.task_changed):
             signal.connect(self._make_heads)
         for signal in (workspace.image_changed, workspace.image_classes_changed, workspace.mask_changed):
@@ -252,12 +254,17 @@ class ImagesPage(QWidget):
         table = self._workspace.image_table()
         left = table[~table["classed"] & table["doubt"].notna()]
         ids = left.sort_values("doubt", ascending=False, kind="stable")["image_id"].tolist()
-        here = self._workspace.image.id if self._workspace.image is not None else None
-        at = ids.index(here) + 1 if here in ids else 0
         if not ids:
             show_info("No image without a class has a prediction: train, then 'Predict all images' (step 3).")
             return
-        self._workspace.select_image(ids[at % len(ids)])
+        if set(ids) <= self._doubted:
+            self._doubted.clear()  # all were shown: again from the most uncertain one
+        chosen = next(image_id for image_id in ids if image_id not in self._doubted)
+        self._doubted.add(chosen)
+        self._workspace.select_image(chosen)
+
+    def _forget_doubts(self) -> None:
+        self._doubted.clear()
 
     def _go(self, ids: list[int], otherwise: str) -> None:
         here = self._workspace.image.id if self._workspace.image is not None else None

@@ -164,7 +164,7 @@ class MaskReview(QWidget):
 
     def _show_images(self, table: pd.DataFrame) -> None:
         table = table.sort_values("doubt", ascending=False, kind="stable", na_position="last")
-        names = {image.id: image.path.name for image in self._workspace.need_study().images()}
+        names = {image.id: image.path.stem for image in self._workspace.need_study().images()}
         chosen = set(self._selected())
         self.images.setRowCount(len(table))
         self.images.clearSelection()
