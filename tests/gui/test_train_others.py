@@ -199,7 +199,7 @@ def test_lungs_get_a_mask_a_diagnosis_and_the_saliency_and_a_correction_is_learn
     previews = kinds.count("preview")
     dock.mask_review.seen_how.setCurrentText("smooth-gradient")
     dock.mask_review.seen_button.click()  # while it waits for labels
-    wait(lambda: kinds.count("preview") > previews or not dock.runner.busy, 30)
+    wait(lambda: kinds.count("preview") > previews or not dock.runner.busy, 90)
     assert dock.runner.failure is None, dock.runner.failure
     dock.draw_now()
     assert np.asarray(dock.rasters.found[SALIENCY].data).any()
