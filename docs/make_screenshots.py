@@ -189,6 +189,8 @@ def cells(story: Story) -> None:
 
 def tissue(story: Story) -> None:
     """Coarse blocks become outlines."""
+    from napari_mtssl.cli.demo.tissue import QUICK
+
     dock = story.dock
     story.tab(1)
     page = dock.label_panel.blocks
@@ -213,7 +215,7 @@ def tissue(story: Story) -> None:
     story.show("Blocks", "Regions", "Predicted mask")
     for layer in (dock.rasters.found["Blocks"], dock.regions.layer):
         layer.opacity = 0.15
-    story.train("tissue-train")
+    story.train("tissue-train", **QUICK)
     story.tab(3)
     story.show("Predicted mask", "Mask")
     correct(story)

@@ -39,6 +39,20 @@ def test_the_readme_s_python_runs(tmp_path, monkeypatch):
     assert isinstance(found["cells"], list)
 
 
+@pytest.mark.slow
+def test_the_python_of_tissue_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    iio.imwrite("slide1.png", data.immunohistochemistry()[:192, :216])
+    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "tissue.md").read_text(), re.S)
+    few = '"steps": 2, "widths": "4-6", "stem": 1, "crop": 64, "batch_size": 2, "views": 1'
+    assert '"steps": 400' in code
+    found = {}
+    exec(code.replace('"steps": 400', few).replace("steps=400", "steps=2"), found)
+    assert found["event"].kind == "finished"
+    assert found["found"].mask.shape == (2, 192, 216)
+    assert len(found["study"].blocks(1)) == 12
+
+
 COMMANDS = re.findall(r"^napari-mtssl (\w+) (.*?)(?:\s+#.*)?$", README, re.M)
 
 
