@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from napari_mtssl.cli.studies import StudyPath, make_folder
 
 if TYPE_CHECKING:
     from napari_mtssl.cli.results import Colours
+    from napari_mtssl.engine.predictor import Predictor
+    from napari_mtssl.images import Image
     from napari_mtssl.methods.base import Method
     from napari_mtssl.study import Run, Study
 
@@ -40,17 +43,16 @@ def predict(
         str,
         typer.Option(
             metavar="WHERE",
-            help="Who predicts large images: thread, process, or tcp://HOST:PORT of a Dask cluster.",
+            help="Who predicts: thread, process, or tcp://HOST:PORT of a Dask cluster.",
         ),
     ] = "thread",
 ) -> None:
     """Predict images with a trained run: cells, masks and classes, whatever it learnt."""
+    import torch
+
     from napari_mtssl.cli import pixel_sizes
-    from napari_mtssl.cli.results import keep_mask, predicted, write_classes, write_results
-    from napari_mtssl.cli.slides import trained_um, write_slide
-    from napari_mtssl.engine.checkpoint import load_method
-    from napari_mtssl.engine.runners import check_runner
-    from napari_mtssl.engine.slide_prediction import slicer_of
+    from napari_mtssl.engine.predictor import Predictor
+    from napari_mtssl.engine.runners import BATCH, check_runner
     from napari_mtssl.images import open_image
     from napari_mtssl.study import Study
 
@@ -60,42 +62,45 @@ def predict(
     twice = {stem for stem in stems if stems.count(stem) > 1}
     if twice:
         raise UsageError(f"Two images are called {min(twice)}: predict them into different folders.")
-    with Study.open(study) as source:
-        chosen = choose_run(source, run)
-        run_dir = chosen.path
-        method = load_method(run_dir, device=device)
-        colours = colours_of(source, method)
+    with ExitStack() as stack:
+        with Study.open(study) as source:
+            chosen = choose_run(source, run)
+            here = Predictor(chosen.path, runner, device, torch.get_num_threads(), batch=BATCH)
+            predictor = stack.enter_context(here)
+            colours = colours_of(source, predictor.method)
+            for image in opened:
+                image.pixel_size_um = image.pixel_size_um or pixel_size
+            make_folder(out)
+            pixel_sizes.recall(opened, source, out)
+            if predictor.um is not None and predictor.method.on_slide() is not None:
+                pixel_sizes.settle([image for image in opened if image.is_slide], source, out)
         for image in opened:
-            image.pixel_size_um = image.pixel_size_um or pixel_size
-        make_folder(out)
-        pixel_sizes.recall(opened, source, out)
-        um = trained_um(run_dir, method)
-        if um is not None and method.on_slide() is not None:
-            pixel_sizes.settle([image for image in opened if image.is_slide], source, out)
-    for image in opened:
-        slicer = slicer_of(method, image, um)
-        if slicer is not None:
-            said = write_slide(
-                slicer,
-                image,
-                um,
-                colours,
-                out,
-                run_dir=run_dir,
-                runner=runner,
-                device=device,
-            )
-            if method.whole_image:
-                found = predicted(method, image)  # what class it is of, all of it is asked
-                said = "; ".join([said, *([write_classes(image, found, out)] if len(found.image) else [])])
-        else:
-            found = predicted(method, image)
-            said = write_results(method, image, found, colours, out)
-            with Study.open(study) as source:
-                if keep_mask(source, chosen.name, method, image, found):
-                    said += "; the mask is also in the study, for export --as masks --predictions"
-        notes.print(f"{image.path.name}: {said}.")
+            said = _predict(predictor, image, colours, out, study, chosen.name)
+            notes.print(f"{image.path.name}: {said}.")
     notes.print(f"Wrote {len(opened)} image(s) to {out}.")
+
+
+def _predict(predictor: Predictor, image: Image, colours: Colours, out: Path, study: Path, run: str) -> str:
+    """Predict one image and write what was found; give it in words."""
+    from napari_mtssl.cli.results import keep_mask, predicted, write_classes, write_results
+    from napari_mtssl.cli.slides import write_slide
+    from napari_mtssl.engine.slide_prediction import slicer_of
+    from napari_mtssl.study import Study
+
+    method = predictor.method
+    slicer = slicer_of(method, image, predictor.um)
+    if slicer is not None:
+        said = write_slide(slicer, image, predictor.um, colours, out, workers=predictor.workers)
+        if not method.whole_image:
+            return said
+        found = predicted(method, image, predictor)  # what class it is of, all of it is asked
+        return "; ".join([said, *([write_classes(image, found, out)] if len(found.image) else [])])
+    found = predicted(method, image, predictor)
+    said = write_results(method, image, found, colours, out)
+    with Study.open(study) as source:
+        if keep_mask(source, run, method, image, found):
+            said += "; the mask is also in the study, for export --as masks --predictions"
+    return said
 
 
 def colours_of(study: Study, method: Method) -> Colours:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from napari_mtssl.engine.predictor import Predictor
     from napari_mtssl.images import Image
     from napari_mtssl.methods.base import Method
     from napari_mtssl.methods.prediction import Prediction
@@ -21,8 +22,8 @@ Colours = Mapping[str, Mapping[str, str]]  # by kind and class
 SIMPLIFY = 0.5  # pixels by which polygons may leave the edges of pixels
 
 
-def predicted(method: Method, image: Image) -> Prediction:
-    """Predict a whole image, with a progress bar."""
+def predicted(method: Method, image: Image, predictor: Predictor | None = None) -> Prediction:
+    """Predict a whole image, with a progress bar; by default in this thread."""
     from rich.progress import Progress
 
     from napari_mtssl.engine.dense import join, predict_image
@@ -30,9 +31,10 @@ def predicted(method: Method, image: Image) -> Prediction:
     results = []
     with Progress(console=notes, transient=True) as progress:
         task = progress.add_task(image.path.name, total=None)
-        for result in predict_image(method, image):
+        for result in predict_image(method, image) if predictor is None else predictor.parts(image):
             results.append(result)
             progress.update(task, total=result.total, completed=result.done)
+    results.sort(key=lambda result: result.box)  # the same order, whoever was done first
     return join(results, image.height, image.width)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +17,6 @@ if TYPE_CHECKING:
     from napari_mtssl.methods.base import Method
 
 
-def trained_um(run_dir: Path, method: Method) -> float | None:
-    """Pixel size at which a run's method reads slides, in micrometres; None if it is not known."""
-    from napari_mtssl.engine.checkpoint import find, load
-
-    return method.slide_um(load(find(run_dir)).meta)
-
-
 def write_slide(
     method: Method,
     image: Image,
@@ -32,9 +24,7 @@ def write_slide(
     colours: Colours,
     out: Path,
     *,
-    run_dir: Path | None = None,
-    runner: str = "thread",
-    device: str = "auto",
+    workers: Callable[[SlidePlan], Executor | None] = lambda plan: None,
 ) -> str:
     """Predict a slide into ``STEM.prediction`` and write what other programs read beside it.
 
@@ -46,12 +36,8 @@ def write_slide(
         Pixel size that the run learnt.
     colours : mapping
     out : Path
-    run_dir : Path, optional
-        Where other processes find the run.
-    runner : str
-        ``thread``, ``process`` or the address of a Dask cluster.
-    device : str
-        For other processes.
+    workers : callable, optional
+        From the plan to who predicts; by default, and if it gives None, this thread.
 
     Returns
     -------
@@ -72,9 +58,8 @@ def write_slide(
             notes.print(f"{image.path.name}: {before} of {len(plan.tiles)} tiles were done before.")
         with Progress(*columns, console=notes, transient=True) as progress:
             task = progress.add_task(image.path.name, total=len(plan.tiles), completed=before)
-            with _executor(plan, run_dir, runner, device) as executor:
-                for tile in predict_slide(method, plan, store, executor=executor):
-                    progress.update(task, completed=tile.done)
+            for tile in predict_slide(method, plan, store, executor=workers(plan)):
+                progress.update(task, completed=tile.done)
             for done, total in store.finish():
                 progress.update(task, description="levels", completed=done, total=total)
         return _write_files(method, image, store, plan.view, colours, out)
@@ -83,18 +68,6 @@ def write_slide(
         raise typer.Exit(130) from None
     finally:
         store.close()
-
-
-@contextmanager
-def _executor(plan: SlidePlan, run_dir: Path | None, runner: str, device: str) -> Iterator[Executor | None]:
-    """Who predicts the tiles; None for this thread."""
-    from napari_mtssl.engine.runners import THREAD, DaskTiles, check_runner, connected, tile_job
-
-    if check_runner(runner) == THREAD or run_dir is None:
-        yield None
-        return
-    with connected(runner) as client:
-        yield DaskTiles(client, tile_job(run_dir, plan, device=device))
 
 
 def _write_files(

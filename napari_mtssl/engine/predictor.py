@@ -40,6 +40,14 @@ class Predictor:
         Of the processor, in this program.
     cancelled : callable, optional
         Asked before each tile.
+    batch : int
+        Tiles in a task of a process or a cluster: with one, each is there as soon as it is done.
+
+    Attributes
+    ----------
+    method : Method
+    um : float or None
+        Micrometres a pixel at which it reads slides.
 
     Raises
     ------
@@ -56,10 +64,11 @@ class Predictor:
         device: str = "auto",
         threads: int | None = None,
         cancelled: Callable[[], bool] | None = None,
+        batch: int = 1,
     ) -> None:
         self.run_dir, self.runner, self.device = run_dir, check_runner(runner), device
         self._cancelled = cancelled or (lambda: False)
-        self._threads = threads
+        self._threads, self._batch = threads, batch
         self._held = ExitStack()
         self._client: Client | None = None
 
@@ -69,6 +78,7 @@ class Predictor:
             here = self.runner == THREAD
             # Where others predict, this program only plans: no memory of its graphics card is taken.
             self.method = load_method(self.run_dir, device=self.device if here else "cpu")
+            self.um = self.method.slide_um(load(find(self.run_dir)).meta)
             if not here:
                 self._client = self._held.enter_context(connected(self.runner))
         except BaseException:
@@ -111,7 +121,7 @@ class Predictor:
         Preview
         """
         tile = 512 if self.method.device.type == "cuda" else 256
-        slicer = slicer_of(self.method, image, self._um())
+        slicer = slicer_of(self.method, image, self.um)
         if slicer is not None:
             yield from slide_previews(
                 slicer,
@@ -119,31 +129,28 @@ class Predictor:
                 image_id,
                 folder,
                 keep,
-                um_per_px=self._um(),
+                um_per_px=self.um,
                 view=view,
                 tile=tile,
                 step=step,
                 cancelled=self._cancelled,
-                workers=self._workers,
+                workers=self.workers,
             )
             if self.method.whole_image and not self._cancelled():
                 yield from self._class_of(image, image_id, keep, step)
             return
         seen = view() if callable(view) else view
-        for found in self._field(image, seen, tile):
+        for found in self.parts(image, seen, tile):
             told = (found.scale, found.done, found.total)
             event = Preview(step, image_id, found.box, found.prediction, *told)
             keep(event)
             yield event
 
-    def _um(self) -> float | None:
-        return self.method.slide_um(load(find(self.run_dir)).meta)
-
     def _class_of(
         self, image: Image, image_id: int, keep: Callable[[Preview], None], step: int
     ) -> Iterator[Preview]:
         """Say what class a slide is of: the answer to all of it, whose mask came in tiles."""
-        for found in self._field(image, None, 0):
+        for found in self.parts(image, None, 0):
             if len(found.prediction.image):
                 event = Preview(
                     step, image_id, found.box, Prediction(image=found.prediction.image), found.scale, 1, 1
@@ -151,16 +158,16 @@ class Predictor:
                 keep(event)
                 yield event
 
-    def _workers(self, plan: SlidePlan) -> Executor | None:
+    def workers(self, plan: SlidePlan) -> Executor | None:
+        """Give who predicts the tiles of a slide; None if it is this thread."""
         return None if self._client is None else self._tiles(tile_job(self.run_dir, plan, device=self.device))
 
     def _tiles(self, job: TileJob, **settings: Any) -> DaskTiles:
-        """Who predicts elsewhere: one tile in a task, for each is waited for by somebody who looks."""
         assert self._client is not None
-        return DaskTiles(self._client, job, batch=1, cancelled=self._cancelled, **settings)
+        return DaskTiles(self._client, job, batch=self._batch, cancelled=self._cancelled, **settings)
 
-    def _field(self, image: Image, view: Box | None, tile: int) -> Iterator[TileResult]:
-        """Predict an image that is no slide."""
+    def parts(self, image: Image, view: Box | None = None, tile: int = 512) -> Iterator[TileResult]:
+        """Predict an image that is no slide, with all probabilities; parts come as they are done."""
         if self._client is None:
             yield from predict_image(self.method, image, view=view, tile=tile, cancelled=self._cancelled)
             return
