@@ -148,9 +148,11 @@ class Image:
         if self._levels is None:
             import dask.array as da  # a second to import: only the window needs it
 
+            from napari_mtssl.images.polite import Polite
+
             self._levels = [
                 da.from_array(
-                    source,
+                    Polite(source),
                     chunks=(*source.chunks, *source.shape[2:]),
                     name=f"{self.path.name}-{level}-{id(source)}",
                     asarray=False,

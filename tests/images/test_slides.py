@@ -1,5 +1,7 @@
 """Whole slides: levels, pixel size, what lies beside them, and reading by micrometres per pixel."""
 
+import os
+import sys
 import threading
 
 import numpy as np
@@ -216,3 +218,19 @@ def test_the_pool_keeps_slides(svs):
     pool = ImagePool()
     assert pool(Record()) is pool(Record())
     assert pool(Record()).pixel_size_um == 0.25
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there a thread has a priority")
+def test_decoding_for_a_window_lets_its_thread_go_first(svs):
+    from concurrent.futures import ThreadPoolExecutor
+
+    level = open_image(svs).levels[0]
+
+    def read():
+        level[:64, :64].compute(scheduler="synchronous")
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(read).result() >= 10
+    assert read() == mine
