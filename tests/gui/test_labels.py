@@ -146,7 +146,9 @@ def test_every_shortcut_works_on_its_layers_only_and_goes_with_the_dock(dock):
     for spec in SHORTCUTS:
         for scope, layer in layers.items():
             for key in spec.keys:
-                assert (coerce_keybinding(key) in layer.keymap) == (scope in spec.scopes)
+                # another action may have the same key on this layer
+                meant = any(scope in other.scopes for other in SHORTCUTS if key in other.keys)
+                assert (coerce_keybinding(key) in layer.keymap) == meant
     class_keys = dict(Points.class_keymap)
     dock.shutdown(window_closes=False)
     assert not any(layer.keymap for layer in layers.values())
