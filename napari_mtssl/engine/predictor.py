@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.engine.checkpoint import find, load, load_method
 from napari_mtssl.engine.dense import Box, TileResult, boxes, predict_box, predict_image, scale_of
-from napari_mtssl.engine.devices import training_threads
+from napari_mtssl.engine.devices import pick_device, training_threads
 from napari_mtssl.engine.events import Preview
 from napari_mtssl.engine.runners import THREAD, DaskTiles, TileJob, check_runner, connected, opened, tile_job
 from napari_mtssl.engine.slide_prediction import Executor, SlidePlan, digest_of, slicer_of
@@ -120,7 +120,8 @@ class Predictor:
         ------
         Preview
         """
-        tile = 512 if self.method.device.type == "cuda" else 256
+        # of the device that is asked for, wherever this method is: tiles are the same through each door
+        tile = 512 if pick_device(self.device).type == "cuda" else 256
         slicer = slicer_of(self.method, image, self.um)
         if slicer is not None:
             yield from slide_previews(
