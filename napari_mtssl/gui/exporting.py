@@ -42,15 +42,20 @@ def export(
 
     bar = progress(total=0, desc=f"Writing {path.name}")
 
-    def work() -> str:
+    def work() -> tuple[str, bool]:
         from napari_mtssl.study import Study
 
-        with Study.open(study.path) as own:
-            return write(own, image.id, path)
+        try:
+            with Study.open(study.path) as own:
+                return f"Written: {write(own, image.id, path)}", True
+        except Exception as error:
+            sentence = in_words(error)
+            if sentence is None:  # a defect: napari shows it with its traceback
+                raise
+            return sentence, False
 
     worker = create_worker(work, _start_thread=False)
-    worker.returned.connect(lambda said: show_info(f"Written: {said}"))
-    worker.errored.connect(lambda error: show_warning(in_words(error) or str(error)))
+    worker.returned.connect(lambda said: (show_info if said[1] else show_warning)(said[0]))
     worker.finished.connect(bar.close)
     worker.start()
     show_info(f"{image.path.name} is large: {path.name} is written in the background.")
