@@ -18,6 +18,7 @@ EVENTS = [
     said.Validated(2, {"accuracy": 0.5}, True),
     said.CheckpointWritten(2, Path("last.safetensors"), "last"),
     said.LabelsChanged(3, 7, 2, 1, 0),
+    said.ClassesLeftOut(4, ("heart",), "is new"),
     said.LossNotFinite(4, 3, "went back"),
     said.OutOfMemory(4, 32, 16, "halved"),
     said.Paused(4),

@@ -12,6 +12,7 @@ from napari_mtssl.engine.events import Finished, LabelsChanged, Preview, PseudoL
 from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.engine.session import TrainingSession
 from napari_mtssl.images import open_image
+from napari_mtssl.learning.precision import has_bfloat16
 from napari_mtssl.study import Study
 
 SMALL = {"widen": 1, "batch_size": 4, "pool": 64, "steps": 12}
@@ -119,7 +120,9 @@ def test_stitched_tiles_equal_the_whole_image(predicted, sigma):
 
 def test_dense_equals_patchwise_in_the_robust_preset(predicted):
     result = agreement(*predicted, n=200)
-    assert result.agreement == 1.0 and result.max_abs_logit_difference < 1e-4
+    # whole images are predicted in half precision where the processor has it, patches never
+    limit = 0.02 if has_bfloat16(torch.device("cpu")) else 1e-4
+    assert result.agreement == 1.0 and result.max_abs_logit_difference < limit
 
 
 def test_a_correction_is_used_while_training(ended):

@@ -153,5 +153,6 @@ def test_a_mask_class_made_after_the_start_harms_nobody_until_it_is_painted(stud
         study.set_mask_complete(study.images("train")[0].id, False)
         assert source.training().n_labelled
         study.paint_mask(study.images("train")[0].id, 0, 0, np.full((4, 4), heart.code, np.uint16))
-        with pytest.raises(MethodError, match=r"'heart' is new .* start a new run to use it"):
-            source.training()
+        assert source.left_out == ()
+        assert source.training().n_labelled
+        assert source.left_out == ("heart",)

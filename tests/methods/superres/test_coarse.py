@@ -160,3 +160,4 @@ def test_guessing_can_be_left_in_the_midst(study_path):
         guesses.close()
         with pytest.raises(MethodError, match="no exact class"):
             next(guess_blocks(source, ImagePool(), bin_names(), ("background",), image_ids=[first]))
+        source.undo()  # the study is that of other tests, too
