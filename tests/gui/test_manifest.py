@@ -37,6 +37,11 @@ def test_the_manifest_is_found_by_the_installed_package():
     assert found.contributions.widgets[0].display_name == "Label and train"
 
 
+def test_menus_call_the_plugin_by_the_name_that_opens_its_dock():
+    """Docks opened from a menu are kept by the display name: another would put a second one beside it."""
+    assert MANIFEST.display_name == MANIFEST.name
+
+
 def test_the_manifest_at_the_top_is_the_packages_own(repository):
     top = repository / "napari.yaml"
     assert top.is_symlink()

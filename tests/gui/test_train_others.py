@@ -104,6 +104,16 @@ def ready(make_dock):
     return make
 
 
+def test_settings_are_those_of_a_study_that_is_opened_later(ready, tissue_path, tmp_path):
+    with Study.create(tmp_path / "later.mtssl") as study:
+        study.add_class("red")
+    dock = ready(tissue_path)
+    panel = dock.train_panel
+    dock.workspace.open(study.path)
+    assert "HydraMix" in panel.method.text()
+    assert "widen" in panel.form.fields and panel.steps.value() == 1200
+
+
 def errors(told):
     return [message for severity, message in told if severity == "error"]
 

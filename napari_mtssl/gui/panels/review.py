@@ -117,7 +117,7 @@ class ReviewPanel(QWidget):
         layout = QVBoxLayout(self.cells_export)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(heading("Export"))
-        self.with_predictions = QCheckBox("with predictions not reviewed yet")
+        self.with_predictions = QCheckBox("GeoJSON with predictions not reviewed yet")
         self.with_predictions.setToolTip("Predictions go out as detections, labels as annotations")
         layout.addWidget(self.with_predictions)
         self.geojson_button = button(

@@ -242,7 +242,8 @@ class TrainProgress(QWidget):
         )
 
     def _failed(self, event: Failed) -> None:
-        self.say(event.detail.rstrip() or event.reason)
+        # a traceback is of use to nobody who only has to click a few more places
+        self.say(event.reason if event.mendable else event.detail.rstrip() or event.reason)
         self.error.setText(f"⚠ {event.reason}")
         self.error_row.show()
         show_warning(event.reason)

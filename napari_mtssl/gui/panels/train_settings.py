@@ -116,6 +116,7 @@ class TrainSettings(QWidget):
         self.method.setText(task.method if known else f"⚠ No installed package has the method {task.method}.")
         self.form.clear()
         self._config = None
+        self._preset_chosen()
 
     def _preset_chosen(self) -> None:
         if not self.advanced_note.isHidden():

@@ -248,7 +248,7 @@ class SampleReader:
         if background not in kinds and not self.config.background_from_far:
             raise MethodError(
                 f"No place is labelled '{background}'; click some places between the cells as such, "
-                "or allow background far from clicks."
+                "or allow 'Background far from clicks' (background_from_far=true)."
             )
 
     def _bank(
