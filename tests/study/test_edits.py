@@ -161,6 +161,7 @@ class AnyEdits(RuleBasedStateMachine):
         self.study = Study.create(Path(self.folder.name) / "any")
         self.past = [everything(self.study)]
         self.future: list = []
+        self.renamed = 0
 
     def teardown(self) -> None:
         self.study.close()
@@ -221,7 +222,8 @@ class AnyEdits(RuleBasedStateMachine):
         if name not in names:
             self.study.add_class(name, colour)
         else:
-            self.study.update_class(name, colour=colour, new_name=f"{name}{name}{len(names)}")
+            self.renamed += 1  # a name that no class had before
+            self.study.update_class(name, colour=colour, new_name=f"{name} {self.renamed}")
         self.done()
 
     @rule(data=st.data())
