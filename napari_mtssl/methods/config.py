@@ -90,6 +90,13 @@ Warmup = Annotated[
 FinalRate = Annotated[
     float, Field(gt=0, le=1, title="Final rate", description="Share of the learning rate at the end.")
 ]
+Precision = Annotated[
+    Literal["float32", "auto"],
+    Field(
+        title="Precision",
+        description="'auto': half precision (bfloat16) where the processor has it; losses stay exact.",
+    ),
+]
 Memory = Annotated[
     float,
     Field(

@@ -91,9 +91,12 @@ class MultiMixNet(nn.Module):
         return features
 
     def classify(self, deepest: torch.Tensor) -> list[torch.Tensor]:
-        """Logits (N, classes) of each head from the deepest features (N, 256, H / 16, W / 16)."""
+        """Logits (N, classes) of each head from the deepest features (N, 256, H / 16, W / 16).
+
+        In single precision, also under autocast: so are losses.
+        """
         pooled = F.max_pool2d(deepest, 2).mean((2, 3))
-        return [head(pooled) for head in self.heads]
+        return [head(pooled).float() for head in self.heads]
 
     def scores(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Logits of each head for images (N, channels, H, W), without the decoder."""
@@ -111,7 +114,7 @@ class MultiMixNet(nn.Module):
 
         Returns
         -------
-        Tensor, shape (N, masks, H, W)
+        Tensor of float32, shape (N, masks, H, W)
         """
         if (bridge is None) == self.bridged:
             raise ValueError("This network's decoder " + ("needs" if self.bridged else "has no") + " bridge.")
@@ -120,7 +123,7 @@ class MultiMixNet(nn.Module):
             up = F.interpolate(up, scale_factor=2.0, mode="bilinear", align_corners=True)
             parts = [up, skip] if bridge is None else [up, skip, bridge]
             up, bridge = block(torch.cat(parts, dim=1)), None
-        return self.out(up)
+        return self.out(up).float()
 
     @staticmethod
     def reduce(images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:

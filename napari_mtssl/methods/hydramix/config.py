@@ -15,6 +15,7 @@ from napari_mtssl.methods.config import (
     Contrast,
     FinalRate,
     NetworkConfig,
+    Precision,
     Ramp,
     Stain,
     Stretch,
@@ -70,11 +71,7 @@ class HydraMixConfig(NetworkConfig):
     weight_decay: WeightDecay = 1e-4
     final_rate: FinalRate = 0.01
 
-    precision: Literal["float32", "auto"] = Field(
-        "float32",
-        title="Precision",
-        description="'auto': half precision (bfloat16) where the processor has it; losses stay exact.",
-    )
+    precision: Precision = "float32"
 
     # Views
     views: int = Field(

@@ -12,6 +12,7 @@ from napari_mtssl.methods.config import (
     Blur,
     FinalRate,
     NetworkConfig,
+    Precision,
     Ramp,
     Rotation,
     Shift,
@@ -62,11 +63,7 @@ class JointUNetConfig(NetworkConfig):
     # Optimiser
     optimiser_name: AdamOrAdamW = "adam"
     final_rate: FinalRate = 0.01
-    precision: Literal["float32", "auto"] = Field(
-        "float32",
-        title="Precision",
-        description="'auto': half precision (bfloat16) where the processor has it; losses stay exact.",
-    )
+    precision: Precision = "float32"
 
     # Losses
     mask_loss: Literal["bce", "dice", "both"] = Field(

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_mtssl.learning.precision import has_bfloat16
+from napari_mtssl.learning.precision import half_precision
 from napari_mtssl.learning.pseudo_labels import MeanTeacher
 from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput
 from napari_mtssl.methods.joint_unet.config import PRESETS, JointUNetConfig
@@ -261,8 +261,7 @@ class JointUNetMethod(Method):
 
     def _precision(self) -> torch.autocast:
         """Half precision where it is asked for and quick."""
-        half = self.config.precision == "auto" and has_bfloat16(self.device)
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+        return half_precision(self.config.precision, self.device)
 
     @property
     def _bright(self) -> bool:

@@ -13,6 +13,7 @@ from napari_mtssl.methods.config import (
     AdamOrAdamW,
     Alignment,
     NetworkConfig,
+    Precision,
     Ramp,
     Rotation,
     Shift,
@@ -94,6 +95,7 @@ class MultiMixConfig(NetworkConfig):
     schedule: Literal["steps", "cosine"] = Field(
         "steps", title="Schedule", description="A tenth of the rate after each third of the run, or a cosine."
     )
+    precision: Precision = "float32"
 
     # Batches
     class_batch: StreamBatch = Field(
@@ -217,6 +219,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "normalisation": "image",
         "optimiser_name": "adamw",
         "weight_decay": 0.02,
+        "precision": "auto",
         "schedule": "cosine",
         "warmup": 20,
         "class_batch": 8,

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
+from napari_mtssl.learning.precision import half_precision
 from napari_mtssl.learning.pseudo_labels import MeanTeacher
 from napari_mtssl.learning.radiograph import move, normalise
 from napari_mtssl.learning.saliency import HOW, class_map, evaluating, input_gradient, to_range
@@ -146,12 +147,15 @@ class MultiMix(Method):
         batch = self._draw(bank, batch_size, progress)
         images = [part for part in batch.streams() if part is not None]
         sizes = [len(part) for part in images]
-        features = self._network.encode(torch.cat(images))
-        of = dict(zip(batch.names(), split(features, sizes), strict=True))
         ramp = min(1.0, progress / self.config.ramp) if self.config.ramp > 0 else 1.0
         output = StepOutput({}, {})
-        add_class_losses(output, self._network, bank, batch, of, ramp, self.heads, self._memory, self.config)
-        add_mask_losses(output, self._network, batch, of, ramp, self._bridge, self.config)
+        with half_precision(self.config.precision, self.device):
+            features = self._network.encode(torch.cat(images))
+            of = dict(zip(batch.names(), split(features, sizes), strict=True))
+            add_class_losses(
+                output, self._network, bank, batch, of, ramp, self.heads, self._memory, self.config
+            )
+            add_mask_losses(output, self._network, batch, of, ramp, self._bridge, self.config)
         for name in output.losses:
             output.tasks[name] = "class" if name.startswith("class") else "mask"
         return output
@@ -206,7 +210,7 @@ class MultiMix(Method):
                 if self._teacher is self._network:
                     batch.cls_weak = self.normal(weak)
                 else:
-                    with torch.no_grad():
+                    with torch.no_grad(), half_precision(config.precision, self.device):
                         batch.guessed = [z.softmax(1) for z in self._teacher.scores(self.normal(weak))]
         if not batch.names():
             raise MethodError("There is no label to learn from; paint a mask or give an image its class.")
@@ -219,7 +223,8 @@ class MultiMix(Method):
             batch.seg_unlabelled = self.normal(self._views.weak(pixels)[0])
             return
         with torch.no_grad():
-            guess = self._masks_of(self._teacher, self.normal(pixels))
+            with half_precision(self.config.precision, self.device):
+                guess = self._masks_of(self._teacher, self.normal(pixels))
             strong, grid = self._views.strong(pixels)
             batch.seg_unlabelled = self.normal(strong)
             batch.guessed_masks, batch.guessed_inside = move_mask(guess, grid), inside(grid)

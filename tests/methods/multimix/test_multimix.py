@@ -197,3 +197,15 @@ def test_saliency_is_cheap(make, bank):
 
     ratio = min(seconds("umtl-s") / seconds("umtl") for _ in range(3))
     assert ratio < 1.6
+
+
+def test_half_precision_learns_the_same(make, bank, monkeypatch):
+    # has_bfloat16 says whether it is quick here, not whether it can be computed
+    monkeypatch.setattr("napari_mtssl.learning.precision.has_bfloat16", lambda device: True)
+    losses = {}
+    for precision in ("float32", "auto"):
+        out = fit(make(precision=precision), bank, 1)
+        assert all(value.dtype == torch.float32 for value in out.losses.values())
+        losses[precision] = {name: float(value.detach()) for name, value in out.losses.items()}
+    assert losses["auto"] != losses["float32"]
+    assert losses["auto"] == pytest.approx(losses["float32"], rel=0.03, abs=1e-3)
