@@ -131,14 +131,24 @@ def _import_statistics(study: Study, path: Path, ways: Ways) -> str:
     return " ".join([str(exchange.import_statistics_csv(study, path)), *floored(study.statistics())])
 
 
-def _import_probabilities(study: Study, path: Path, ways: Ways) -> ImportReport:
+def _import_probabilities(study: Study, path: Path, ways: Ways) -> str:
+    from napari_mtssl.methods.superres.statistics import explain_bins
     from napari_mtssl.study import exchange
+    from napari_mtssl.study.probability_maps import read_probabilities
 
     edges = exchange.BIN_EDGES if ways.edges is None else _numbers(ways.edges)
     image = None if path.suffix.lower() in _TABLES else choose_image(study, ways.image, path)
-    return exchange.import_probability_map(
-        study, path, None if image is None else image.id, edges=edges, grid=grid_of(study, ways.block, image)
-    )
+    grid = grid_of(study, ways.block, image)
+    found = read_probabilities(study, path)
+    with study.edit(f"Imported {path.name}"):
+        if ways.class_name is not None and ways.class_name not in {c.name for c in study.classes("mask")}:
+            study.add_class(ways.class_name, kind="mask")
+        report = exchange.import_probability_map(
+            study, found, None if image is None else image.id, edges=edges, grid=grid
+        )
+        if ways.class_name is not None:
+            explain_bins(study, ways.class_name)
+    return f"{found.said} {report}"
 
 
 def import_masks(study: Study, folder: Path, class_name: str | None) -> ImportReport:

@@ -226,7 +226,7 @@ def import_files(
             "--class",
             metavar="CLASS",
             help="Class of the objects of a label image, or of what is not 0 in a mask; for more than one: "
-            "1=gland,2=stroma.",
+            "1=gland,2=stroma. Of a probability map: the exact class that it is about.",
         ),
     ] = None,
     what: Annotated[What, typer.Option("--as", help="What the files say.")] = What.cells,

@@ -15,12 +15,9 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.study.block_files import (
-    BIN_EDGES,
-    bin_names,
     export_blocks_csv,
     export_statistics_csv,
     import_blocks_csv,
-    import_probability_map,
     import_statistics_csv,
 )
 from napari_mtssl.study.files import read_array, written_whole
@@ -36,6 +33,7 @@ from napari_mtssl.study.polygon_files import (
     import_mask_geojson,
     import_regions_geojson,
 )
+from napari_mtssl.study.probability_maps import BIN_EDGES, bin_names, import_probability_map
 from napari_mtssl.study.records import Source, StudyError
 from napari_mtssl.study.study import Study
 from napari_mtssl.study.tables import floats, image_ids, image_names, read_table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,6 +103,8 @@ def read_array(path: Path, what: str = "an image") -> np.ndarray:
     StudyError
         If it is not there, or no such file.
     """
+    if not path.exists():
+        raise StudyError(f"There is no file {path}.")
     try:
         if path.is_dir():
             return _read_zarr(path)
@@ -114,22 +117,41 @@ def read_array(path: Path, what: str = "an image") -> np.ndarray:
         import imageio.v3
 
         return imageio.v3.imread(path)
-    except FileNotFoundError as error:
-        raise StudyError(f"There is no file {path}.") from error
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        reason = " ".join(str(error).split())
-        raise StudyError(f"{path.name} cannot be read as {what}: {reason}.") from error
+    except StudyError:
+        raise
+    except Exception as error:  # every format has errors of its own: struct.error, SyntaxError, ...
+        raise StudyError(f"{path.name} cannot be read as {what}: {_why(error)}.") from error
+
+
+def _why(error: Exception) -> str:
+    """Say in a few words why a reader gave up."""
+    text = " ".join(str(error).split())
+    if "backend" in text or isinstance(error, struct.error):  # imageio lists what one might install
+        return "it has no format that is known"
+    if "pickle" in text:
+        return "it holds no plain numbers"
+    return text.split(". ")[0].rstrip(".") or type(error).__name__
 
 
 def _read_zarr(path: Path) -> np.ndarray:
     """Read a Zarr array, or the first level of an OME-Zarr image, without axes of length one."""
     import zarr
 
-    found = zarr.open(path, mode="r")
+    try:
+        found = zarr.open(path, mode="r")
+    except FileNotFoundError as error:
+        raise StudyError(f"The folder {path.name} is no Zarr array and no OME-Zarr image.") from error
     if isinstance(found, zarr.Group):
         attributes = dict(found.attrs)
-        described = attributes.get("ome", attributes)["multiscales"][0]
-        found = found[described["datasets"][0]["path"]]
+        try:
+            described = attributes.get("ome", attributes)["multiscales"][0]
+            level = described["datasets"][0]["path"]
+        except (KeyError, IndexError, TypeError) as error:
+            held = ", ".join(sorted(found.keys())) or "nothing"
+            raise StudyError(
+                f"{path.name} is a Zarr group but no OME-Zarr image; choose an array in it (it holds {held})."
+            ) from error
+        found = found[level]
     return plane(np.asarray(found[...]))
 
 

@@ -262,6 +262,10 @@ def test_files_of_probabilities(study: Study, image: ImageRecord, tmp_path: Path
         ("image,row,col,probability\nslide1.png,0,0,\n", "line 2: the column probability is empty"),
         ("image,row,col,class\nslide1.png,0,0,1\n", "needs the columns image,row,col,probability"),
         ("image,row,col,probability\nslide1.png,0,0,0.5\n", "slide1.png has no grid"),
+        ("image,row,col,probability\n" + "slide1.png,0,0,0.5\n" * 2, "line 3: this block has a prob"),
+        (np.array([["a"]]), "holds no numbers"),
+        (np.array([[20.0, 80.0]]), "divide per cent by 100"),
+        (np.arange(27, dtype=np.uint8).reshape(3, 3, 3), "is a picture in colour"),
     ],
 )
 def test_wrong_probabilities(study: Study, image: ImageRecord, tmp_path: Path, source, sentence) -> None:

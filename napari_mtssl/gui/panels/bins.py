@@ -69,6 +69,8 @@ class BinsDialog(QDialog):
     blocks : tuple of float or None
         Ask for the size of blocks, too, and begin with this one, in pixels.
     pixel_size_um : float, optional
+    about : str
+        What is to be binned, in a sentence.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class BinsDialog(QDialog):
         blocks: tuple[float, float] | None = None,
         pixel_size_um: float | None = None,
         parent: QWidget | None = None,
+        *,
+        about: str = "",
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle(title)
@@ -93,6 +97,9 @@ class BinsDialog(QDialog):
         self.said = note()
         self.size: BlockSize | None = None
         layout = QVBoxLayout(self)
+        self.about = note(about)
+        self.about.setVisible(bool(about))
+        layout.addWidget(self.about)
         layout.addWidget(row("Share of a block that is", self.exact, None))
         layout.addWidget(row("Bins, in per cent", self.edges))
         layout.addWidget(self.said)
@@ -100,7 +107,7 @@ class BinsDialog(QDialog):
             self.size = BlockSize()
             self.size.set_pixel_size(pixel_size_um)
             self.size.show_sides(*blocks)
-            layout.addWidget(note("This image has no grid yet: how large are its blocks?"))
+            layout.addWidget(note("There is no grid yet: how large are the blocks?"))
             layout.addWidget(self.size)
         self.buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
@@ -133,7 +140,9 @@ class BinsDialog(QDialog):
         blocks: tuple[float, float] | None = None,
         pixel_size_um: float | None = None,
         parent: QWidget | None = None,
+        *,
+        about: str = "",
     ) -> Bins | None:
         """Ask; None if the user thinks better of it."""
-        dialog = cls(title, exact, blocks, pixel_size_um, parent)
+        dialog = cls(title, exact, blocks, pixel_size_um, parent, about=about)
         return dialog.bins() if dialog.exec() else None

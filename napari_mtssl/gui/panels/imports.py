@@ -11,16 +11,13 @@ from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QWidget
 
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.bins import BinsDialog
-from napari_mtssl.gui.panels.grid import USUAL as USUAL_SIDE
-from napari_mtssl.gui.tasks import BLOCK, MASK
+from napari_mtssl.gui.tasks import MASK
 from napari_mtssl.gui.workspace import Workspace
 
 if TYPE_CHECKING:
-    from napari_mtssl.study import ImageRecord, Study
+    from napari_mtssl.study import Study
 
-TABLES = (".csv", ".tsv", ".txt")
-COARSE = 8  # pixels to an element of a map that was made of patches
-MAPS = "Images and tables (*.png *.tif *.tiff *.jpg *.bmp *.npy *.csv *.tsv)"
+MAPS = "Images and tables (*.png *.tif *.tiff *.jpg *.bmp *.npy *.csv *.tsv *.txt)"
 FOLDER = ""  # instead of a filter for files
 Import = tuple[str, Callable[["Study", Path, int], Any]]
 
@@ -76,20 +73,24 @@ def block_imports(workspace: Workspace, parent: QWidget) -> dict[str, Import]:
         return import_blocks_csv(study, path)
 
     def probabilities(study: Study, path: Path, image_id: int) -> Any:
+        from napari_mtssl.methods.superres.statistics import explain_bins
         from napari_mtssl.study import Grid
-        from napari_mtssl.study.block_files import import_probability_map
+        from napari_mtssl.study.probability_maps import import_probability_map, read_probabilities
 
-        image = study.image(image_id)
-        blocks = None if study.grid(image_id) is not None else likely_sides(path, image)
+        found, image = read_probabilities(study, path), study.image(image_id)
+        images = [image_id] if found.table is None else found.table["image_id"].unique().tolist()
+        bare = [number for number in images if study.grid(number) is None]
+        blocks = found.sides(image) if bare else None
         exact = [item.name for item in study.classes(MASK) if not item.background]
-        bins = BinsDialog.ask("Bins of the probability", exact, blocks, image.pixel_size_um, parent)
+        um = image.pixel_size_um
+        bins = BinsDialog.ask("Bins of the probability", exact, blocks, um, parent, about=found.said)
         if bins is None:
             return None
         grid = None if bins.sides is None else Grid(*bins.sides)
         with study.edit(f"Imported {path.name}"):
             if bins.exact not in workspace.colours(MASK):
                 study.add_class(bins.exact, kind=MASK)
-            report = import_probability_map(study, path, image_id, edges=bins.edges, grid=grid)
+            report = import_probability_map(study, found, image_id, edges=bins.edges, grid=grid)
             explain_bins(study, bins.exact)
             return report
 
@@ -115,39 +116,6 @@ def block_imports(workspace: Workspace, parent: QWidget) -> dict[str, Import]:
         "Blocks and regions of this image: GeoJSON from QuPath …": ("GeoJSON (*.geojson *.json)", regions),
         "What the classes mean: CSV …": ("CSV (*.csv)", statistics),
     }
-
-
-def explain_bins(study: Study, exact: str) -> list[str]:
-    """Say what classes called like bins mean of one exact class; of two classes their names say all.
-
-    Returns
-    -------
-    list of str
-        Exact classes of whose share nothing is known by that.
-    """
-    import pandas as pd
-
-    from napari_mtssl.methods.superres.statistics import bin_statistics
-
-    classes = [item.name for item in study.classes(MASK)]
-    known = study.statistics()
-    silent = [item.name for item in study.classes(BLOCK) if item.name not in set(known["block_class"])]
-    new = bin_statistics(silent, classes, exact)
-    if len(new):
-        study.set_statistics(pd.concat([known, new], ignore_index=True))
-    return [item.name for item in study.classes(MASK) if not item.background and item.name != exact]
-
-
-def likely_sides(path: Path, image: ImageRecord) -> tuple[float, float]:
-    """Size of the blocks that a probability map stands for: its elements, unless these are pixels."""
-    from napari_mtssl.study.files import plane, read_array
-
-    if path.suffix.lower() in TABLES:
-        return USUAL_SIDE, USUAL_SIDE
-    shape = plane(read_array(path)).shape
-    if len(shape) != 2 or min(shape) < 1 or image.height / shape[0] < COARSE:
-        return USUAL_SIDE, USUAL_SIDE
-    return image.height / shape[0], image.width / shape[1]
 
 
 def image_imports(workspace: Workspace) -> dict[str, Import]:

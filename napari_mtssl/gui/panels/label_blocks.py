@@ -15,7 +15,7 @@ from napari_mtssl.gui.panels.bins import Bins, BinsDialog
 from napari_mtssl.gui.panels.classes import ClassTable
 from napari_mtssl.gui.panels.exports import ExportButton, block_exports
 from napari_mtssl.gui.panels.grid import GridBox
-from napari_mtssl.gui.panels.imports import ImportButton, block_imports, explain_bins
+from napari_mtssl.gui.panels.imports import ImportButton, block_imports
 from napari_mtssl.gui.panels.statistics import StatisticsEditor
 from napari_mtssl.gui.panels.tools import PaintTools
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
@@ -147,6 +147,8 @@ class BlocksPage(QWidget):
             self._workspace.classes_edited()
 
     def _add(self, study: Study, bins: Bins) -> str:
+        from napari_mtssl.methods.superres.statistics import explain_bins
+
         have, names = set(self._workspace.colours(BLOCK)), bins.names
         with study.edit(f"Added {len(names)} bins"):
             if bins.exact not in self._workspace.colours(MASK):

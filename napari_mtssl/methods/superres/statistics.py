@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from napari_mtssl.methods.base import MethodError
 from napari_mtssl.methods.superres.losses import RHO_MIN
+
+if TYPE_CHECKING:
+    from napari_mtssl.study import Study
 
 # The paper's bins of a patch classifier's probability.
 BIN_EDGES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
@@ -87,6 +91,29 @@ def bin_statistics(block_classes: Sequence[str], mask_classes: Sequence[str], ex
                 rows.append((name, mask_classes[0], 1.0 - middle, spread, "default"))
             rows.append((name, exact, middle, spread, "default"))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def explain_bins(study: Study, exact: str) -> list[str]:
+    """Say what a study's classes called like bins mean of one exact class; of two their names say all.
+
+    Parameters
+    ----------
+    study : Study
+        Classes of which it has statistics keep them.
+    exact : str
+
+    Returns
+    -------
+    list of str
+        Exact classes of whose share nothing is known by that.
+    """
+    classes = [item.name for item in study.classes("mask")]
+    known = study.statistics()
+    said = set(known["block_class"])
+    new = bin_statistics([b.name for b in study.classes("block") if b.name not in said], classes, exact)
+    if len(new):
+        study.set_statistics(pd.concat([known, new], ignore_index=True))
+    return [item.name for item in study.classes("mask") if not item.background and item.name != exact]
 
 
 def floored(table: pd.DataFrame) -> list[str]:
