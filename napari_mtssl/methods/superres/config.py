@@ -14,6 +14,7 @@ from napari_mtssl.methods.config import (
     Contrast,
     FinalRate,
     NetworkConfig,
+    Precision,
     Stain,
     Weight,
 )
@@ -142,6 +143,7 @@ class SuperResConfig(NetworkConfig):
         "rmsprop", title="Optimiser", description="The paper's RMSprop, or AdamW."
     )
     final_rate: FinalRate = 1.0
+    precision: Precision = "float32"
 
     @field_validator("widths")
     @classmethod
@@ -179,5 +181,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "warmup": 20,
         "final_rate": 0.01,
         "ema": 0.98,
+        "precision": "auto",
     },
 }

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_mtssl.learning.augment import ColourRange, jitter_colour
+from napari_mtssl.learning.precision import half_precision
 from napari_mtssl.learning.pseudo_labels import MeanTeacher
 from napari_mtssl.methods.base import Geometry, Method, MethodError, Prediction, Samples, StepOutput
 from napari_mtssl.methods.superres import scores
@@ -138,12 +139,14 @@ class SuperRes(Method):
         bank.advance(round(progress * self.config.steps))
         crops = self._draw(bank, batch_size)
         self._network.train()
-        logits = self._network(jitter_colour(crops.images, self._colour))
+        precision = self.config.precision, self.device
+        with half_precision(*precision):
+            logits = self._network(jitter_colour(crops.images, self._colour)).float()
         guess = None
         if self._objective.wants_guesses(progress):
-            with torch.no_grad():
+            with torch.no_grad(), half_precision(*precision):
                 self._teacher.eval()
-                guess = self._teacher(crops.images)
+                guess = self._teacher(crops.images).float()
                 self._network.train()
         losses, weights = self._objective(
             logits, guess, crops, bank.eta, bank.rho, self._memory.bank, progress
