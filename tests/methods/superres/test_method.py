@@ -256,3 +256,17 @@ def test_paper_preset_steps(study_path, settings):
     assert isinstance(optimiser, torch.optim.RMSprop) and method.learning_rate(0.9) == 1e-3
     out = method.step(bank, 0.0, 8)
     assert set(out.losses) == {"statistics"} and torch.isfinite(out.losses["statistics"])
+
+
+def test_half_precision_learns_the_same(study_path, monkeypatch):
+    # has_bfloat16 says whether it is quick here, not whether it can be computed
+    monkeypatch.setattr("napari_mtssl.learning.precision.has_bfloat16", lambda device: True)
+    losses = {}
+    for precision in ("float32", "auto"):
+        method, bank = samples(study_path, precision=precision)
+        torch.manual_seed(3)
+        out = method.step(bank, 0.5, 4)
+        assert all(value.dtype == torch.float32 for value in out.losses.values())
+        losses[precision] = {name: float(value.detach()) for name, value in out.losses.items()}
+    assert losses["auto"] != losses["float32"]
+    assert losses["auto"] == pytest.approx(losses["float32"], rel=0.03, abs=1e-3)
