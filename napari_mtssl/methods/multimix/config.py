@@ -210,7 +210,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # What the paper and its released code say: 256 pixels, Adam at 1e-4 that falls twice to a tenth.
     "paper": {"steps": 12_000, "batch_size": 10, "learning_rate": 1e-4},
     "robust": {
-        "steps": 400,
+        "steps": 600,
         "batch_size": 8,
         "learning_rate": 4e-3,
         "size": 128,

@@ -159,7 +159,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {"steps": 3000, "batch_size": 30, "learning_rate": 1e-3},
     # What measured best on real images: see docs/tissue.md.
     "robust": {
-        "steps": 300,
+        "steps": 1500,
         "batch_size": 4,
         "learning_rate": 2e-3,
         "widths": "16-32-64-96-128",
