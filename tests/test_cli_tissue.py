@@ -133,8 +133,8 @@ def test_statistics_measured_in_painted_blocks(odd):
     assert "95 % interval" in shown and "measured" in shown
     with Study.open(odd) as study:
         table = study.statistics().set_index(["block_class", "mask_class"])
-        # one block all gland, and two of equal shares that a block without a default is worth
-        assert table.loc[(name, "gland"), "mean"] == pytest.approx((1 + 2 / 3) / 3)
+        # one block all gland; a class without a default is drawn to the mean of it and of equal shares
+        assert table.loc[(name, "gland"), "mean"] == pytest.approx((1 + 2 * 2 / 3) / 3)
         assert table.loc[(name, "gland"), "source"] == "measured"
         others = table[table["source"] == "expert"].index.get_level_values(0)
         assert set(others) == set(NAMES) - {name}

@@ -423,6 +423,7 @@ class Dock(QWidget):
         self.overlay.close()
         if not window_closes:
             self._remove_layers(image=False)
+        self.rasters.close()
         self.regions.close()
         self.workspace.close()
         if was_training:

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from napari_mtssl.study import Study
+    from napari_mtssl.study import ImageRecord, Study
 
 
 def report(study: Study, heads: Sequence[str]) -> pd.DataFrame:
-    """One line for each image: classes given and predicted, and the predicted area of each exact class."""
+    """One line for each image: classes given and predicted, areas of exact classes if a mask is predicted."""
     from napari_mtssl.gui.image_table import image_table
 
     said = study.image_predictions()
@@ -29,18 +29,28 @@ def report(study: Study, heads: Sequence[str]) -> pd.DataFrame:
             row[f"{kind}_predicted"] = top["class"].iloc[0] if len(top) else ""
             row[f"{kind}_probability"] = top["probability"].iloc[0] if len(top) else np.nan
         row["mask_painted"] = line.painted
-        found = study.mask_prediction(image.id)
-        if found is not None:
-            best = found.read()
-            known, best = best.max(0) > 0, best.argmax(0)
-            element = found.scale[0] * found.scale[1]
-            for at, name in enumerate(found.classes):
-                pixels = float(((best == at) & known).sum()) * element
-                row[f"{name}_pixels"] = round(pixels)
-                if image.pixel_size_um:
-                    row[f"{name}_mm2"] = pixels * image.pixel_size_um**2 / 1e6
+        if study.mask_prediction(image.id) is not None:
+            row |= _areas(study, image)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _areas(study: Study, image: ImageRecord) -> dict[str, float]:
+    """Areas in the mask that is exported: painted, else predicted."""
+    from napari_mtssl.study.mask_files import mask_parts
+
+    classes = study.classes("mask")
+    counts = np.zeros(max(item.code for item in classes) + 1, np.int64)
+    for _, _, codes in mask_parts(study, image.id, predictions=True):
+        counts += np.bincount(codes.ravel(), minlength=len(counts))[: len(counts)]
+    total = max(int(sum(counts[item.code] for item in classes)), 1)
+    areas: dict[str, float] = {}
+    for item in classes:
+        areas[f"{item.name}_pixels"] = int(counts[item.code])
+        areas[f"{item.name}_percent"] = 100 * counts[item.code] / total
+        if image.pixel_size_um:
+            areas[f"{item.name}_mm2"] = counts[item.code] * image.pixel_size_um**2 / 1e6
+    return areas
 
 
 def area_lines(pixels: Mapping[str, int], pixel_size_um: float | None) -> list[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.gui.layers import UNCERTAINTY, StudyLayers, calm
+from napari_mtssl.gui.stored import StoredBands, stored_mask
 from napari_mtssl.gui.tasks import BLOCK, MASK
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class RasterLayers:
         self.workspace = layers.workspace
         self.found: dict[str, Layer] = {}
         self.predicted: Predicted | None = None
+        self._bands = StoredBands(self._take_stored)
         self.added: Callable[[str, Layer], None] = lambda name, layer: None
         self.origin = (0, 0)  # block (i, j) of the first element of the layer of blocks
         self.mask_part: tuple[int, Box] | None = None  # image, and the part of its mask that the layer holds
@@ -88,6 +90,7 @@ class RasterLayers:
 
     def show(self) -> None:
         """Make the layers of the task, and fill them from the study."""
+        self._bands.stop()
         self.predicted = None
         record, kinds = self.workspace.image, self.workspace.kinds()
         if record is None:
@@ -108,6 +111,10 @@ class RasterLayers:
     def _wanted(self, name: str, kinds: list[str]) -> bool:
         return BLOCK in kinds if name == BLOCKS else MASK in kinds
 
+    def close(self) -> None:
+        """Leave no thread behind."""
+        self._bands.stop()
+
     def forget(self, layer: Layer) -> str | None:
         """Note that the user removed `layer`; return its name if it was ours."""
         for name, ours in list(self.found.items()):
@@ -118,6 +125,7 @@ class RasterLayers:
 
     def remove_all(self) -> None:
         """Take the layers out of the viewer; what they show stays in the study."""
+        self._bands.stop()
         for name in list(self.found):
             self._remove(name)
         self.predicted = None
@@ -278,6 +286,7 @@ class RasterLayers:
 
     def tile(self, event: Preview) -> None:
         """Take in a predicted part of the image on screen, or the whole of it."""
+        self._bands.stop()  # what was said before is older
         prediction = event.prediction
         if prediction.mask is not None:
             classes = self.mask_classes()[: len(prediction.mask)]
@@ -351,16 +360,20 @@ class RasterLayers:
         return (-(-height // step), -(-width // step)), step
 
     def _load_predicted(self) -> None:
-        """Show what a run said of this image before."""
-        from napari_mtssl.gui.stored import stored_mask
-
-        found = stored_mask(self.workspace.need_study(), self.workspace.need_image())
+        """Show what a run said of this image before; of a large one bit by bit."""
+        study, record = self.workspace.need_study(), self.workspace.need_image()
+        found = stored_mask(study, record)
         if found is not None:
-            event, names = found
-            by_name = {item.name: item for item in self.mask_classes()}
-            classes = [by_name[name] for name in names if name in by_name]
-            if len(classes) == len(names):
-                self._take_mask(event.prediction.mask, event.box, event.scale, classes)
+            self._take_stored(*found)
+        else:
+            self._bands.start(study, record, lambda scale: self._grid(scale)[1])
+
+    def _take_stored(self, event: Preview, names: tuple[str, ...]) -> None:
+        by_name = {item.name: item for item in self.mask_classes()}
+        classes = [by_name[name] for name in names if name in by_name]
+        if event.prediction.mask is not None and len(classes) == len(names):
+            self._take_mask(event.prediction.mask, event.box, event.scale, classes)
+            self.workspace.rasters_drawn.emit()
 
     def predicted_codes(self, record: ImageRecord) -> np.ndarray | None:
         """Codes of the predicted classes, one for each pixel of the image; None if nothing is predicted."""
@@ -397,14 +410,25 @@ class RasterLayers:
         return pd.DataFrame(rows, columns=["row", "col", "class", "uncertainty"])
 
     def areas(self) -> Mapping[str, int]:
-        """Level-0 pixels that are predicted to be of each class."""
+        """Level-0 pixels of each class in the mask that is exported: painted, else predicted.
+
+        Empty where nothing is predicted. In an image too large to be held, what is painted does not count.
+        """
         held = self.predicted
         if held is None:
             return {}
-        element = held.scale[0] * held.scale[1]
-        codes = {item.code: item.name for item in self.mask_classes()}
-        counts = np.bincount(held.codes.ravel(), minlength=max(codes, default=0) + 1)
-        return {name: round(counts[code] * element) for code, name in codes.items()}
+        classes = {item.code: item for item in self.mask_classes()}
+        element, codes = held.scale[0] * held.scale[1], held.codes
+        record = self.workspace.need_image()
+        whole = self.predicted_codes(record)
+        paint = self.found.get(PAINT)
+        if whole is not None and paint is not None and paint.data.shape == whole.shape:
+            painted = np.asarray(paint.data)
+            if self.workspace.need_study().mask_state(record.id).complete:
+                whole = np.full_like(whole, next(c.code for c in classes.values() if c.background))
+            element, codes = 1.0, np.where(painted > 0, painted, whole)
+        counts = np.bincount(codes.ravel(), minlength=max(classes, default=0) + 1)
+        return {item.name: round(counts[code] * element) for code, item in classes.items()}
 
 
 def _within(inner: Box, outer: Box) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,15 +15,73 @@ if TYPE_CHECKING:
     from napari_mtssl.study import ImageRecord, Study
 
 MOST = 256_000_000  # probabilities that are read at once
+BAND = 256  # elements high: what is read at once of more than that
 
 
 def stored_mask(study: Study, record: ImageRecord) -> tuple[Preview, tuple[str, ...]] | None:
-    """Return what the last run said of the pixels of an image, and the classes it knew; None if nothing."""
+    """Return what the last run said of the pixels of an image, and the classes it knew.
+
+    None if nothing, or so much that it is read in bands, see `StoredBands`.
+    """
     found = study.mask_prediction(record.id)
     if found is None or np.prod(found.array.shape, dtype=float) > MOST:
         return None
     box = (0, 0, record.height, record.width)
     return Preview(0, record.id, box, Prediction(mask=found.read()), found.scale), found.classes
+
+
+class StoredBands:
+    """Reads what the last run said of a large image in the background, band by band.
+
+    Parameters
+    ----------
+    take : callable
+        Gets each band and the classes that the run knew, in the main thread.
+    """
+
+    def __init__(self, take: Callable[[Preview, tuple[str, ...]], None]) -> None:
+        self._take = take
+        self._worker: Any | None = None
+
+    def start(self, study: Study, record: ImageRecord, step: Callable[[tuple[float, float]], int]) -> None:
+        """Read, if there is much; bands are as high as a multiple of what `step` gives for the scale."""
+        from napari.qt.threading import create_worker
+
+        found = study.mask_prediction(record.id)
+        if found is None or np.prod(found.array.shape, dtype=float) <= MOST:
+            return
+        path, every = study.path, step(found.scale)
+        worker = create_worker(_bands, path, record, every, _start_thread=False)
+        worker.yielded.connect(lambda part: self._take(*part) if self._worker is worker else None)
+        self._worker = worker
+        worker.start()
+
+    def stop(self) -> None:
+        """Read no more; what is on its way is not taken."""
+        if self._worker is not None:
+            self._worker.quit()
+            self._worker = None
+
+
+def _bands(path: Path, record: ImageRecord, every: int) -> Iterator[tuple[Preview, tuple[str, ...]]]:
+    from napari_mtssl.study import Study, StudyError
+
+    try:
+        with Study.open(path) as own:
+            found = own.mask_prediction(record.id)
+            if found is None:
+                return
+            high = every * max(1, BAND // every)
+            rows, (down, _) = found.array.shape[1], found.scale
+            total = -(-rows // high)
+            for number, row0 in enumerate(range(0, rows, high), start=1):
+                part = found.array[:, row0 : row0 + high]
+                if part.any():
+                    box = (row0 * down, 0, min((row0 + high) * down, record.height), record.width)
+                    said = Prediction(mask=part.astype(np.float32) / 255)
+                    yield Preview(0, record.id, box, said, found.scale, number, total), found.classes
+    except StudyError:  # the study was closed, or a run makes it anew and shows that
+        return
 
 
 def keep(study: Study, run: str, event: Preview) -> None:

@@ -114,6 +114,22 @@ def mask_tiles(
             yield row0, col0, codes
 
 
+def mask_parts(
+    study: Study, image_id: int, *, predictions: bool = False
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Codes of an image as every export has them: in one part if it can be held, else in squares.
+
+    Yields
+    ------
+    As `mask_tiles`; what is predicted at another scale is interpolated in an image that can be held.
+    """
+    image = study.image(image_id)
+    if image.height * image.width > HELD:
+        yield from mask_tiles(study, image.id, predictions=predictions)
+    else:
+        yield 0, 0, mask_codes(study, image.id, predictions=predictions)
+
+
 def _fill(
     codes: np.ndarray, box: tuple[int, int, int, int], found: MaskPrediction, order: np.ndarray
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_mtssl.study.files import plane
-from napari_mtssl.study.mask_files import HELD, import_mask, mask_codes, mask_tiles, value_tables
+from napari_mtssl.study.mask_files import import_mask, mask_parts, value_tables
 from napari_mtssl.study.merge import ImportReport
 from napari_mtssl.study.merge_labels import merge_mask
 from napari_mtssl.study.records import BACKGROUND, CellClass, ImageRecord, StudyError
@@ -43,16 +43,13 @@ def export_mask_zarr(study: Study, image_id: int, path: Path | str, *, predictio
 
     image = study.image(image_id)
     table, classes, unsaid = value_tables(study)
-    tiles = mask_tiles(study, image.id, predictions=predictions)
-    if image.height * image.width <= HELD:  # what is predicted at another scale is interpolated
-        tiles = iter([(0, 0, mask_codes(study, image.id, predictions=predictions))])
     with _folder_written_whole(Path(path)) as folder:
         root = zarr.create_group(folder, zarr_format=3, attributes={"ome": {"version": "0.5"}, _OURS: "mask"})
         labels = root.create_group("labels", attributes={"ome": {"version": "0.5", "labels": ["mask"]}})
         group = labels.create_group("mask", attributes={"ome": _ome(image, classes, unsaid)})
         chunks = (min(512, image.height), min(512, image.width))
         array = group.create_array("0", shape=(image.height, image.width), chunks=chunks, dtype=table.dtype)
-        for row0, col0, codes in tiles:
+        for row0, col0, codes in mask_parts(study, image.id, predictions=predictions):
             array[row0 : row0 + codes.shape[0], col0 : col0 + codes.shape[1]] = table[codes]
     return Path(path)
 

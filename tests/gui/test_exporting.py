@@ -2,7 +2,9 @@
 
 import json
 
+import imageio.v3 as iio
 import numpy as np
+import pandas as pd
 import pytest
 from qtpy.QtWidgets import QFileDialog
 
@@ -24,9 +26,12 @@ def test_masks_of_large_images_are_written_in_the_background(
 
     def save(button, name):
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(tmp_path / name), ""))
+        monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a, **k: str(tmp_path / name))
         button.click()
 
-    for button, name in ((review.geojson_button, "m.geojson"), (review.zarr_button, "m.zarr")):
+    buttons = {"m.geojson": review.geojson_button, "m.zarr": review.zarr_button}
+    buttons |= {"png": review.png_button, "areas.csv": review.csv_button}
+    for name, button in buttons.items():
         save(button, name)
         wait(lambda name=name: any("Written:" in said and name in said for _, said in told), 30)
     assert any("in the background" in said for _, said in told)
@@ -35,3 +40,50 @@ def test_masks_of_large_images_are_written_in_the_background(
     save(review.geojson_button, "n.geojson")
     wait(lambda: any("There is no mask of second.png" in said for _, said in told), 30)
     assert not any(severity == "error" for severity, _ in told)
+
+
+@pytest.fixture
+def predicted_path(study_path):
+    """Tumour is predicted on the right half of the first image, a corner of which is painted background."""
+    with Study.open(study_path) as study:
+        study.set_pixel_size(1, 2.0)
+        study.add_class("0-20", kind="block")
+        study.add_class("tumour", kind="mask")
+        probs = np.zeros((2, 96, 96), np.float32)
+        probs[0, :, :48] = probs[1, :, 48:] = 1
+        study.set_mask_prediction(1, "run", (0, 0, 96, 96), probs, (1.0, 1.0), ["background", "tumour"])
+        code = study.class_named("background", "mask").code
+        study.paint_mask(1, 0, 88, np.full((8, 8), code, np.uint16))
+    return study_path
+
+
+def test_areas_are_those_of_the_mask_that_is_exported(make_dock, predicted_path, tmp_path, monkeypatch):
+    dock = make_dock(predicted_path)
+    tumour = 96 * 48 - 64  # the correction counts
+    assert dock.rasters.areas() == {"background": 96 * 96 - tumour, "tumour": tumour}
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(tmp_path / "a.csv"), ""))
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a, **k: str(tmp_path / "png"))
+    dock.mask_review.csv_button.click()
+    dock.mask_review.png_button.click()
+    line = pd.read_csv(tmp_path / "a.csv").iloc[0]
+    assert line["tumour_pixels"] == tumour == (iio.imread(tmp_path / "png" / "first.png") == 1).sum()
+    assert line["tumour_percent"] == pytest.approx(100 * tumour / 96**2, rel=1e-4)
+    assert line["tumour_mm2"] == pytest.approx(tumour * 4e-6)
+    dock.workspace.study.set_mask_complete(1, True)
+    assert dock.rasters.areas() == {"background": 96 * 96, "tumour": 0}
+
+
+def test_what_is_predicted_of_a_large_image_is_there_again(make_dock, predicted_path, wait, monkeypatch):
+    """Bit by bit, and reduced as far as while it was predicted."""
+    monkeypatch.setattr("napari_mtssl.gui.stored.MOST", 1000)
+    monkeypatch.setattr("napari_mtssl.gui.stored.BAND", 10)
+    monkeypatch.setattr("napari_mtssl.gui.rasters.HELD", 96 * 96 // 9)
+    dock = make_dock(predicted_path)
+    wait(lambda: dock.rasters.predicted is not None and dock.rasters.predicted.codes[-1].all(), 20)
+    shown = np.asarray(dock.rasters.found["Predicted mask"].data)
+    code = dock.workspace.study.class_named("tumour", "mask").code
+    assert shown.shape == (32, 32)
+    assert (shown[:, 16:] == code).all()
+    assert not (shown[:, :16] == code).any()
+    dock.workspace.step_image(1)
+    assert dock.rasters.predicted is None

@@ -27,7 +27,7 @@ from napari_mtssl.gui.tasks import MASK
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
-    from napari_mtssl.study import Study
+    from napari_mtssl.study import ImageRecord, Study
 
 WAYS = ("gradient", "smooth-gradient", "grad-cam")
 ID = Qt.ItemDataRole.UserRole
@@ -66,7 +66,7 @@ class MaskReview(QWidget):
     def _build(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        self.title = heading("Areas of this image, as predicted")
+        self.title = heading("Areas of this image: painted, else predicted")
         layout.addWidget(self.title)
         self.areas = _table(("Class", "Area", "Share"))
         self.areas.setFixedHeight(120)
@@ -230,10 +230,14 @@ class MaskReview(QWidget):
         study = self._workspace.need_study()
         folder = QFileDialog.getExistingDirectory(self, "Folder for the masks")
         if folder:
-            from napari_mtssl.study.mask_files import export_masks
 
-            paths = export_masks(study, Path(folder), predictions=True)
-            show_info(f"Written: {len(paths)} mask{'' if len(paths) == 1 else 's'} in {folder}.")
+            def write(study: Study, image_id: int, path: Path) -> str:
+                from napari_mtssl.study.mask_files import export_masks
+
+                count = len(export_masks(study, path, predictions=True))
+                return f"{count} mask{'' if count == 1 else 's'} in {path}."
+
+            export(study, self._largest(), Path(folder), write)
 
     @guarded
     def export_zarr(self) -> None:
@@ -276,8 +280,19 @@ class MaskReview(QWidget):
             self, "Export as CSV", f"{study.name}-images.csv", "CSV (*.csv)"
         )
         if path:
-            report(study, self._workspace.heads()).to_csv(Path(path), index=False, float_format="%.6g")
-            show_info(f"Written: {path}")
+            heads = self._workspace.heads()
+
+            def write(study: Study, image_id: int, path: Path) -> str:
+                report(study, heads).to_csv(path, index=False, float_format="%.6g")
+                return f"{path}"
+
+            export(study, self._largest(), Path(path), write)
+
+    def _largest(self) -> ImageRecord:
+        """Return the image that decides whether an export of all is felt."""
+        self._workspace.need_image()
+        images = self._workspace.need_study().images()
+        return max(images, key=lambda image: image.height * image.width)
 
 
 def _table(columns: tuple[str, ...]) -> QTableWidget:

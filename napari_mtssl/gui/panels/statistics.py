@@ -230,7 +230,8 @@ class StatisticsEditor(QWidget):
         lines = []
         for line in table[table["mask_class"] != exact[0]].itertuples():
             said = f"{line.low:.0%} to {line.high:.0%}, {line.blocks} block{'' if line.blocks == 1 else 's'}"
-            lines.append(f"{line.block_class}: {line.mean:.0%} ({said})")
+            of = f" {line.mask_class}" if len(exact) > 2 else ""
+            lines.append(f"{line.block_class}: {line.mean:.0%}{of} ({said})")
             key = (line.block_class, line.mask_class, f"{100 * line.mean:.4g}")
             self._measured[key] = f"95 % interval of the mean: {said}"
         self.refresh()

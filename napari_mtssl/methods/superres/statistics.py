@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # The paper's bins of a patch classifier's probability.
 BIN_EDGES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 COLUMNS = ["block_class", "mask_class", "mean", "spread", "source"]
+VAGUE = 0.25  # spread of a share of which nothing is known
 PRIOR = 2.0  # blocks that a default is worth when statistics are measured
 _RANGE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)\s*(?:%|per ?cent)?\s*$")
 
@@ -129,8 +130,9 @@ def measured_statistics(
 ) -> pd.DataFrame:
     """Statistics of blocks whose exact classes somebody painted or estimated.
 
-    Few blocks say little: means are drawn towards the default of the coarse class, or to equal shares where
-    it has none, as if that were two more blocks; spreads likewise.
+    Few blocks say little: means are drawn towards the default of the coarse class, as if that were two more
+    blocks; spreads likewise. Where it has none, towards the mean of all blocks of all classes and one of
+    equal shares: an exact class that is rare everywhere stays rare.
 
     Parameters
     ----------
@@ -153,12 +155,15 @@ def measured_statistics(
         if prior is None
         else {(r.block_class, r.mask_class): (r.mean, r.spread) for r in prior.itertuples()}
     )
+    blocks = {name: np.asarray(v, float).reshape(-1, len(mask_classes)) for name, v in shares.items()}
+    every = np.concatenate([*blocks.values(), np.full((1, len(mask_classes)), 1.0 / len(mask_classes))])
+    away = ((every[:-1] - every.mean(0)) ** 2).sum(0) + VAGUE**2
+    usual = every.mean(0), np.sqrt(away / len(every))
     rows = []
-    for name, values in shares.items():
-        values = np.asarray(values, float).reshape(-1, len(mask_classes))
+    for name, values in blocks.items():
         n = len(values)
         for index, kind in enumerate(mask_classes):
-            mean0, spread0 = known.get((name, kind), (1.0 / len(mask_classes), 0.25))
+            mean0, spread0 = known.get((name, kind), (usual[0][index], usual[1][index]))
             mean = (values[:, index].sum() + PRIOR * mean0) / (n + PRIOR)
             squares = ((values[:, index] - values[:, index].mean()) ** 2).sum() if n else 0.0
             free = max(n - 1, 0) + PRIOR

@@ -48,6 +48,16 @@ def test_few_blocks_say_little():
     assert (measured_statistics({"a": np.ones((9, 2)) / 2}, MASK)["spread"] >= 0.03).all()
 
 
+def test_a_class_that_is_rare_everywhere_stays_rare():
+    """Towards equal shares, three blocks without mucus would say that 13 % of such blocks are mucus."""
+    shares = {"half": np.tile([[0.5, 0.5, 0.0]], (3, 1)), "much": np.tile([[0.2, 0.8, 0.0]], (3, 1))}
+    table = measured_statistics(shares, (*MASK, "mucus")).set_index(["block_class", "mask_class"])
+    assert table.loc[("half", "mucus"), "mean"] == pytest.approx(2 / 5 * (1 / 3) / 7)
+    assert table.loc[("half", "mucus"), "spread"] < 0.08
+    assert table.loc[("half", "tumour"), "mean"] < 0.6 < table.loc[("much", "tumour"), "mean"]
+    assert table.groupby("block_class")["mean"].sum().tolist() == pytest.approx([1, 1])
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(0)
     hits = 0
