@@ -1,10 +1,12 @@
 """One training on several devices: each runs the network on its share of a batch that all have drawn alike.
 
 `lightning_fabric` starts the processes and connects them. All of them do the same steps with the same random
-numbers; only the forward passes within a step are divided. What the network says is then put together in
-every process, so that losses, which may compare any sample with any other, are those of the whole batch.
-Gradients are added up before the optimiser's step, and batch normalisation takes its statistics over all
-processes. So a step equals that of one process but for rounding.
+numbers; only what the network does within a step is divided. What it says is then put together in every
+process, so that losses, which may compare any sample with any other, are those of the whole batch. Backwards it
+is the same: of a tensor that all processes have, each has the whole gradient; where a part of a network (a
+decoder) was given such a tensor, the gradients of the shares are put together, too. Gradients of weights are
+added up before the optimiser's step, batch normalisation takes its statistics over all processes, and dropout
+is drawn for the whole batch. So a step equals that of one process but for rounding.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import distributed as dist
@@ -27,6 +29,14 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Outputs = Any  # a tensor (N, ...), or a tuple or dictionary of such
+
+
+class Share(NamedTuple):
+    """What one process does of a batch: images `index` of `count`, of which the first `real` are its own."""
+
+    index: torch.Tensor
+    real: int
+    count: int
 
 
 class Together(Alone):
@@ -50,9 +60,9 @@ class Together(Alone):
         Raises
         ------
         MethodError
-            If the method uses parts of its network by themselves.
+            If the method's steps cannot be divided.
         """
-        if not method.divisible:
+        if not method.divided:
             raise MethodError(f"{method.title} cannot be trained on several devices; use one.")
         if method.balancer is not None and method.balancer.looks_at_gradients:
             # a task's gradient is the sum of what it is in each process, as the whole's is
@@ -61,7 +71,10 @@ class Together(Alone):
             for layer in network.modules():
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                     layer.forward = partial(self._normalise, layer, layer.forward)  # type: ignore[method-assign]
-            network.forward = partial(self._divided, network.forward)
+                elif isinstance(layer, nn.modules.dropout._DropoutNd):
+                    layer.forward = partial(self._drop, layer, layer.forward)  # type: ignore[method-assign]
+            for name in method.divided:
+                setattr(network, name, partial(self._divided, getattr(network, name)))
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -106,41 +119,53 @@ class Together(Alone):
 
     # -- what networks do instead ---------------------------------------------------------------------------
 
-    def _divided(
-        self, forward: Callable[..., Outputs], images: torch.Tensor, *more: Any, **named: Any
-    ) -> Outputs:
-        """Run a network on this process's share of some images, and put together what all say."""
-        if not self._dividing or len(images) < self.world:
-            return self._whole(forward, images, *more, **named)
-        size = -(-len(images) // self.world)
+    def _divided(self, function: Callable[..., Outputs], *given: Any, **named: Any) -> Outputs:
+        """Have a function of a network do this process's share, and put together what all say."""
+        if not self._dividing or self._inside is not None:
+            return function(*given, **named)
+        count = _length(given)
+        if count < self.world:
+            return self._whole(function, count, *given, **named)
+        size = -(-count // self.world)
         # the last share is filled up with the first images, so that all are equally long
-        index = torch.arange(self.rank * size, (self.rank + 1) * size, device=images.device)
-        self._counted = int((index < len(images)).sum())
+        index = torch.arange(self.rank * size, (self.rank + 1) * size) % count
+        self._inside = Share(index, min(max(count - self.rank * size, 0), size), count)
         try:
-            said = forward(images[index % len(images)], *more, **named)
+            said = function(*_each(given, lambda part: _Shared.apply(part, index.to(part.device))), **named)
         finally:
-            self._counted = None
-        return _each(said, lambda part: _Gathered.apply(part, self.rank, self.world)[: len(images)])
+            self._inside = None
+        return _each(said, lambda part: _Gathered.apply(part, self.rank, self.world)[:count])
 
-    def _whole(
-        self, forward: Callable[..., Outputs], images: torch.Tensor, *more: Any, **named: Any
-    ) -> Outputs:
-        """Run a network on all images in every process; of its gradient each counts a share."""
-        said = forward(images, *more, **named)
-        if not self._dividing:
-            return said
+    def _whole(self, function: Callable[..., Outputs], count: int, *given: Any, **named: Any) -> Outputs:
+        """Have a function do all images in every process; of the weights' gradient each counts a share."""
+        self._inside = Share(torch.arange(count), count, count)
+        try:
+            said = function(*_each(given, lambda part: _Scaled.apply(part, float(self.world))), **named)
+        finally:
+            self._inside = None
         return _each(said, lambda part: _Scaled.apply(part, 1.0 / self.world))
 
-    # images of this process that are not there to fill up; None outside of divided passes
-    _counted: int | None = None
+    # what this process does of the batch; None outside of divided functions
+    _inside: Share | None = None
+
+    def _drop(
+        self, layer: nn.Module, forward: Callable[..., torch.Tensor], x: torch.Tensor
+    ) -> torch.Tensor:
+        """Dropout as one process draws it: for the whole batch, of which a share is used."""
+        inside = self._inside
+        if not layer.training or inside is None or len(inside.index) != len(x):
+            return forward(x)
+        drawn = forward(x.new_ones(inside.count, *x.shape[1:]))
+        return x * drawn[inside.index.to(x.device)]
 
     def _normalise(
         self, layer: nn.modules.batchnorm._BatchNorm, forward: Callable[..., torch.Tensor], x: torch.Tensor
     ) -> torch.Tensor:
         """Batch normalisation with the statistics of all processes."""
-        if not layer.training or self._counted is None:
+        inside = self._inside
+        if not layer.training or inside is None or inside.count < self.world:
             return forward(x)
-        real = x[: self._counted].float()  # of half precision, too: sums need more
+        real = x[: inside.real].float()  # of half precision, too: sums need more
         dims = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         count = real.new_tensor([real.numel() / real.shape[1]])
@@ -179,6 +204,24 @@ class _Gathered(torch.autograd.Function):
         return grads[0][ctx.rank * ctx.size : (ctx.rank + 1) * ctx.size].contiguous(), None, None
 
 
+class _Shared(torch.autograd.Function):
+    """Take this process's share of what all have; backwards put the gradients of all shares together."""
+
+    @staticmethod
+    def forward(ctx: Any, whole: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Give a share."""
+        ctx.count = len(whole)
+        return whole[index]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Gradient of all; that of images which only fill the last share up is zero, and left out."""
+        part = grads[0].contiguous()
+        parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, part)
+        return torch.cat(parts)[: ctx.count], None
+
+
 class _Scaled(torch.autograd.Function):
     """The same values; of their gradient a share."""
 
@@ -195,12 +238,20 @@ class _Scaled(torch.autograd.Function):
 
 
 def _each(said: Outputs, do: Callable[[torch.Tensor], torch.Tensor]) -> Outputs:
-    """Do something with every tensor of what a network said."""
+    """Do something with every tensor of what a network is given or said; anything else stays."""
     if isinstance(said, torch.Tensor):
         return do(said)
     if isinstance(said, Mapping):
         return {name: _each(part, do) for name, part in said.items()}
-    return type(said)(_each(part, do) for part in said)
+    if isinstance(said, (list, tuple)):
+        return type(said)(_each(part, do) for part in said)
+    return said
+
+
+def _length(given: Sequence[Any]) -> int:
+    """Images in what a network is given: the length of its first tensor."""
+    first = given[0]
+    return len(first) if isinstance(first, torch.Tensor) else _length(first)
 
 
 def together(devices: int, device: torch.device) -> Together:

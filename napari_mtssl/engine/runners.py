@@ -7,6 +7,7 @@ Who may join a cluster at an address, and TLS, are distributed's own settings (`
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ THREAD, PROCESS = "thread", "process"
 REMOTE = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "inproc://")
 BATCH = 4  # tiles in a task: what a lost worker has to do again
 AHEAD = 2  # tasks that each thread of a worker has waiting
+LOOK = 1.0  # seconds after which it is looked again who is there
 PATIENCE = 30.0  # seconds without any worker after which work is given up
 
 logger = logging.getLogger(__name__)
@@ -181,11 +183,16 @@ class DaskTiles:
 
         source = iter(pairs)
         waiting: set[Future] = set()
-        alone = 0.0
+        alone, looked, threads = 0.0, 0.0, 0
         try:
             while True:
-                workers = self._client.scheduler_info(n_workers=-1)["workers"]
-                room = AHEAD * max(sum(worker["nthreads"] for worker in workers.values()), 1)
+                # asking the scheduler takes as long as keeping a tile: once a second will do
+                if (now := time.monotonic()) - looked >= LOOK:
+                    workers = self._client.scheduler_info(n_workers=-1)["workers"]
+                    threads = sum(worker["nthreads"] for worker in workers.values())
+                    alone = 0.0 if workers or not looked else alone + now - looked
+                    looked = now
+                room = AHEAD * max(threads, 1)
                 while len(waiting) < room and (batch := list(islice(source, self._batch))):
                     waiting.add(
                         self._client.submit(
@@ -194,13 +201,12 @@ class DaskTiles:
                     )
                 if not waiting or self._cancelled():
                     return
-                alone = 0.0 if workers else alone + 1.0
                 if alone > self._patience:
                     raise RunnerError(
                         "No worker is left in the cluster. What is done is kept; start it again."
                     )
                 try:
-                    finished, waiting = wait(waiting, timeout=1, return_when="FIRST_COMPLETED")
+                    finished, waiting = wait(waiting, timeout=LOOK, return_when="FIRST_COMPLETED")
                 except TimeoutError:
                     continue
                 for future in finished:
@@ -243,9 +249,10 @@ def _method(run_dir: str, which: str, device: str, digest: str) -> Method:
     import torch
 
     from napari_mtssl.engine.checkpoint import build_method, find, load
-    from napari_mtssl.engine.devices import pick_device
+    from napari_mtssl.engine.devices import hold_memory, pick_device
     from napari_mtssl.engine.slide_prediction import digest_of
 
+    hold_memory()
     if pick_device(device).type == "cpu":
         torch.set_num_threads(1)  # there is a worker for each core
     method = build_method(load(find(run_dir, which)), pick_device(device))

@@ -173,6 +173,9 @@ def _train(job: bytes, token: str) -> None:
     """Train and say what happens; runs on a worker, and again on another one if the first is lost."""
     from distributed import Queue, get_client
 
+    from napari_mtssl.engine.devices import hold_memory
+
+    hold_memory()
     client = get_client()
     said, asked = Queue(f"{token}-said", client=client), Queue(f"{token}-asked", client=client)
     begun = Queue(f"{token}-run", client=client)

@@ -56,9 +56,10 @@ class Method(ABC):
     whole_image : bool
         Whether it predicts an image at once (`predict_image`) instead of tile by tile (`geometry`, `predict`,
         `decode`).
-    divisible : bool
-        Whether its steps use the network and the teacher only by calling them with images (N, 3, H, W) first,
-        so that each of several devices can run them on a share of these.
+    divided : tuple of str
+        Functions of the network and the teacher that its steps call, besides what these call in turn: tensors
+        (N, ...) in and out, in lists or dictionaries too, and nothing said of one of the N depends on others
+        (but through batch normalisation), so that each of several devices can do a share. Empty: one device.
     """
 
     name: ClassVar[str]
@@ -66,7 +67,7 @@ class Method(ABC):
     config_class: ClassVar[type[MethodConfig]]
     kinds: ClassVar[tuple[str, ...]]
     whole_image: ClassVar[bool] = False
-    divisible: ClassVar[bool] = True
+    divided: ClassVar[tuple[str, ...]] = ("forward",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     def __init__(

@@ -71,12 +71,41 @@ def dbmtl():
     return tissue("dbmtl")
 
 
+def lungs(preset="robust", **settings):
+    """Masks of three images and classes of six, with dropout; encoder and decoder are called one by one."""
+    from napari_mtssl.methods.multimix import FieldBank, MultiMix
+
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 1, (8, 32, 32)).astype(np.float32)
+    inside = (images > 0.5).astype(np.float32)
+    masks = {at: np.stack([1 - inside[at], inside[at]]) for at in range(3)}
+    classes = np.array([0, 1, 0, 1, 0, 1, -1, -1])
+    bank = FieldBank.from_arrays(images, masks, {"diagnosis": classes})
+    # three masks make two shares of different length, one image without a mask is not divided
+    sizes = {"size": 32, "batch_size": 3, "class_batch": 2, "steps": 10, "learning_rate": 1e-4}
+    config = MultiMix.configure(preset, **(sizes | settings))
+    vocabulary = {"mask": ("background", "disc"), "diagnosis": ("dark", "bright")}
+    return MultiMix(config, vocabulary, torch.device("cpu")), bank
+
+
+def multimix():
+    return lungs(unlabelled_masks=1)
+
+
+def paper_multimix():
+    return lungs("paper")
+
+
+def balanced_multimix():
+    return lungs(variant="umtl-s", balance="gradnorm", balance_start="first", class_batch=1)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     devices, out = int(sys.argv[1]), Path(sys.argv[2])
     peers = together(devices, torch.device("cpu")) if devices > 1 else Alone()
     said = {}
-    for make in (tiny, hydramix, gradnorm, dbmtl):
+    for make in (tiny, hydramix, gradnorm, dbmtl, multimix, paper_multimix, balanced_multimix):
         method, samples = make()
         with tempfile.TemporaryDirectory() as folder:
             events = list(

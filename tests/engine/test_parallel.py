@@ -38,7 +38,7 @@ def test_one_and_two_processes_give_the_same_loss(tmp_path):
     one, first, second = (
         json.loads((tmp_path / name).read_text()) for name in ("on1-0.json", "on2-0.json", "on2-1.json")
     )
-    for name in ("tiny", "hydramix", "gradnorm", "dbmtl"):
+    for name in ("tiny", "hydramix", "gradnorm", "dbmtl", "multimix", "paper_multimix", "balanced_multimix"):
         # two processes say the mean of steps 2 to 10
         rest = [one[name]["losses"][str(step)] for step in range(2, 11)]
         assert first[name]["losses"]["1"] == pytest.approx(one[name]["losses"]["1"], rel=1e-5)
@@ -70,7 +70,7 @@ def test_what_cannot_be_divided_is_refused(monkeypatch):
         global_rank, world_size, device = 0, 2, torch.device("cpu")
 
     class Whole:
-        divisible, title, balancer = False, "Lungs", None
+        divided, title, balancer = (), "Lungs", None
 
     with pytest.raises(MethodError, match="Lungs cannot"):
         Together(Fabric()).share(Whole())

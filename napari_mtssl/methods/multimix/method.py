@@ -49,7 +49,7 @@ class MultiMix(Method):
     config_class = MultiMixConfig
     kinds: ClassVar[tuple[str, ...]] = ("mask", "image")
     whole_image: ClassVar[bool] = True
-    divisible: ClassVar[bool] = False  # encoder and decoder are called one by one, with gradients in between
+    divided: ClassVar[tuple[str, ...]] = ("encode", "classify", "scores", "decode")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     config: MultiMixConfig
 
