@@ -2,8 +2,8 @@
 
 `lightning_fabric` starts the processes and connects them. All of them do the same steps with the same random
 numbers; only what the network does within a step is divided. What it says is then put together in every
-process, so that losses, which may compare any sample with any other, are those of the whole batch. Backwards it
-is the same: of a tensor that all processes have, each has the whole gradient; where a part of a network (a
+process, so that losses, which may compare any sample with any other, are those of the whole batch. Backwards
+likewise: of a tensor that all processes have, each has the whole gradient; where a part of a network (a
 decoder) was given such a tensor, the gradients of the shares are put together, too. Gradients of weights are
 added up before the optimiser's step, batch normalisation takes its statistics over all processes, and dropout
 is drawn for the whole batch. So a step equals that of one process but for rounding.
@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed as dist
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 Outputs = Any  # a tensor (N, ...), or a tuple or dictionary of such
 
 
-class Share(NamedTuple):
-    """What one process does of a batch: images `index` of `count`, of which the first `real` are its own."""
+@dataclass(frozen=True)
+class Share:
+    """What one process does of a batch: images `index` of `count`; those after the first `real` fill up."""
 
     index: torch.Tensor
     real: int
@@ -72,7 +74,7 @@ class Together(Alone):
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                     layer.forward = partial(self._normalise, layer, layer.forward)  # type: ignore[method-assign]
                 elif isinstance(layer, nn.modules.dropout._DropoutNd):
-                    layer.forward = partial(self._drop, layer, layer.forward)  # type: ignore[method-assign]
+                    layer.forward = partial(self._drop, layer, layer.forward)
             for name in method.divided:
                 setattr(network, name, partial(self._divided, getattr(network, name)))
 
@@ -148,9 +150,7 @@ class Together(Alone):
     # what this process does of the batch; None outside of divided functions
     _inside: Share | None = None
 
-    def _drop(
-        self, layer: nn.Module, forward: Callable[..., torch.Tensor], x: torch.Tensor
-    ) -> torch.Tensor:
+    def _drop(self, layer: nn.Module, forward: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         """Dropout as one process draws it: for the whole batch, of which a share is used."""
         inside = self._inside
         if not layer.training or inside is None or len(inside.index) != len(x):
