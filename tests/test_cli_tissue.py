@@ -103,8 +103,14 @@ def test_the_low_resolution_model_labels_the_other_blocks(odd, tmp_path):
     said = run("classify-blocks", odd, "--csv", table, "--steps", 2, "--of", "gland").stderr
     assert "shares of gland in 1 blocks that nobody labelled" in said
     assert pd.read_csv(table)[["row", "col"]].to_numpy().tolist() == [[1, 1]]
-    run("import", odd, table, "--as", "probability-map", "--edges", "0,.5,1")
+    said = run(
+        "import", odd, table, "--as", "probability-map", "--edges", "0,.5,1", "--class", "gland"
+    ).stderr
+    assert "1 block of 1 image, rows to 1, columns to 1, with" in said
     with Study.open(odd) as study:
+        means = study.statistics().set_index(["block_class", "mask_class"])["mean"]
+        assert (means["0-50 %", "gland"], means["50-100 %", "gland"]) == (0.25, 0.75)
+        assert ("0-50 %", "mucus") not in means
         assert len(study.blocks(1)) == 25
         assert study.blocks(1)["class"].str.contains("-").sum() == 1
 

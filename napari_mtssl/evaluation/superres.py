@@ -129,16 +129,14 @@ def reproduce_superres(
     MethodError
         If a setting is not valid or a training fails.
     """
-    _check(rows, blocks, labels, seeds)
+    trials = _trials(rows, blocks, labels, seeds)
     train, test = split_by_patient(read_glas(train_dir), read_glas(test_dir), test_patients)
-    trials = [Trial(row, side, seed) for side in sorted(set(blocks)) for seed in range(seeds) for row in rows]
     with tempfile.TemporaryDirectory(prefix="mtssl-") as scratch:
         folder = Path(out) if out else Path(scratch)
         runner = _Runner(
             train, test, labels, distance, shrink, folder, preset, dict(overrides or {}), threads
         )
-        entries = run_trials(trials, runner.one, runner.key, folder, progress)
-        result = summed_up(entries, runner.settings(rows, seeds))
+        result = runner.table(trials, progress)
         if out is not None:
             write(result, folder, CAPTIONS)
             runner.picture(folder / "outlines.png", rows, min(blocks))
@@ -169,6 +167,12 @@ class _Runner:
             for name, views in (("train", train), ("test", test))
         }
         self._sets: dict[int, Any] = {}
+
+    def table(self, trials: Sequence[Trial], progress: Callable[[Progress], None] | None) -> dict[str, Any]:
+        """Run all trials that are not done yet, and sum up."""
+        entries = run_trials(trials, self.one, self.key, self.folder, progress)
+        rows, seeds = list(dict.fromkeys(trial.row for trial in trials)), {trial.seed for trial in trials}
+        return summed_up(entries, self.settings(rows, len(seeds)))
 
     def sets(self, side: int) -> Any:
         """Images and blocks of one side, read when first needed."""
@@ -283,7 +287,8 @@ class _Runner:
         return self.folder / "masks" / f"{trial.name}.npz"
 
 
-def _check(rows: Sequence[str], blocks: Sequence[int], labels: str, seeds: int) -> None:
+def _trials(rows: Sequence[str], blocks: Sequence[int], labels: str, seeds: int) -> list[Trial]:
+    """List the trials of a table, if it is one that can be made."""
     unknown = [row for row in rows if row not in ROWS]
     if unknown:
         raise DataError(f"There is no row '{unknown[0]}' in this table. Choose of: {', '.join(ROWS)}.")
@@ -293,3 +298,4 @@ def _check(rows: Sequence[str], blocks: Sequence[int], labels: str, seeds: int) 
         raise DataError(f"Blocks of {min(blocks)} pixels are too small; use at least 8.")
     if labels not in LABELS:
         raise DataError(f"There are no labels '{labels}'; choose exact or noisy.")
+    return [Trial(row, side, seed) for side in sorted(set(blocks)) for seed in range(seeds) for row in rows]

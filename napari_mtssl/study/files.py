@@ -17,6 +17,7 @@ from napari_mtssl.study.records import StudyError
 
 _WHOLE = 64 * 2**20  # bytes up to which a file is read whole
 _BLOCK = 2**20
+_LARGEST = 500_000_000  # pixels of a picture
 
 
 def checksum(path: Path) -> str:
@@ -116,11 +117,25 @@ def read_array(path: Path, what: str = "an image") -> np.ndarray:
             return plane(tifffile.imread(path))
         import imageio.v3
 
-        return imageio.v3.imread(path)
+        with _large_pictures():
+            return imageio.v3.imread(path)
     except StudyError:
         raise
     except Exception as error:  # every format has errors of its own: struct.error, SyntaxError, ...
         raise StudyError(f"{path.name} cannot be read as {what}: {_why(error)}.") from error
+
+
+@contextmanager
+def _large_pictures() -> Iterator[None]:
+    """Have Pillow open pictures that are as large as the masks that are written."""
+    import PIL.Image
+
+    before = PIL.Image.MAX_IMAGE_PIXELS
+    PIL.Image.MAX_IMAGE_PIXELS = max(_LARGEST, before or _LARGEST)
+    try:
+        yield
+    finally:
+        PIL.Image.MAX_IMAGE_PIXELS = before
 
 
 def _why(error: Exception) -> str:

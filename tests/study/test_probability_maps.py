@@ -11,6 +11,7 @@ import tifffile
 import zarr
 
 from napari_mtssl.study import Grid, Study, StudyError
+from napari_mtssl.study.files import read_array
 from napari_mtssl.study.probability_maps import import_probability_map, read_probabilities
 
 from .conftest import add_image
@@ -127,3 +128,13 @@ def test_wrong_files_say_what_they_are(study: Study, tmp_path: Path) -> None:
     for name, sentence in sentences.items():
         with pytest.raises(StudyError, match=sentence):
             read_probabilities(study, tmp_path / name)
+
+
+def test_pictures_as_large_as_our_masks_can_be_read(tmp_path: Path, monkeypatch) -> None:
+    """Pillow takes pictures of more than 179 megapixels for an attack; we write masks of up to 500."""
+    import PIL.Image
+
+    iio.imwrite(tmp_path / "p.png", np.zeros((30, 30), np.uint8))
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
+    assert read_array(tmp_path / "p.png").shape == (30, 30)
+    assert PIL.Image.MAX_IMAGE_PIXELS == 100
