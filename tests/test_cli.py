@@ -113,7 +113,7 @@ def test_new_with_one_wrong_image_leaves_nothing(spots, tmp_path):
 
 
 def test_new_with_a_template_has_its_classes(spots, tmp_path):
-    ok("new", tmp_path / "a.mtssl", spots[0], "--template", "hep2")
+    ok("new", tmp_path / "a.mtssl", spots[0], "--template", "specimens")
     with Study.open(tmp_path / "a.mtssl") as study:
         assert study.kinds() == ["cell", "mask", "pattern", "intensity"]
 
@@ -184,7 +184,15 @@ def test_predict_writes_what_other_programs_read(trained, tmp_path):
     with (tmp_path / "out" / "held.csv").open() as file:
         reader = csv.DictReader(file)
         rows = list(reader)
-        assert reader.fieldnames == ["image", "row", "col", "class", "confidence", "uncertainty"]
+        assert reader.fieldnames == [
+            "image",
+            "row",
+            "col",
+            "class",
+            "label",
+            "probability",
+            "uncertainty",
+        ]
     features = json.loads((tmp_path / "out" / "held.geojson").read_text())["features"]
     assert len(features) == len(rows)
     for feature, row in zip(features, rows, strict=True):

@@ -21,7 +21,10 @@ _GEOJSON = {".geojson", ".json"}
 
 @dataclass(frozen=True)
 class Ways:
-    """Options of an import: what files say, of which image, classes, head, block size, edges of bins."""
+    """Options of an import: what files say, of which image, classes, head, block size, edges of bins.
+
+    And whether predictions that nobody reviewed are taken as labels.
+    """
 
     what: What
     image: str | None
@@ -29,6 +32,7 @@ class Ways:
     kind: str | None
     block: str | None
     edges: str | None
+    predictions: bool = False
 
 
 def import_one(study: Study, path: Path, ways: Ways) -> ImportReport | str:
@@ -63,9 +67,10 @@ def _import_cells(study: Study, path: Path, ways: Ways) -> ImportReport:
 
     suffix = path.suffix.lower()
     if suffix in _TABLES:
-        return exchange.import_csv(study, path)
+        return exchange.import_csv(study, path, predictions=ways.predictions)
     if suffix in _GEOJSON:
-        return exchange.import_geojson(study, path, choose_image(study, ways.image, path).id)
+        image_id = choose_image(study, ways.image, path).id
+        return exchange.import_geojson(study, path, image_id, predictions=ways.predictions)
     if is_image(path) or suffix == ".npy":
         classes = _classes(ways.class_name)
         if classes is None:
@@ -171,7 +176,7 @@ def export_csv(
     elif what is What.statistics:
         exchange.export_statistics_csv(study, path)
     else:
-        exchange.export_csv(study, path, details=details)
+        exchange.export_csv(study, path, details=details, predictions=predictions)
 
 
 def export_masks(study: Study, folder: Path, image_id: int | None, predictions: bool) -> list[Path]:

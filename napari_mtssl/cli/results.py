@@ -96,8 +96,8 @@ def write_cells(image: Image, cells: pd.DataFrame, colours: Mapping[str, str], f
 
     stem = image.path.stem
     write_predictions(folder / f"{stem}.geojson", cells, colours, image.path.name)
-    table = cells.assign(image=image.path.name)
-    table = table[["image", "row", "col", "class", "confidence", "uncertainty"]]
+    table = cells.assign(image=image.path.name, label="predicted", probability=cells["confidence"])
+    table = table[["image", "row", "col", "class", "label", "probability", "uncertainty"]]
     table.to_csv(folder / f"{stem}.csv", index=False, float_format="%.4g")
     save_picture(folder / f"{stem}.overlay.png", overlay(image, cells, colours))
 

@@ -66,7 +66,7 @@ class Template(StrEnum):
     cells = "cells"
     tissue = "tissue"
     lungs = "lungs"
-    hep2 = "hep2"
+    specimens = "specimens"
 
 
 Images = Annotated[
@@ -79,8 +79,8 @@ TemplateName = Annotated[
     Template | None,
     typer.Option(
         metavar="NAME",
-        help="Classes to begin with: cells, tissue (shares of glands), lungs (mask and diagnosis), or hep2 "
-        "(mask, seven patterns with their descriptions, intensity).",
+        help="Classes to begin with: cells, tissue (shares of glands), lungs (mask and diagnosis), or "
+        "specimens (HEp-2: mask, seven patterns with their descriptions, intensity).",
     ),
 ]
 PixelSize = Annotated[
@@ -242,6 +242,12 @@ def import_files(
         str | None,
         typer.Option(metavar="LIST", help="Edges of the bins of a probability map: 0,.2,.3,.4,...,1."),
     ] = None,
+    predictions: Annotated[
+        bool,
+        typer.Option(
+            "--predictions", help="Take predicted cells of a file as labels, too; else they are left out."
+        ),
+    ] = False,
 ) -> None:
     """Bring labels into a study. The same file twice changes nothing."""
     from napari_mtssl.cli.labels import Ways, import_one
@@ -250,7 +256,7 @@ def import_files(
     missing = [path for path in files if not path.exists()]
     if missing:
         raise UsageError(f"There is no file {missing[0]}; check the path.")
-    ways = Ways(what, image, class_name, kind, block, edges)
+    ways = Ways(what, image, class_name, kind, block, edges, predictions)
     with Study.open(study) as opened:
         for path in files:
             notes.print(f"{path.name}: {import_one(opened, path, ways)}")
@@ -269,7 +275,8 @@ def export(
     predictions: Annotated[
         bool,
         typer.Option(
-            "--predictions", help="Also what was predicted and nobody reviewed (not in CSV of cells)."
+            "--predictions",
+            help="Also what was predicted and nobody reviewed; in a CSV, columns say which it is.",
         ),
     ] = False,
     what: Annotated[What, typer.Option("--as", help="What to take out.")] = What.cells,

@@ -188,6 +188,7 @@ class TrainingSession:
 
         cls = get_method(self.method_name)
         config = cls.configure(self.preset, **self.overrides)
+        cls.check_labels(study, config)
         with seeded(config.seed, device):  # the first weights
             return cls(config, cls.vocabulary_of(study), device)
 

@@ -10,7 +10,7 @@ from napari_mtssl.gui.layers import LABELS
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.rasters import BLOCKS, PAINT
 from napari_mtssl.gui.suggest import most_uncertain, suggest
-from napari_mtssl.gui.tasks import BLOCK, MASK, REGION
+from napari_mtssl.gui.tasks import BLOCK, CELL, MASK, REGION
 from napari_mtssl.gui.workspace import WorkspaceError
 
 if TYPE_CHECKING:
@@ -135,6 +135,15 @@ class Actions:
         layer.mode = mode
         if size is not None:
             layer.brush_size = size
+        if kind == MASK and mode in ("paint", "polygon", "fill"):
+            self._warn_of_background()
+
+    def _warn_of_background(self) -> None:
+        """Say what the brush paints if that is nothing: it may be meant, and looks like a mistake."""
+        workspace = self._dock.workspace
+        name = workspace.active_of(MASK)
+        if any(item.background and item.name == name for item in workspace.classes(MASK)):
+            show_info(f"The brush paints {name}: press the key of another class to outline that.")
 
     def set_click_mode(self, clicking: bool) -> None:
         """Make the annotation layer active, to click cells or to select labels."""
@@ -146,10 +155,21 @@ class Actions:
             dock.viewer.layers.selection.active = layer
             layer.mode = "add" if clicking else "select"
 
+    @guarded
     def add_missed(self) -> None:
-        """Let the user click cells that the network did not find."""
+        """Let the user click cells that the network did not find; none of them is background."""
+        workspace = self._dock.workspace
+        cells = [item.name for item in workspace.classes(CELL) if not item.background]
+        if not cells:
+            raise WorkspaceError("Add a class of cells first (step 2).")
+        before = workspace.active_of(CELL)
+        name = before if before in cells else cells[0]
+        workspace.set_active(name, CELL)
         self.set_click_mode(True)
-        show_info(f"Click the missed cells: they become {self._dock.workspace.active}.")
+        said = f"Click the missed cells: they become {name}."
+        if name != before:
+            said += f" The active class was {before}, which is no cell; a class's key gives another one."
+        show_info(said)
 
     @guarded
     def go_to_suggestion(self) -> None:

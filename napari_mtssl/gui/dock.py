@@ -15,6 +15,7 @@ from napari_mtssl.gui.actions import Actions
 from napari_mtssl.gui.annotations import Annotations
 from napari_mtssl.gui.class_overlay import ClassOverlay
 from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, StudyLayers
+from napari_mtssl.gui.modes import Modes
 from napari_mtssl.gui.notify import guarded, show_info, show_warning, told
 from napari_mtssl.gui.painting import BlockPainting, MaskPainting
 from napari_mtssl.gui.panels.guess import GuessBlocks
@@ -91,6 +92,7 @@ class Dock(QWidget):
         self.review_panel = ReviewPanel(self.workspace)
         self.mask_review = MaskReview(self.workspace, self.rasters)
         self.review_panel.put_before_scores(self.mask_review)
+        self.modes = Modes(self.viewer, self.label_panel)
         self.train_panel.viewport = self._seen
         self.tabs = QTabWidget()
         for title, panel in (
@@ -121,16 +123,19 @@ class Dock(QWidget):
         self.runner.event.connect(self.stream.on_event)
         self.runner.event.connect(self.review_panel.on_event)
         self.label_panel.click_mode.connect(self.set_click_mode)
+        self.label_panel.click_mode.connect(self.modes.show)
         self.label_panel.show_layers.connect(self.show_layers)
         self.label_panel.import_layer.connect(self.import_layer)
         self.label_panel.show_keys.connect(self.show_keys)
         for page in (self.label_panel.blocks, self.label_panel.images):
             page.tool.connect(self.deeds.take_tool)
+            page.tool.connect(self.modes.show)
         for page in (self.label_panel.images, self.mask_review):
             page.use_predicted.connect(self.deeds.use_predicted)
         self.mask_review.explain.connect(self._explain)
         self.review_panel.add_missed.connect(self.deeds.add_missed)
         self.review_panel.focused.connect(self._focused)
+        self.tabs.currentChanged.connect(self._step_opened)
         self.viewer.layers.selection.events.active.connect(self._active_layer)
         self.viewer.layers.events.removed.connect(self._layer_removed)
         self.viewer.layers.events.inserted.connect(self._layer_inserted)
@@ -160,7 +165,7 @@ class Dock(QWidget):
         if self._closed:
             return
         if self.runner.busy:
-            self.runner.stop()
+            self.runner.drop()
         if self.workspace.study is None:
             self._let_go()
             self._remove_layers()
@@ -323,6 +328,14 @@ class Dock(QWidget):
     def _in_focus(self) -> tuple[float, float] | None:
         return self.review_panel.current() if self.tabs.currentIndex() == REVIEW else None
 
+    def _step_opened(self, at: int) -> None:
+        if at != REVIEW:
+            self.review_panel.leave()
+        elif CELL in self.workspace.task.kinds:
+            self.review_panel.enter()
+        else:
+            self.mask_review.enter()
+
     def _focused(self, row: float, col: float) -> None:
         self.layers.look_at(row, col)
         if PREDICTIONS in self.layers.points:
@@ -421,6 +434,7 @@ class Dock(QWidget):
         for painting in self.paintings:
             painting.close()
         self.overlay.close()
+        self.modes.close()
         if not window_closes:
             self._remove_layers(image=False)
         self.rasters.close()

@@ -1,18 +1,25 @@
-"""Exports that take long run in a thread, with a bar in napari's activity dock; others at once."""
+"""Exports ask where to; those that take long run in a thread, with a bar in napari's activity dock."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_mtssl.gui.notify import in_words, show_info, show_warning
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_mtssl.study import ImageRecord, Study
 
 LARGE = 64_000_000  # pixels of an image whose export would be felt
+
+
+def ask_where(parent: QWidget, title: str, name: str, wanted: str) -> Path | None:
+    """Ask for the file to write; None if the user thought better of it."""
+    path, _ = QFileDialog.getSaveFileName(parent, title, name, wanted)
+    return Path(path) if path else None
 
 
 def export(

@@ -9,10 +9,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from napari.utils.notifications import show_info, show_warning
+from napari.utils import notifications
 from psygnal import EmitLoopError
 
+from napari_mtssl.gui.toasts import tidy
+
 __all__ = ["guarded", "in_words", "show_info", "show_warning", "told"]
+
+
+def show_info(message: str) -> None:
+    """Say what was done; it gives way to what is said next."""
+    notifications.show_info(message)
+    tidy(message, passing=True)
+
+
+def show_warning(message: str) -> None:
+    """Say what went wrong and what to change."""
+    notifications.show_warning(message)
+    tidy(message, passing=False)
 
 
 def in_words(error: BaseException) -> str | None:

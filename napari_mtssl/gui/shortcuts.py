@@ -68,7 +68,7 @@ SHORTCUTS: tuple[ShortcutSpec, ...] = (
     ShortcutSpec("next_kind", ("T",), PIXELS, "Images: the digits give classes of the next table"),
     ShortcutSpec("complete", ("C",), ("images",), "Images: the mask is complete, or is not"),
     ShortcutSpec("use_predicted", ("P",), PIXELS, "Take the predicted mask; correct it then"),
-    ShortcutSpec("add_missed", ("M",), BOTH, "Add missed cells: click them with the active class"),
+    ShortcutSpec("add_missed", ("M",), BOTH, "Add missed cells: click them with the active class of cells"),
 )
 
 
@@ -114,8 +114,8 @@ class Bindings:
 
 
 def help_table() -> str:
-    """Write the table of keys as rich text for the help dialog."""
-    rows = []
+    """Write the table of keys as rich text for the help dialog; one line for each key."""
+    texts: dict[str, list[str]] = {}
     for spec in SHORTCUTS:
         if spec.action == "no_paste" or (spec.action == "digit" and spec.argument != "1"):
             continue
@@ -125,7 +125,11 @@ def help_table() -> str:
             if spec.action == "digit"
             else spec.text
         )
-        rows.append(f"<tr><td><b>{keys}</b>&nbsp;&nbsp;</td><td>{text}</td></tr>")
+        texts.setdefault(keys, []).append(text)
+    rows = [
+        f"<tr><td><b>{keys}</b>&nbsp;&nbsp;</td><td>{'. '.join(said)}</td></tr>"
+        for keys, said in texts.items()
+    ]
     return (
         "<p>Keys work while one of the plugin's layers is selected in the layer list.</p>"
         f"<table cellpadding='3'>{''.join(rows)}</table>"

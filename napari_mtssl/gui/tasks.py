@@ -62,8 +62,8 @@ TISSUE = Task(
 )
 LUNGS = Task(
     "lungs",
-    "Images (lungs)",
-    "Paint some masks, give some images a class; one network learns both",
+    "Lungs",
+    "Lungs, or any whole image: paint some masks, give some images a class; one network learns both",
     "multimix",
     (MASK, "diagnosis"),
     heads=True,
@@ -72,7 +72,7 @@ LUNGS = Task(
 SPECIMENS = Task(
     "specimens",
     "Specimens",
-    "A mask and several classes for each image, their losses balanced",
+    "HEp-2, or any whole image: a mask and several classes for each, their losses balanced",
     "joint-unet",
     (MASK, "pattern", "intensity"),
     heads=True,

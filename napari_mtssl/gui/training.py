@@ -63,6 +63,7 @@ class Runner(QObject):
         self._control: Control | None = None
         self._worker: Any = None
         self._usual_switch: float | None = None
+        self._dropped = False
 
     @property
     def busy(self) -> bool:
@@ -122,6 +123,11 @@ class Runner(QObject):
             self._control.stop()
             self._set(State.STOPPING)
 
+    def drop(self) -> None:
+        """Stop, and tell nobody what the job says until it has ended: it is of a study that was closed."""
+        self._dropped = self.busy
+        self.stop()
+
     def look(self, viewport: Any) -> None:
         """Say what the user sees: ``(image_id, box)``; that part is predicted first."""
         if self._control is not None:
@@ -151,10 +157,12 @@ class Runner(QObject):
             state = State.PREDICTING
         if state is not None and self.state is not State.STOPPING:
             self._set(state)
-        self.event.emit(event)
+        if not self._dropped:
+            self.event.emit(event)
 
     def _on_end(self) -> None:
         self._worker = self._control = None
+        self._dropped = False
         self._give_way(False)
         self._set(State.IDLE)
         self.ended.emit()

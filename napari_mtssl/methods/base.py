@@ -130,6 +130,18 @@ class Method(ABC):
         """Names of the classes that labels of a split have, by kind; kinds without a label are missing."""
         return labels_of(study, cls.kinds, split)
 
+    @classmethod  # noqa: B027 - a method may leave it to `samples`
+    def check_labels(cls, study: Study, config: MethodConfig) -> None:
+        """Say what is missing before anything slow begins: from the labels alone, no image is read.
+
+        What it lets through `samples` may still refuse; the sentences are the same.
+
+        Raises
+        ------
+        MethodError
+            If the classes or labels of a study do not allow training.
+        """
+
     # -- training ------------------------------------------------------------------------------------------
 
     @property

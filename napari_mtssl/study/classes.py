@@ -81,7 +81,8 @@ class ClassTable(ImageTable):
         ----------
         name : str
         colour : str, optional
-            ``#rrggbb``, by default the next of a palette that the colour-blind can read.
+            ``#rrggbb``, by default the next of a palette that the colour-blind can read: one that no class
+            of the study has, of any kind, while there is one.
         key : {'1', ..., '9', '0'}, optional
             By default the first that is free; None when all are taken.
         kind : str
@@ -108,11 +109,18 @@ class ClassTable(ImageTable):
             else:
                 self._check_key(key, kind)
             if colour is None:
-                used = {c.colour for c in classes}
-                colour = next((c for c in PALETTE if c not in used), PALETTE[len(classes) % len(PALETTE)])
-                colour = BACKGROUND_COLOUR if background else colour
+                colour = BACKGROUND_COLOUR if background else self._free_colour(classes)
             name = BACKGROUND if background else name
             return self._insert_class(name, check_colour(colour), key, background, kind, note.strip())
+
+    def _free_colour(self, classes: list[CellClass]) -> str:
+        """Colour that no class has; if all are taken, none of these `classes`; else any."""
+        for others in (self.classes(None), classes):
+            used = {c.colour.lower() for c in others}
+            free = next((c for c in PALETTE if c not in used), None)
+            if free is not None:
+                return free
+        return PALETTE[len(classes) % len(PALETTE)]
 
     def _insert_class(
         self, name: str, colour: str, key: str | None, background: bool, kind: str, note: str

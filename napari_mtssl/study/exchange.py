@@ -20,7 +20,8 @@ from napari_mtssl.study.block_files import (
     import_blocks_csv,
     import_statistics_csv,
 )
-from napari_mtssl.study.files import read_array, written_whole
+from napari_mtssl.study.cell_files import CSV_COLUMNS, export_csv, import_csv
+from napari_mtssl.study.files import read_array
 from napari_mtssl.study.geojson import export_geojson, import_geojson, write_predictions
 from napari_mtssl.study.image_files import export_image_classes, import_image_classes
 from napari_mtssl.study.mask_files import export_masks, import_mask, import_masks, mask_codes, mask_values
@@ -36,7 +37,6 @@ from napari_mtssl.study.polygon_files import (
 from napari_mtssl.study.probability_maps import BIN_EDGES, bin_names, import_probability_map
 from napari_mtssl.study.records import Source, StudyError
 from napari_mtssl.study.study import Study
-from napari_mtssl.study.tables import floats, image_ids, image_names, read_table
 
 __all__ = [
     "BIN_EDGES",
@@ -73,65 +73,6 @@ __all__ = [
     "points_to_frame",
     "write_predictions",
 ]
-
-CSV_COLUMNS = ["image", "row", "col", "class"]
-_DETAILS = ["source", "status", "confidence"]
-
-
-def import_csv(study: Study, path: Path | str) -> ImportReport:
-    """Import cells from a table with columns ``image,row,col,class``.
-
-    Parameters
-    ----------
-    study : Study
-    path : path
-        Text in UTF-8; commas, semicolons, tabs or bars between the columns, and where these are no commas,
-        decimal commas in numbers. `image` is the name of an image of the
-        study, with or without suffix, or its path. Columns ``source, status, confidence`` are taken if
-        present, others ignored.
-
-    Raises
-    ------
-    StudyError
-        If a column is missing, an image unknown, a number unreadable, or there are no rows. Then nothing was
-        imported.
-    """
-    path = Path(path)
-    table = read_table(path, CSV_COLUMNS, "cells")
-    frame = table[["row", "col", "class", *(c for c in _DETAILS if c in table)]].copy()
-    for column in ("row", "col", "confidence"):
-        if column in frame:
-            frame[column] = floats(table[column], path, table.attrs["decimal"])
-    frame["image_id"] = image_ids(study, table["image"])
-    return merge_cells(study, frame, f"Imported {path.name}")
-
-
-def export_csv(study: Study, path: Path | str, *, details: bool = False) -> int:
-    """Export all cells as a table with columns ``image,row,col,class``.
-
-    Parameters
-    ----------
-    study : Study
-    path : path
-    details : bool
-        Also write ``source, status, confidence, annotator, time``.
-
-    Returns
-    -------
-    int
-        How many cells were written.
-
-    Raises
-    ------
-    StudyError
-        If the file cannot be written.
-    """
-    cells = study.cells()
-    cells.insert(0, "image", cells["image_id"].map(image_names(study)))
-    columns = CSV_COLUMNS + ([*_DETAILS, "annotator", "time"] if details else [])
-    with written_whole(Path(path)) as stream:
-        cells[columns].to_csv(stream, index=False, lineterminator="\n")
-    return len(cells)
 
 
 def import_labels(

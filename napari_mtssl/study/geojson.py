@@ -18,11 +18,10 @@ from napari_mtssl.study.features import (
     read_features,
     write_features,
 )
-from napari_mtssl.study.merge import ImportReport, merge_cells
-from napari_mtssl.study.records import SOURCES, STATUSES
+from napari_mtssl.study.merge import ImportReport, merge_cells, only_predictions
+from napari_mtssl.study.records import PREDICTED, SOURCES, STATUSES
 from napari_mtssl.study.study import Study
 
-_PREDICTED = "predicted"  # what `metadata.status` says of a prediction that nobody has reviewed
 _COLUMNS = ["row", "col", "class", "source", "status", "confidence"]
 
 
@@ -52,23 +51,28 @@ def import_geojson(
     image = study.image(image_id)
     rows: list[tuple[Any, ...]] = []
     colours: dict[str, str] = {}
-    skipped = 0
+    skipped = predicted = 0
 
     def read(feature: dict[str, Any]) -> tuple[Any, ...]:
         return class_of(feature), _origin(feature), _places(feature)
 
     for (name, colour), (source, status, confidence), places in read_features(path, read):
-        if not name or not places or (status == _PREDICTED and not predictions):
+        if not name or not places or (status == PREDICTED and not predictions):
             skipped += 1
+            predicted += bool(name and places)
             continue
         if colour is not None:
             colours.setdefault(name, colour)
-        status = "accepted" if status == _PREDICTED else status
+        status = "accepted" if status == PREDICTED else status
         rows += [(row, col, name, source, status, confidence) for row, col in places]
+    if not rows and predicted:
+        raise only_predictions(path, predicted)
     if not rows:
         raise nothing_in(path, "cells", skipped, "a class and a place")
     frame = pd.DataFrame(rows, columns=_COLUMNS).assign(image_id=image.id)
-    return merge_cells(study, frame, f"Imported {path.name}", colours=colours, skipped=skipped)
+    return merge_cells(
+        study, frame, f"Imported {path.name}", colours=colours, skipped=skipped, predicted=predicted
+    )
 
 
 def export_geojson(study: Study, image_id: int, path: Path | str, predictions: bool = False) -> int:
@@ -101,7 +105,7 @@ def export_geojson(study: Study, image_id: int, path: Path | str, predictions: b
     cells = study.cells(image_id).assign(kind="annotation")
     if predictions:
         pending = study.pending_predictions(image_id).assign(
-            kind="detection", source="model", status=_PREDICTED
+            kind="detection", source="model", status=PREDICTED
         )
         cells = pd.concat([cells, pending], ignore_index=True) if len(pending) else cells
     return write_features(Path(path), _features(cells), colours, image.checksum)
@@ -133,7 +137,7 @@ def write_predictions(
     StudyError
         If the file cannot be written.
     """
-    rows = cells.assign(kind="detection", id=range(len(cells)), source="model", status=_PREDICTED)
+    rows = cells.assign(kind="detection", id=range(len(cells)), source="model", status=PREDICTED)
     return write_features(Path(path), _features(rows), colours, name)
 
 
@@ -157,7 +161,7 @@ def _origin(feature: dict[str, Any]) -> tuple[str, str, float | None]:
     properties = feature.get("properties") or {}
     said = properties.get("metadata") or {}
     source, status = said.get("source"), said.get("status")
-    if source not in SOURCES or status not in (*STATUSES, _PREDICTED):
+    if source not in SOURCES or status not in (*STATUSES, PREDICTED):
         return "human", "accepted", None
     measured = properties.get("measurements") or {}
     if isinstance(measured, list):  # older QuPath

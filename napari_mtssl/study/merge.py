@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ class ImportReport:
     Attributes
     ----------
     added : int
-        New cells.
+        New cells, points of the background included.
     unchanged : int
         Cells that the study had already: same image, same class, within 0.01 pixels; or twice in the file.
     changed : int
@@ -32,6 +33,10 @@ class ImportReport:
         Classes that the study did not have.
     noun : str
         What was imported, if not cells.
+    background : int
+        How many of the new cells are points of the background.
+    predicted : int
+        How many of what was left out are predictions that nobody reviewed.
     """
 
     added: int
@@ -40,16 +45,32 @@ class ImportReport:
     skipped: int = 0
     classes_created: tuple[str, ...] = ()
     noun: str = "cell"
+    background: int = 0
+    predicted: int = 0
 
     def __str__(self) -> str:
-        parts = [f"{plural(self.added, self.noun)} added", f"{self.unchanged:,} already there"]
+        points = plural(self.background, "background point") if self.background else ""
+        counts = [plural(self.added - self.background, self.noun)] if self.added > self.background else []
+        new = " and ".join([*counts, points] if points else counts) or plural(0, self.noun)
+        parts = [f"{new} added", f"{self.unchanged:,} already there"]
         if self.changed:
             parts.append(f"{self.changed:,} given another class")
-        if self.skipped:
-            parts.append(f"{plural(self.skipped, 'object')} left out (no class, no place, or not reviewed)")
+        if self.predicted:
+            parts.append(f"{plural(self.predicted, 'prediction')} left out (nobody reviewed them)")
+        if self.skipped > self.predicted:
+            others = plural(self.skipped - self.predicted, "object")
+            parts.append(f"{others} left out (no class or no place)")
         if self.classes_created:
             parts.append(f"new classes: {', '.join(self.classes_created)}")
         return ", ".join(parts) + "."
+
+
+def only_predictions(path: Path, count: int) -> StudyError:
+    """Make the error of a file in which nobody has said anything."""
+    return StudyError(
+        f"{path.name} has no labels, only {plural(count, 'prediction')} that nobody reviewed: review them in "
+        "the study they are of, or import them with 'import --predictions', as if they were right."
+    )
 
 
 def merge_cells(
@@ -59,6 +80,7 @@ def merge_cells(
     *,
     colours: Mapping[str, str] | None = None,
     skipped: int = 0,
+    predicted: int = 0,
 ) -> ImportReport:
     """Add those cells that the study does not have, in one edit.
 
@@ -76,6 +98,8 @@ def merge_cells(
         Class name to ``#rrggbb`` for classes that are made.
     skipped : int
         How many objects the reader left out, for the report.
+    predicted : int
+        How many of these are predictions.
 
     Raises
     ------
@@ -104,8 +128,11 @@ def merge_cells(
         added = fresh[~known & ~differs]
         if len(added):
             study.add_cells(added)
+    empty = [c.name for c in study.classes(CELL) if c.background]
     return ImportReport(
         added=len(added),
+        background=int(added["class"].isin(empty).sum()),
+        predicted=predicted,
         unchanged=int(known.sum() + repeated.sum()),
         changed=int(differs.sum()),
         skipped=skipped,

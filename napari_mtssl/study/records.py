@@ -18,6 +18,7 @@ Status = Literal["accepted", "corrected", "rejected"]
 SPLITS = ("train", "validation", "test")
 SOURCES = ("human", "model")
 STATUSES = ("accepted", "corrected", "rejected")
+GIVEN, PREDICTED = "given", "predicted"  # in files: a label, and a prediction that nobody has reviewed
 BACKGROUND = "background"
 CELL, BLOCK, MASK = "cell", "block", "mask"  # kinds of classes; every other kind labels whole images
 ORIGIN = "origin"  # the head that names where an image comes from; nothing is to be learnt from it
@@ -50,7 +51,11 @@ STATISTICS_COLUMNS = ["block_class", "mask_class", "mean", "spread", "source"]
 PREDICTION_COLUMNS = ["id", "image_id", "run", "row", "col", "class", "confidence", "uncertainty"]
 
 # Colours that stay apart on pink and purple stains, and for most colour-blind readers (Okabe and Ito, 2008).
-PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#ffffff", "#00ffff")
+# Okabe and Ito's, then Tol's: classes of different kinds need different ones, too.
+PALETTE = (
+    *("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#ffffff", "#00ffff"),
+    *("#882255", "#44aa99", "#ddcc77", "#aa4499", "#88ccee", "#cc6677", "#117733", "#6f5fd0"),
+)
 BACKGROUND_COLOUR = "#999999"
 
 

@@ -1,4 +1,4 @@
-"""Classes to begin with: what usually is labelled of cells, tissue, chest X-rays and HEp-2 specimens."""
+"""Classes to begin with: what usually is labelled of cells, tissue, lungs and specimens."""
 
 from __future__ import annotations
 
@@ -103,19 +103,19 @@ TEMPLATES = {
         ),
     ),
     "lungs": Template(
-        "Chest X-rays",
-        "The lungs as a mask; normal or pneumonia",
+        "Lungs",
+        "Chest X-rays: the lungs as a mask; normal or pneumonia",
         (
             Entry(MASK, "lung", "Inside a lung, sick parts included.", "#46f0f0"),
             Entry("diagnosis", "normal", "Nothing to see."),
             Entry("diagnosis", "pneumonia", "An opacity in a lung."),
         ),
     ),
-    "hep2": Template(
-        "HEp-2 specimens",
-        "The cells as a mask; seven staining patterns with their descriptions; two intensities",
+    "specimens": Template(
+        "Specimens",
+        "HEp-2: the cells as a mask; seven staining patterns with their descriptions; two intensities",
         (
-            Entry(MASK, "cell", "Inside a cell's nucleus.", "#46f0f0"),
+            Entry(MASK, "cell", "Inside a cell's nucleus.", "#ff9ed8"),
             *(Entry("pattern", name, note, colour) for name, note, colour in HEP2_PATTERNS),
             *(Entry("intensity", name, note) for name, note in HEP2_INTENSITIES),
         ),

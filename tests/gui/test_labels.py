@@ -160,6 +160,29 @@ def test_the_help_names_every_key():
     assert all(word in text for word in ("Ctrl-Z", "PageDown", "1 … 9", "Delete", "<b>Y</b>"))
 
 
+def test_the_help_has_one_line_for_each_key():
+    import re
+
+    keys = re.findall(r"<b>(.*?)</b>", help_table())
+    assert len(keys) == len(set(keys))
+    line = next(line for line in help_table().split("<tr>") if "<b>Right</b>" in line)
+    assert "next prediction" in line and "Images: the next one" in line
+
+
+def test_the_buttons_of_a_mode_are_pressed_while_it_is_on(dock):
+    page, layer = dock.label_panel.cells, dock.layers.points[LABELS]
+    page.click.click()
+    assert page.click.isChecked() and not page.select.isChecked()
+    page.click.click()  # it is on already
+    assert page.click.isChecked() and layer.mode == "add"
+    layer.mode = "select"  # as napari's own buttons do
+    assert page.select.isChecked() and not page.click.isChecked()
+    dock.viewer.layers.selection.active = dock.layers.points[PREDICTIONS]
+    assert not page.select.isChecked()  # a click would go elsewhere
+    dock.viewer.layers.selection.active = layer
+    assert page.select.isChecked()
+
+
 def test_a_shortcut_without_a_function_is_a_defect():
     with pytest.raises(KeyError, match="accept"):
         Bindings({})

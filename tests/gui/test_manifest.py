@@ -103,3 +103,21 @@ def test_importing_the_package_loads_almost_nothing():
     code = "import sys, napari_mtssl; print('LOADED', {'torch', 'napari', 'qtpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "LOADED set()" in done.stdout, done.stdout + done.stderr
+
+
+def test_what_can_be_labelled_has_one_name_everywhere(repository):
+    from napari_mtssl.cli.demo import Subject
+    from napari_mtssl.gui.tasks import TASKS
+    from napari_mtssl.methods import get_method
+    from napari_mtssl.study.templates import TEMPLATES
+
+    names = [task.title for task in TASKS]
+    assert names == ["Cells", "Tissue", "Lungs", "Specimens"]
+    assert [template.title for template in TEMPLATES.values()] == names
+    assert [name.lower() for name in names] == list(TEMPLATES) == [subject.value for subject in Subject]
+    for task in TASKS:
+        assert get_method(task.method).title.startswith(f"{task.title} (")
+    for sample in MANIFEST.contributions.sample_data:
+        assert sample.display_name.split(" - ")[0] in names
+    readme = (repository / "README.md").read_text()
+    assert all(f"**{name}**" in readme or f"**[{name}](docs/" in readme for name in names)

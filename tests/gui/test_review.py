@@ -144,7 +144,8 @@ def test_export_for_qupath_and_as_csv(dock, review, tmp_path, monkeypatch):
 
     review.step(1)
     review.accept()
-    for name, button in (("out.geojson", review.geojson_button), ("out.csv", review.csv_button)):
+    export = review.cells_export
+    for name, button in (("out.geojson", export.geojson_button), ("out.csv", export.csv_button)):
         monkeypatch.setattr(
             QFileDialog, "getSaveFileName", lambda *a, name=name, **k: (str(tmp_path / name), "")
         )
@@ -158,11 +159,57 @@ def test_export_for_qupath_and_as_csv(dock, review, tmp_path, monkeypatch):
     assert len(table) == count
 
 
+def test_predictions_go_out_as_such_in_the_csv_and_come_back_as_no_labels(
+    dock, review, tmp_path, monkeypatch, told
+):
+    from qtpy.QtWidgets import QFileDialog
+
+    path = str(tmp_path / "out.csv")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (path, ""))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a, **k: (path, ""))
+    review.step(1)
+    review.accept()
+    review.cells_export.with_predictions.setChecked(True)
+    review.cells_export.csv_button.click()
+    before = len(dock.workspace.cells())
+    table = pd.read_csv(path)
+    assert list(table.columns) == ["image", "row", "col", "class", "label", "probability"]
+    assert table["label"].value_counts().to_dict() == {"given": before, "predicted": 3}
+    assert sorted(table.loc[table["label"] == "predicted", "probability"]) == [0.6, 0.8, 0.9]
+    assert table.loc[table["label"] == "given", "probability"].dropna().tolist() == [0.5]
+    dock.label_panel.import_csv()
+    assert len(dock.workspace.cells()) == before
+    assert any("3 predictions left out (nobody reviewed them)" in message for _, message in told)
+
+
+def test_the_first_key_of_the_review_settles_the_least_sure_prediction(dock, predicted, qtbot):
+    dock.tabs.setCurrentIndex(0)
+    predicted(dock)
+    dock.viewer.window._qt_window.show()
+    dock.tabs.setCurrentIndex(3)
+    assert dock.review_panel.current() == (84.0, 84.0)
+    np.testing.assert_allclose(dock.viewer.scene.camera.center[-2:], (84, 84))
+    qtbot.keyClicks(dock.review_panel.table, "y")
+    assert (last_cell(dock)["status"], last_cell(dock)["row"]) == ("accepted", 84)
+    dock.tabs.setCurrentIndex(1)
+    dock.tabs.setCurrentIndex(3)
+    assert dock.review_panel.current() == (48.0, 84.0)  # where it was left
+
+
+def test_missed_cells_are_never_background(dock, review, told):
+    dock.workspace.set_active("background")
+    review.missed_button.click()
+    assert dock.workspace.active == "blue"
+    dock.layers.points["Labels"].add([50, 50])
+    assert last_cell(dock)["class"] == "blue"
+    assert any("become blue" in message and "background" in message for _, message in told)
+
+
 def test_a_folder_that_cannot_be_written_is_said_in_words(review, told, monkeypatch):
     from qtpy.QtWidgets import QFileDialog
 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: ("/nowhere/at/all/out.geojson", ""))
-    review.export_geojson()
+    review.cells_export.export_geojson()
     assert told
     assert all(severity != "error" for severity, _ in told)
 

@@ -53,13 +53,13 @@ def test_a_new_study_may_have_the_classes_of_a_template(make_dock, tmp_path, cho
     assert list(actions) == [
         "Cells …",
         "Tissue …",
-        "Chest X-rays …",
-        "HEp-2 specimens …",
+        "Lungs …",
+        "Specimens …",
         "Without classes …",
     ]
     assert all(action.toolTip() for action in actions.values())
     choose(tmp_path / "specimens")
-    actions["HEp-2 specimens …"].trigger()
+    actions["Specimens …"].trigger()
     assert dock.workspace.task.name == "specimens" and panel.task.currentText() == "Specimens"
     table = dock.label_panel.images.heads["pattern"].table
     assert table.rowCount() == 7

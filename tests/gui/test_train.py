@@ -91,35 +91,47 @@ def test_pause_and_go_on(quick_training, wait, heard):
     panel.pause_button.click()
     wait(lambda: dock.runner.state is State.PAUSED)
     assert panel.pause_button.text() == "Go on"
+    assert panel.pause_button.toolTip().startswith("Go on")
+    assert panel.progress.format().startswith("paused at step ") and "left" not in panel.progress.format()
     count = heard.count("step")
     panel.pause_button.click()
     wait(lambda: heard.count("step") > count)
+    assert panel.pause_button.toolTip().startswith("Wait")
+    assert panel.network.currentIndex() == 0
     panel.stop_button.click()
     wait(lambda: not dock.runner.busy, 20)
+    assert panel.progress.format().startswith("stopped at step ") and "left" not in panel.progress.format()
+    assert panel.network.currentText() == "Go on with hydramix-0001"
+    assert not panel.settings.resume_note.isHidden()
 
 
-def test_what_cannot_be_trained_is_said_in_words(quick_training, wait, told):
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [((), "Nothing is labelled yet"), (("red", "blue"), "No place is labelled 'background'")],
+)
+def test_what_cannot_be_trained_is_said_before_anything_slow_begins(quick_training, told, kept, said):
     dock, panel = quick_training, quick_training.train_panel
     study = dock.workspace.study
-    study.delete_cells(study.cells()["id"])
+    cells = study.cells()
+    study.delete_cells(cells.loc[~cells["class"].isin(kept), "id"])
     dock.workspace.cells_changed.emit()
     panel.start_button.click()
-    wait(lambda: not dock.runner.busy)
-    assert dock.runner.failure is not None
+    assert not dock.runner.busy
     assert not panel.shown.error_row.isHidden()
-    assert dock.runner.failure.reason in panel.shown.error.text()
+    assert said in panel.shown.error.text()
+    assert any(said in message for severity, message in told if severity == "warning")
     assert not tracebacks(told)
     panel.shown.error_button.click()
     assert panel.log_section.isExpanded()
     assert panel.start_button.isEnabled()
 
 
-def test_a_setting_that_is_not_valid_is_said_in_words(quick_training, wait):
+def test_a_setting_that_is_not_valid_is_said_in_words(quick_training):
     dock, panel = quick_training, quick_training.train_panel
     panel.form.fields["learning_rate"].setText("fast")
     panel.start_button.click()
-    wait(lambda: not dock.runner.busy)
-    assert "learning_rate" in dock.runner.failure.reason
+    assert not dock.runner.busy
+    assert "learning_rate" in panel.shown.error.text()
     assert not dock.workspace.study.runs()
 
 
@@ -196,10 +208,14 @@ def test_opening_another_study_while_training_stops_it(quick_training, wait, hea
     panel.start_button.click()
     wait(lambda: "step" in heard)
     Study.create(tmp_path / "other.mtssl").close()
+    panel.losses.add(1, {"total": 1.0})
     dock.open_study(tmp_path / "other.mtssl")
+    heard.clear()
     wait(lambda: not dock.runner.busy, 20)
     assert dock.workspace.study.name == "other"
     assert not [layer.name for layer in dock.viewer.layers]
+    assert not heard  # what the old study's training still said is of no image here
+    assert not panel.losses.data and not panel.progress.format() and panel.network.currentIndex() == 0
 
 
 def test_predict_the_image_with_a_network_trained_before_and_go_on_with_it(quick_training, wait, heard):

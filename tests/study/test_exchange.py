@@ -57,6 +57,39 @@ def test_csv_with_details(study: Study, image: ImageRecord, other: Study, tmp_pa
     assert other.cells()[columns].equals(study.cells()[columns])
 
 
+def test_predictions_go_out_beside_labels_and_come_in_only_when_asked_for(
+    study: Study, other: Study, image: ImageRecord, tmp_path: Path
+) -> None:
+    study.add_cell(image.id, 1, 1, "tumour")
+    study.add_cell(image.id, 20, 20, "background")
+    guesses = pd.DataFrame(
+        {"row": [1.0, 40.0], "col": [2.0, 50.0], "class": ["tumour"] * 2, "confidence": [0.7, 0.8]}
+    )
+    study.set_predictions(image.id, "run", guesses.assign(uncertainty=0.1))
+    path = tmp_path / "out.csv"
+    assert exchange.export_csv(study, path) == 2
+    assert exchange.export_csv(study, path, predictions=True) == 3  # the first is reviewed: it has a label
+    assert path.read_text().splitlines() == [
+        "image,row,col,class,label,probability",
+        "slide1.png,1.0,1.0,tumour,given,",
+        "slide1.png,20.0,20.0,background,given,",
+        "slide1.png,40.0,50.0,tumour,predicted,0.8",
+    ]
+    report = exchange.import_csv(other, path)
+    assert (report.added, report.background, report.predicted) == (2, 1, 1)
+    assert str(report).startswith(
+        "1 cell and 1 background point added, 0 already there, 1 prediction left out"
+    )
+    exchange.import_csv(other, path, predictions=True)
+    columns = ["row", "class", "source", "status", "confidence"]
+    assert other.cells()[columns].to_numpy().tolist()[2] == [40, "tumour", "model", "accepted", 0.8]
+    only = written(tmp_path, "image,row,col,class,label\nslide1,5,5,tumour,predicted\n")
+    with pytest.raises(StudyError, match="no labels, only 1 prediction that nobody reviewed"):
+        exchange.import_csv(other, only)
+    exchange.export_csv(study, path, details=True, predictions=True)
+    assert exchange.import_csv(other, path).predicted == 1
+
+
 def test_images_of_the_same_name_go_by_their_path(study: Study, image: ImageRecord, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     twin = add_image(study, tmp_path / "b" / image.name)

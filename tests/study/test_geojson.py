@@ -149,7 +149,7 @@ def test_what_has_no_class_or_place_is_counted(study: Study, image: ImageRecord,
     ]
     report = load(study, image, tmp_path, root)
     assert (report.added, report.skipped) == (1, 6)
-    assert "6 objects left out (no class, no place, or not reviewed)" in str(report)
+    assert "6 objects left out (no class or no place)" in str(report)
 
 
 NOT_A_NUMBER = json.dumps(feature("Point", [float("nan"), 1]))  # JSON has none, but programs write it
@@ -270,7 +270,8 @@ def test_predictions_are_detections_and_do_not_come_back_as_labels(
     assert guess["geometry"]["coordinates"] == [60.5, 50.5]
     assert guess["properties"]["measurements"] == {"confidence": 0.8}
     report = exchange.import_geojson(other, tmp_path / "out.geojson", image.id)
-    assert (report.added, report.skipped) == (1, 1)
+    assert (report.added, report.skipped, report.predicted) == (1, 1, 1)
+    assert "1 prediction left out (nobody reviewed them)" in str(report)
     report = exchange.import_geojson(other, tmp_path / "out.geojson", image.id, predictions=True)
     assert (report.added, report.unchanged) == (1, 1)
     assert other.cells()[["class", "source", "status", "confidence"]].to_numpy().tolist()[1] == [

@@ -43,7 +43,7 @@ def make_study(out: Path) -> Study:
         return Study.open(path)
     folder.mkdir(parents=True, exist_ok=True)
     study = Study.create(path)
-    use_template(study, "hep2")
+    use_template(study, "specimens")
     items = specimens(PATIENTS, EACH, size=SIZE, seed=5, balanced=True)
     seen: dict[str, int] = {}
     for number, item in enumerate(items):

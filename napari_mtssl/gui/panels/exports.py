@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QWidget
+from qtpy.QtWidgets import QWidget
 
+from napari_mtssl.gui.exporting import ask_where
 from napari_mtssl.gui.notify import guarded, show_info
+from napari_mtssl.gui.panels.menus import MenuButton
 from napari_mtssl.gui.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 Export = tuple[str, str, Callable[["Study", Path, "ImageRecord"], str]]
 
 
-class ExportButton(QPushButton):
+class ExportButton(MenuButton):
     """A button with a menu of exports.
 
     Parameters
@@ -32,12 +33,7 @@ class ExportButton(QPushButton):
     def __init__(
         self, workspace: Workspace, items: Mapping[str, Export], parent: QWidget | None = None
     ) -> None:
-        super().__init__("Export", parent)
-        self._workspace, self._items = workspace, dict(items)
-        menu = QMenu(self)
-        for text in self._items:
-            menu.addAction(text, partial(self.choose, text))
-        self.setMenu(menu)
+        super().__init__("Export", workspace, items, parent)
 
     @guarded
     def choose(self, text: str) -> None:
@@ -45,9 +41,9 @@ class ExportButton(QPushButton):
         study, image = self._workspace.need_study(), self._workspace.need_image()
         wanted, end, write = self._items[text]
         first = image.path.stem if "this image" in text else study.name
-        path, _ = QFileDialog.getSaveFileName(self, text, f"{first}{end}", wanted)
-        if path:
-            show_info(f"Written: {write(study, Path(path), image)} in {path}.")
+        path = ask_where(self, text, f"{first}{end}", wanted)
+        if path is not None:
+            show_info(f"Written: {write(study, path, image)} in {path}.")
 
 
 def block_exports() -> dict[str, Export]:

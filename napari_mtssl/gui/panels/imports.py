@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.bins import BinsDialog
+from napari_mtssl.gui.panels.menus import MenuButton
 from napari_mtssl.gui.tasks import MASK
 from napari_mtssl.gui.workspace import Workspace
 
@@ -22,7 +22,7 @@ FOLDER = ""  # instead of a filter for files
 Import = tuple[str, Callable[["Study", Path, int], Any]]
 
 
-class ImportButton(QPushButton):
+class ImportButton(MenuButton):
     """A button with a menu of imports.
 
     Parameters
@@ -35,12 +35,7 @@ class ImportButton(QPushButton):
     def __init__(
         self, workspace: Workspace, items: Mapping[str, Import], parent: QWidget | None = None
     ) -> None:
-        super().__init__("Import", parent)
-        self._workspace, self._items = workspace, dict(items)
-        menu = QMenu(self)
-        for text in self._items:
-            menu.addAction(text, partial(self.choose, text))
-        self.setMenu(menu)
+        super().__init__("Import", workspace, items, parent)
 
     @guarded
     def choose(self, text: str) -> None:

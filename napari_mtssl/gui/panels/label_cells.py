@@ -74,6 +74,8 @@ class CellsPage(QWidget):
             lambda: self.click_mode.emit(False),
             "Select labels, drag them, delete them, give them another class by key",
         )
+        for mode in (self.click, self.select):
+            mode.setCheckable(True)
         self.import_button = QPushButton("Import labels")
         menu = QMenu(self.import_button)
         menu.addAction("CSV (image, row, col, class) …", self.import_csv)
@@ -81,6 +83,11 @@ class CellsPage(QWidget):
         menu.addAction("Selected Points or Labels layer", self.import_layer.emit)
         self.import_button.setMenu(menu)
         layout.addWidget(row(self.click, self.select, None, self.import_button))
+
+    def show_mode(self, mode: str) -> None:
+        """Show which of the two modes is on; any other text: neither."""
+        self.click.setChecked(mode == "add")
+        self.select.setChecked(mode == "select")
 
     def _counts(self) -> Mapping[str, Sequence[object]]:
         counts = self._workspace.need_study().counts()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 from qtpy.QtCore import QItemSelectionModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
-    QFileDialog,
     QHeaderView,
     QMenu,
     QPushButton,
@@ -23,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_mtssl.engine.events import Event, Finished, Validated
 from napari_mtssl.gui.notify import guarded, show_info
+from napari_mtssl.gui.panels.export_cells import CellsExport
 from napari_mtssl.gui.panels.review_table import PredictionModel
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row, swatch
 from napari_mtssl.gui.tasks import CELL
@@ -50,6 +47,7 @@ class ReviewPanel(QWidget):
         super().__init__(parent)
         self._workspace = workspace
         self._own = False
+        self._wants_first = False
         self._other: QWidget | None = None
         self.model = PredictionModel(self)
         self._build()
@@ -58,6 +56,7 @@ class ReviewPanel(QWidget):
             signal.connect(self._stale)
         for signal in (workspace.study_changed, workspace.classes_changed):
             signal.connect(self._classes_changed)
+        workspace.image_changed.connect(self._image_changed)
         self._classes_changed()
 
     def _build(self) -> None:
@@ -111,22 +110,9 @@ class ReviewPanel(QWidget):
         whole.addWidget(heading("Held-out scores"))
         self.scores = note(NO_SCORES)
         whole.addWidget(self.scores)
-        self.cells_export = QWidget()
+        self.cells_export = CellsExport(self._workspace)
         whole.addWidget(self.cells_export)
         whole.addStretch()
-        layout = QVBoxLayout(self.cells_export)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(heading("Export"))
-        self.with_predictions = QCheckBox("GeoJSON with predictions not reviewed yet")
-        self.with_predictions.setToolTip("Predictions go out as detections, labels as annotations")
-        layout.addWidget(self.with_predictions)
-        self.geojson_button = button(
-            "GeoJSON for QuPath …",
-            self.export_geojson,
-            "Cells of this image, with classes and colours: drop the file onto QuPath",
-        )
-        self.csv_button = button("CSV …", self.export_csv, "Labels of all images: image, row, col, class")
-        layout.addWidget(row(self.geojson_button, self.csv_button, None))
 
     def put_before_scores(self, page: QWidget) -> None:
         """Take in the page that reviews masks and images, shown instead of the one for cells."""
@@ -161,6 +147,7 @@ class ReviewPanel(QWidget):
         if here is not None:
             self._select(self.model.position_near(*here), move=False)
         self._count()
+        self._take_first()
 
     def _count(self) -> None:
         study = self._workspace.study
@@ -177,9 +164,7 @@ class ReviewPanel(QWidget):
         self.accept_all_button.setText(f"Accept all {left:,} in the list")
         for widget in (self.accept_button, self.class_button, self.reject_button, self.accept_all_button):
             widget.setEnabled(left > 0)
-        for widget in (self.missed_button, self.geojson_button, self.with_predictions):
-            widget.setEnabled(self._workspace.image is not None)
-        self.csv_button.setEnabled(study is not None)
+        self.missed_button.setEnabled(self._workspace.image is not None)
 
     def _classes_changed(self) -> None:
         classes = self._workspace.classes(CELL)
@@ -216,6 +201,28 @@ class ReviewPanel(QWidget):
             self.scores.setText(
                 f"<table>{lines}</table><small>step {event.step:,}, on images used to validate</small>"
             )
+
+    # -- coming here ---------------------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Bring the first prediction into focus, the least sure one unless the user sorted the list."""
+        self._wants_first = True
+        self.reload.now()
+        self._take_first()
+        self.table.setFocus()  # its keys are those of the layers
+
+    def leave(self) -> None:
+        """Another step is open: the view stays where it is."""
+        self._wants_first = False
+
+    def _image_changed(self) -> None:
+        self._wants_first = self.isVisible()
+
+    def _take_first(self) -> None:
+        if self._wants_first and self.model.rowCount() and self.isVisible():
+            self._wants_first = False
+            if self.position() is None:
+                self._select(0)
 
     # -- moving through the list ---------------------------------------------------------------------------
 
@@ -336,41 +343,6 @@ class ReviewPanel(QWidget):
         if name is None:
             raise WorkspaceError(f"No class has the key {key}: give one in step 2.")
         self.correct(name)
-
-    # -- export --------------------------------------------------------------------------------------------
-
-    @guarded
-    def export_geojson(self) -> None:
-        """Ask where, and write the cells of this image for QuPath."""
-        image = self._workspace.image
-        if image is None:
-            raise WorkspaceError("Show an image first (step 1).")
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Export for QuPath", f"{image.path.stem}.geojson", "GeoJSON (*.geojson)"
-        )
-        if path:
-            self.write_geojson(Path(path))
-
-    def write_geojson(self, path: Path) -> None:
-        """Write the cells of this image for QuPath."""
-        from napari_mtssl.study.exchange import export_geojson
-
-        study, image = self._workspace.study, self._workspace.image
-        export_geojson(study, image.id, path, predictions=self.with_predictions.isChecked())
-        show_info(f"Written: {path}. Drop it onto the image in QuPath.")
-
-    @guarded
-    def export_csv(self) -> None:
-        """Ask where, and write all labels."""
-        study = self._workspace.study
-        if study is None:
-            raise WorkspaceError("Open a study first (step 1).")
-        path, _ = QFileDialog.getSaveFileName(self, "Export labels", f"{study.name}.csv", "CSV (*.csv)")
-        if path:
-            from napari_mtssl.study.exchange import export_csv
-
-            export_csv(study, Path(path))
-            show_info(f"Written: {path}")
 
 
 def _share(value: float) -> QDoubleSpinBox:

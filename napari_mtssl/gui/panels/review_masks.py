@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -18,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mtssl.gui.exporting import export
+from napari_mtssl.gui.exporting import ask_where, export
 from napari_mtssl.gui.measuring import area_lines, report
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.rasters import RasterLayers
@@ -85,6 +86,7 @@ class MaskReview(QWidget):
         self.images.setMinimumHeight(200)
         self.images.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.images.cellClicked.connect(self._clicked)
+        self.images.keyPressEvent = self._key  # the same as on the layers
         box.addWidget(self.images)
         self.accept_button = button(
             "✓ Accept classes",
@@ -187,7 +189,26 @@ class MaskReview(QWidget):
         super().showEvent(event)
         self.reload()
 
+    def enter(self) -> None:
+        """Select the image on screen, unless others are selected: what Y accepts is seen."""
+        self.reload()
+        self.reload.now()
+        image = self._workspace.image
+        if image is None or not self._workspace.task.heads or self._selected():
+            return
+        for at in range(self.images.rowCount()):
+            if self.images.item(at, 0).data(ID) == image.id:
+                self.images.selectRow(at)
+                self.images.scrollToItem(self.images.item(at, 0))
+        self.images.setFocus()
+
     # -- doing ---------------------------------------------------------------------------------------------
+
+    def _key(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Y:
+            self.accept()
+        else:
+            QTableWidget.keyPressEvent(self.images, event)
 
     def _selected(self) -> list[int]:
         rows = sorted({index.row() for index in self.images.selectedIndexes()})
@@ -243,26 +264,22 @@ class MaskReview(QWidget):
     def export_zarr(self) -> None:
         """Ask where, and write the mask of this image as OME-Zarr labels."""
         study, image = self._workspace.need_study(), self._workspace.need_image()
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Export as OME-Zarr", f"{image.path.stem}.ome.zarr", "OME-Zarr (*.zarr)"
-        )
-        if path:
+        path = ask_where(self, "Export as OME-Zarr", f"{image.path.stem}.ome.zarr", "OME-Zarr (*.zarr)")
+        if path is not None:
 
             def write(study: Study, image_id: int, path: Path) -> str:
                 from napari_mtssl.study.mask_zarr import export_mask_zarr
 
                 return f"{export_mask_zarr(study, image_id, path, predictions=True)}"
 
-            export(study, image, Path(path), write)
+            export(study, image, path, write)
 
     @guarded
     def export_geojson(self) -> None:
         """Ask where, and write the outlines of this image's mask."""
         study, image = self._workspace.need_study(), self._workspace.need_image()
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Export for QuPath", f"{image.path.stem}-mask.geojson", "GeoJSON (*.geojson)"
-        )
-        if path:
+        path = ask_where(self, "Export for QuPath", f"{image.path.stem}-mask.geojson", "GeoJSON (*.geojson)")
+        if path is not None:
 
             def write(study: Study, image_id: int, path: Path) -> str:
                 from napari_mtssl.study.polygon_files import export_mask_geojson
@@ -270,23 +287,21 @@ class MaskReview(QWidget):
                 count = export_mask_geojson(study, image_id, path, predictions=True)
                 return f"{count:,} outlines in {path}. Drop it onto the image in QuPath."
 
-            export(study, image, Path(path), write)
+            export(study, image, path, write)
 
     @guarded
     def export_csv(self) -> None:
         """Ask where, and write areas and classes of all images."""
         study = self._workspace.need_study()
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Export as CSV", f"{study.name}-images.csv", "CSV (*.csv)"
-        )
-        if path:
+        path = ask_where(self, "Export as CSV", f"{study.name}-images.csv", "CSV (*.csv)")
+        if path is not None:
             heads = self._workspace.heads()
 
             def write(study: Study, image_id: int, path: Path) -> str:
                 report(study, heads).to_csv(path, index=False, float_format="%.6g")
                 return f"{path}"
 
-            export(study, self._largest(), Path(path), write)
+            export(study, self._largest(), path, write)
 
     def _largest(self) -> ImageRecord:
         """Return the image that decides whether an export of all is felt."""

@@ -53,6 +53,7 @@ class PaintTools(QWidget):
         for mode in modes:
             text, tip = MODES[mode]
             self.buttons[mode] = button(text, lambda _=False, m=mode: self._pressed(m), tip)
+            self.buttons[mode].setCheckable(True)
             layout.addWidget(self.buttons[mode])
         self.size = QSpinBox()
         self.size.setRange(1, 500)
@@ -62,6 +63,11 @@ class PaintTools(QWidget):
         if size is not None:
             layout.addWidget(self.size)
         layout.addStretch()
+
+    def show_mode(self, mode: str) -> None:
+        """Show which mode is on; any other text: none."""
+        for name, tool in self.buttons.items():
+            tool.setChecked(name == mode)
 
     def suggest_size(self, pixels: int) -> None:
         """Have a brush that suits an image, unless the user chose a size."""

@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPlainTextEdit, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-from napari_mtssl.engine.events import Event
+from napari_mtssl.engine.events import Event, Finished
 from napari_mtssl.gui.jobs import ExplainJob, FoldsJob, FoldsRequest, FoldsScored, PredictJob, Target, Waiting
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.folds import FoldsBox
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
 LOG_LINES = 2000
+PAUSE = "Wait, and give the processor back"
+GO_ON = "Go on with the next step, where training was paused"
 
 
 class TrainPanel(QWidget):
@@ -40,10 +42,10 @@ class TrainPanel(QWidget):
         super().__init__(parent)
         self._workspace = workspace
         self._runner = runner
+        self._trained = ""  # the network that the training under way makes
         self.viewport: Any = lambda: None  # set by the dock: what the user sees
         self._build()
-        workspace.study_changed.connect(self.refresh)
-        workspace.study_changed.connect(self.folds.clear)
+        workspace.study_changed.connect(self._study_changed)
         workspace.task_changed.connect(self._task_chosen)
         runner.event.connect(self.on_event)
         runner.state_changed.connect(self._show_state)
@@ -64,7 +66,7 @@ class TrainPanel(QWidget):
         self.advanced, self.advanced_note, self.form = shown.advanced, shown.advanced_note, shown.form
         layout.addWidget(self.settings)
         self.start_button = button("Train", self.start, "Learn from the labels of all images used to train")
-        self.pause_button = button("Pause", self.pause, "Wait, and give the processor back")
+        self.pause_button = button("Pause", self.pause, PAUSE)
         self.stop_button = button("Stop", self.stop, "Stop after the current step; what was learnt is kept")
         layout.addWidget(row(self.start_button, self.pause_button, self.stop_button, None))
         self.shown = TrainProgress(self._workspace, self._runner, self.say, self._show_log)
@@ -106,6 +108,13 @@ class TrainPanel(QWidget):
         """Seconds from the press of Train to what was seen first."""
         return self.shown.timings
 
+    def _study_changed(self) -> None:
+        self._trained = ""
+        self.shown.clear()
+        self.folds.clear()
+        self.settings.forget()
+        self.refresh()
+
     def _task_chosen(self) -> None:
         self.folds.setVisible(self._workspace.task.method == FoldsBox.METHOD)
         self.settings.show_task()
@@ -128,6 +137,12 @@ class TrainPanel(QWidget):
                 "This study is read-only: training needs a folder it can write to. Copy the study elsewhere."
             )
         request = self.settings.request(study)
+        try:
+            self.settings.check(study)
+        except ValueError as error:
+            self.shown.refuse(str(error))
+            raise
+        self._trained = ""
         self.shown.begin_training()
         self.say("Training starts.")
         self._runner.train(request, self.viewport())
@@ -213,7 +228,9 @@ class TrainPanel(QWidget):
 
     def on_event(self, event: Event) -> None:
         """Take in what changes more than the progress."""
-        if isinstance(event, Waiting):
+        if isinstance(event, Finished):
+            self._trained = event.run_dir.name
+        elif isinstance(event, Waiting):
             self.refresh()
         elif isinstance(event, FoldsScored):
             self.folds.show_scores(event)
@@ -221,6 +238,10 @@ class TrainPanel(QWidget):
     def _ended(self) -> None:
         self.shown.ended()
         self.refresh()
+        if self._trained:
+            self.settings.go_on_with(self._trained)
+            self.run_choice.setCurrentIndex(max(self.run_choice.findText(self._trained), 0))
+            self._trained = ""
 
     # -- showing -------------------------------------------------------------------------------------------
 
@@ -233,6 +254,7 @@ class TrainPanel(QWidget):
         self.folds.set_ready(open_ and not busy)
         self.pause_button.setEnabled(busy and state in (State.TRAINING, State.PAUSED))
         self.pause_button.setText("Go on" if state is State.PAUSED else "Pause")
+        self.pause_button.setToolTip(GO_ON if state is State.PAUSED else PAUSE)
         self.stop_button.setEnabled(busy and state is not State.STOPPING)
         for widget in self.settings.widgets:
             widget.setEnabled(not busy)

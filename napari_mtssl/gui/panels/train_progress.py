@@ -18,6 +18,7 @@ from napari_mtssl.engine.events import (
     LabelsChanged,
     LossNotFinite,
     OutOfMemory,
+    Paused,
     Preview,
     Started,
     Stepped,
@@ -118,10 +119,28 @@ class TrainProgress(QWidget):
         QTimer.singleShot(100, self.losses.prepare)
         QTimer.singleShot(300, self.scores.prepare)
 
+    def clear(self) -> None:
+        """Forget what was trained: another study is open."""
+        self.error_row.hide()
+        self.progress.setRange(0, 1)
+        self.progress.reset()
+        self.progress.setFormat("")
+        for curves in self._curves:
+            curves.clear()
+        self.scores.say(awaited(self._workspace.study))
+        self.weights.clear()
+
     def begin(self) -> None:
         """Something else begins: what went wrong before is over."""
         self.error_row.hide()
         self.progress.setRange(0, 0)
+        self.progress.setFormat("")
+
+    def refuse(self, reason: str) -> None:
+        """Say why nothing begins."""
+        self.say(reason)
+        self.error.setText(f"⚠ {reason}")
+        self.error_row.show()
 
     def begin_training(self) -> None:
         """Clear the curves, and start the clock."""
@@ -154,6 +173,7 @@ class TrainProgress(QWidget):
             WorkerLost: self._warned,
             ClassesLeftOut: self._warned,
             Preview: self._predicted,
+            Paused: self._paused,
             Waiting: self._waiting,
             FoldsScored: self._folds_scored,
             Finished: self._finished,
@@ -222,6 +242,9 @@ class TrainProgress(QWidget):
             self.progress.setValue(event.done)
             self.progress.setFormat(f"predicted {event.done} of {event.total} tiles")
 
+    def _paused(self, event: Paused) -> None:
+        self.progress.setFormat(f"paused at step {self.progress.value():,} of {self.progress.maximum():,}")
+
     def _waiting(self, event: Waiting) -> None:
         self.progress.setFormat("up to date")
         self.say("Up to date. Training goes on when labels change.")
@@ -237,15 +260,21 @@ class TrainProgress(QWidget):
             self.say(f"Cross-validated: tables, pictures and report.md are in {event.report.parent}.")
 
     def _finished(self, event: Finished) -> None:
+        verb = "stopped" if event.stopped else "done"
+        self.progress.setFormat(
+            f"{verb} at step {event.step:,} of {max(self.progress.maximum(), event.step):,}"
+        )
         self.say(
             f"{'Stopped' if event.stopped else 'Finished'} at step {event.step:,}: {event.run_dir.name}."
         )
 
     def _failed(self, event: Failed) -> None:
         # a traceback is of use to nobody who only has to click a few more places
-        self.say(event.reason if event.mendable else event.detail.rstrip() or event.reason)
-        self.error.setText(f"⚠ {event.reason}")
-        self.error_row.show()
+        self.refuse(event.reason)
+        if not event.mendable and event.detail.strip():
+            self.say(event.detail.rstrip())
+        if event.step and self.progress.maximum() > 0:
+            self.progress.setFormat(f"ended at step {event.step:,}")
         show_warning(event.reason)
 
     def ended(self) -> None:

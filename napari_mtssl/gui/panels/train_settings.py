@@ -73,10 +73,14 @@ class TrainSettings(QWidget):
             "Live takes in new and corrected labels while it trains and afterwards, until you press Stop.",
         )
         self.network = choice({NEW: NEW}, "Begin anew, or go on with a network trained before")
+        self.resume_note = note("<small>It keeps its own settings; the steps come on top.</small>")
+        self.resume_note.hide()
+        self.network.currentIndexChanged.connect(lambda at: self.resume_note.setVisible(at > 0))
         for label, widget in (
             ("Method", self.method),
             ("Mode", self.mode),
             ("Network", self.network),
+            ("", self.resume_note),
             ("Preset", self.preset),
             ("Steps", self.steps),
             ("Runs on", self.device),
@@ -146,6 +150,15 @@ class TrainSettings(QWidget):
         self.runs = [name for name in runs if any((study.path / "runs" / name).glob("*.safetensors"))]
         fill(self.network, [NEW, *(f"Go on with {name}" for name in self.runs)])
 
+    def forget(self) -> None:
+        """Another study: its networks may have the names of others."""
+        self.network.setCurrentIndex(0)
+
+    def go_on_with(self, run: str) -> None:
+        """Offer to go on with a network, if it is one of the study and of the method."""
+        if run in self.runs:
+            self.network.setCurrentIndex(self.runs.index(run) + 1)
+
     # -- saying --------------------------------------------------------------------------------------------
 
     def request(self, study: Study) -> TrainRequest:
@@ -162,6 +175,22 @@ class TrainSettings(QWidget):
             bool(self.mode.currentData()),
             self.runner_name(),
         )
+
+    def check(self, study: Study) -> None:
+        """Say at once which labels are missing, where the library is there to tell.
+
+        Raises
+        ------
+        MethodError
+            If the labels, or the settings, do not allow training.
+        """
+        if self.network.currentIndex() > 0 or not self.advanced_note.isHidden():
+            return  # the thread will tell
+        from napari_mtssl.methods import get_method
+
+        method = get_method(self._workspace.task.method)
+        preset = self.preset.currentData()
+        method.check_labels(study, method.configure(preset, **self.form.overrides()))
 
     def runner_name(self) -> str:
         """Say where training runs, as chosen or typed: thread, process, or an address."""

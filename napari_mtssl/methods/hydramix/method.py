@@ -30,7 +30,7 @@ from napari_mtssl.learning.pseudo_labels import (
 )
 from napari_mtssl.methods.base import Geometry, Method, MethodError, Samples, StepOutput
 from napari_mtssl.methods.hydramix.config import PRESETS, HydraMixConfig
-from napari_mtssl.methods.hydramix.samples import PatchBank, SampleReader, to_unit
+from napari_mtssl.methods.hydramix.samples import PatchBank, SampleReader, check_clicks, enough, to_unit
 from napari_mtssl.methods.hydramix.scores import patch_scores
 from napari_mtssl.methods.hydramix.views import ClassDraw, Targets, Views, brightening
 from napari_mtssl.methods.hydramix.votes import class_probabilities, entropy, peaks, vote_maps
@@ -39,6 +39,7 @@ from napari_mtssl.nets import HydraNet, WideResNet, for_inference, frozen_statis
 
 if TYPE_CHECKING:
     from napari_mtssl.images import ImagePool
+    from napari_mtssl.methods.config import MethodConfig
     from napari_mtssl.study import Study
 
 EVALUATE_AT_ONCE = 256  # patches
@@ -58,9 +59,7 @@ class HydraMix(Method):
         self, config: HydraMixConfig, vocabulary: Mapping[str, Sequence[str]], device: torch.device
     ) -> None:
         super().__init__(config, vocabulary, device)
-        self.classes = classes = self.vocabulary["cell"]
-        if len(classes) < 2:
-            raise MethodError("The study has only the background class; add a class of cells first.")
+        self.classes = classes = enough(self.vocabulary["cell"])
         torch.manual_seed(config.seed)
         squeeze = {"hidden": 64, "squeeze": 16} if config.regression_head == "squeeze" else {}
         try:
@@ -88,6 +87,17 @@ class HydraMix(Method):
         self._reader = SampleReader(config, classes, device)
         self._views = Views(config)
         self._draw: ClassDraw | None = None
+
+    @classmethod
+    def check_labels(cls, study: Study, config: MethodConfig) -> None:
+        """Say what is missing before anything slow begins; see `Method.check_labels`."""
+        assert isinstance(config, HydraMixConfig)
+        check_clicks(
+            enough(cls.vocabulary_of(study)["cell"]),
+            len(study.images("train")),
+            study.cells(split="train"),
+            config,
+        )
 
     # -- training ------------------------------------------------------------------------------------------
 

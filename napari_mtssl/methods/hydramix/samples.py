@@ -163,6 +163,52 @@ def _to_tensor(patches: np.ndarray, device: torch.device | str) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 3, 1, 2))).to(device)
 
 
+def enough(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the classes of cells.
+
+    Raises
+    ------
+    MethodError
+        If there is only the background.
+    """
+    if len(classes) < 2:
+        raise MethodError("The study has only the background class; add a class of cells first.")
+    return classes
+
+
+def check_clicks(classes: Sequence[str], images: int, cells: pd.DataFrame, config: HydraMixConfig) -> None:
+    """Say what is missing of the labels to learn from.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Index 0 is the background.
+    images : int
+        How many there are to learn from.
+    cells : DataFrame
+        Their labels, with the column ``class``.
+    config : HydraMixConfig
+
+    Raises
+    ------
+    MethodError
+        If they do not allow training.
+    """
+    background = classes[0]
+    if images == 0:
+        raise MethodError("The study has no image for training; add one, or move one to the split 'train'.")
+    kinds = set(cells["class"]) & set(classes)
+    if not kinds:
+        raise MethodError("Nothing is labelled yet; click some cells of each class, then train.")
+    if kinds == {background}:
+        raise MethodError(f"Only '{background}' is labelled; click some cells of another class, then train.")
+    if background not in kinds and not config.background_from_far:
+        raise MethodError(
+            f"No place is labelled '{background}'; click some places between the cells as such, "
+            "or allow 'Background far from clicks' (background_from_far=true)."
+        )
+
+
 class SampleReader:
     """Reads a study's patches; unlabelled ones are cut once and kept while labels change.
 
@@ -193,7 +239,7 @@ class SampleReader:
         cells = study.cells(split=split)
         cells = cells[cells["class"].isin(self.classes)]  # a class made after training began is not learnt
         if split == "train":
-            self._check(len(records), cells)
+            check_clicks(self.classes, len(records), cells, self.config)
             cells = draw_labels(cells, self.config.labels, self.config.seed)
         size = self.config.patch
         labelled, frames, unlabelled, places = [], [], [], []
@@ -231,25 +277,6 @@ class SampleReader:
         bank = self._bank(labelled, frames, unlabelled, places)
         bank.drift, bank.clicks = drift, clicks
         return bank
-
-    def _check(self, images: int, cells: pd.DataFrame) -> None:
-        background = self.classes[0]
-        if images == 0:
-            raise MethodError(
-                "The study has no image for training; add one, or move one to the split 'train'."
-            )
-        if cells.empty:
-            raise MethodError("Nothing is labelled yet; click some cells of each class, then train.")
-        kinds = set(cells["class"])
-        if kinds == {background}:
-            raise MethodError(
-                f"Only '{background}' is labelled; click some cells of another class, then train."
-            )
-        if background not in kinds and not self.config.background_from_far:
-            raise MethodError(
-                f"No place is labelled '{background}'; click some places between the cells as such, "
-                "or allow 'Background far from clicks' (background_from_far=true)."
-            )
 
     def _bank(
         self,

@@ -18,7 +18,15 @@ from napari_mtssl.learning.precision import half_precision
 from napari_mtssl.learning.pseudo_labels import MeanTeacher
 from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput
 from napari_mtssl.methods.joint_unet.config import PRESETS, JointUNetConfig
-from napari_mtssl.methods.joint_unet.samples import MASK, UNKNOWN, ImageSet, read_images, resized
+from napari_mtssl.methods.joint_unet.samples import (
+    MASK,
+    UNKNOWN,
+    ImageSet,
+    check_images,
+    learnable,
+    read_images,
+    resized,
+)
 from napari_mtssl.methods.joint_unet.scores import Outcome, scores
 from napari_mtssl.methods.joint_unet.tiles import SlideMask
 from napari_mtssl.methods.joint_unet.views import Views, dihedral, mask_loss
@@ -28,6 +36,7 @@ from napari_mtssl.nets.resnet34 import WeightsError, load_encoder
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image, ImagePool
+    from napari_mtssl.methods.config import MethodConfig
     from napari_mtssl.study import Study
 
 TEACHER_LAPS = 20  # how often a run is longer than its teacher's memory, at least
@@ -51,18 +60,7 @@ class JointUNetMethod(Method):
     ) -> None:
         super().__init__(config, vocabulary, device)
         counts = {kind: len(names) for kind, names in self.vocabulary.items()}
-        self._learnt = tuple(kind for kind, count in counts.items() if count > 1)
-        if config.only:
-            if config.only not in self._learnt:
-                raise MethodError(
-                    f"There is no '{config.only}' with two classes to learn; choose of: "
-                    f"{', '.join(self._learnt) or 'none, add classes first'}."
-                )
-            self._learnt = (config.only,)
-        if not self._learnt:
-            raise MethodError(
-                "There is nothing to learn: add a mask class, or two classes of one kind for whole images."
-            )
+        self._learnt = learnable(self.vocabulary, config.only)
         self.heads = tuple(kind for kind in self._learnt if kind != MASK)
         outputs = counts[MASK] if MASK in self._learnt else 0
         torch.manual_seed(config.seed)
@@ -90,6 +88,12 @@ class JointUNetMethod(Method):
         self._updates: int | None = None
         self._views = Views(config)
         self._of_brightness = {name.strip() for name in config.brightness_kinds.split(",")}
+
+    @classmethod
+    def check_labels(cls, study: Study, config: MethodConfig) -> None:
+        """Say what is missing before anything slow begins; see `Method.check_labels`."""
+        assert isinstance(config, JointUNetConfig)
+        check_images(study, cls.vocabulary_of(study), config.only)
 
     # -- training ------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = 255  # of a mask's pixels
 MASK = "mask"
+NO_LABEL = "No image has a mask or a class yet; label some images first."
 
 
 @dataclass
@@ -117,6 +118,42 @@ def _places(side: int, size: int) -> np.ndarray:
     return np.minimum(((np.arange(size) + 0.5) * side / size).astype(int), side - 1)
 
 
+def learnable(vocabulary: Mapping[str, Sequence[str]], only: str = "") -> tuple[str, ...]:
+    """Kinds of classes that there is something to learn of.
+
+    Raises
+    ------
+    MethodError
+        If there are none, or the one that is wanted is not among them.
+    """
+    kinds = tuple(kind for kind, names in vocabulary.items() if len(names) > 1)
+    if only and only not in kinds:
+        raise MethodError(
+            f"There is no '{only}' with two classes to learn; choose of: "
+            f"{', '.join(kinds) or 'none, add classes first'}."
+        )
+    if not kinds:
+        raise MethodError(
+            "There is nothing to learn: add a mask class, or two classes of one kind for whole images."
+        )
+    return (only,) if only else kinds
+
+
+def check_images(study: Study, vocabulary: Mapping[str, Sequence[str]], only: str = "") -> None:
+    """Say what is missing of the labels to learn from, before any image is read.
+
+    Raises
+    ------
+    MethodError
+        If there is nothing to learn, or nothing is labelled.
+    """
+    learnable(vocabulary, only)
+    said = study.image_classes(split="train")
+    said = said[(said["status"] != "rejected") & said["kind"].isin(list(vocabulary))]
+    if not len(said) and not (MASK in vocabulary and study.masked_images("train")):
+        raise MethodError(NO_LABEL)
+
+
 def read_images(
     study: Study,
     pool: ImagePool,
@@ -162,7 +199,7 @@ def read_images(
             values[drop] = -1
     found = ImageSet.from_arrays(images, masks, known, device, [record.id for record in records])
     if not found.n_labelled:
-        raise MethodError("No image has a mask or a class yet; label some images first.")
+        raise MethodError(NO_LABEL)
     return found
 
 

@@ -24,7 +24,7 @@ from napari_mtssl.methods.multimix import losses as loss
 from napari_mtssl.methods.multimix.batch import Batch, Memory, split
 from napari_mtssl.methods.multimix.config import PRESETS, MultiMixConfig
 from napari_mtssl.methods.multimix.objective import add_class_losses, add_mask_losses
-from napari_mtssl.methods.multimix.reader import read_fields, resized
+from napari_mtssl.methods.multimix.reader import check_fields, learnable, read_fields, resized
 from napari_mtssl.methods.multimix.refine import refine
 from napari_mtssl.methods.multimix.samples import FieldBank, guesses_table
 from napari_mtssl.methods.multimix.scores import field_scores
@@ -34,11 +34,11 @@ from napari_mtssl.nets.multimix import Classifier, MultiMixNet
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image, ImagePool
+    from napari_mtssl.methods.config import MethodConfig
     from napari_mtssl.study import Study
 
 AT_ONCE = 16  # images, in prediction
 SHOWN = 256  # least side of predicted grids, so that boundaries show no steps
-NOT_OF_IMAGES = ("cell", "block", "mask")
 
 
 class MultiMix(Method):
@@ -57,17 +57,7 @@ class MultiMix(Method):
         self, config: MultiMixConfig, vocabulary: Mapping[str, Sequence[str]], device: torch.device
     ) -> None:
         super().__init__(config, vocabulary, device)
-        mask = self.vocabulary.get("mask", ())
-        self.mask_classes = mask if len(mask) > 1 and config.parts.masks else ()
-        self.heads = {
-            kind: names
-            for kind, names in self.vocabulary.items()
-            if kind not in NOT_OF_IMAGES and len(names) > 1 and config.parts.classes
-        }
-        if not self.mask_classes and not self.heads:
-            raise MethodError(
-                "There is nothing to learn: add a mask class, or two classes that a whole image can have."
-            )
+        self.mask_classes, self.heads = learnable(self.vocabulary, config)
         torch.manual_seed(config.seed)
         network = MultiMixNet(
             config.channels,
@@ -88,6 +78,12 @@ class MultiMix(Method):
         self._updates: int | None = None
         self._views = Views(config)
         self._seen: dict[tuple[int, str], np.ndarray] = {}
+
+    @classmethod
+    def check_labels(cls, study: Study, config: MethodConfig) -> None:
+        """Say what is missing before anything slow begins; see `Method.check_labels`."""
+        assert isinstance(config, MultiMixConfig)
+        check_fields(study, cls.vocabulary_of(study), config)
 
     # -- training ------------------------------------------------------------------------------------------
 

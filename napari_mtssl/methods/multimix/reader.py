@@ -18,7 +18,53 @@ if TYPE_CHECKING:
     from napari_mtssl.study.records import ImageRecord, Split
 
 BAND = 1024  # rows of a mask that are read at once
+NOT_OF_IMAGES = ("cell", "block", "mask")
+NO_LABEL = "No image has a mask or a class yet; paint a mask or give some images their class."
+ONE_CLASS = "All labelled images have the same class; label some of another class, too."
 FINE = 4  # a mask is read with so many pixels along each pixel of the result, at least
+
+
+def learnable(
+    vocabulary: Mapping[str, tuple[str, ...]], config: MultiMixConfig
+) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Classes of masks, and of each kind of whole images, that there is something to learn of.
+
+    Raises
+    ------
+    MethodError
+        If there are none.
+    """
+    mask = vocabulary.get("mask", ())
+    mask_classes = mask if len(mask) > 1 and config.parts.masks else ()
+    heads = {
+        kind: names
+        for kind, names in vocabulary.items()
+        if kind not in NOT_OF_IMAGES and len(names) > 1 and config.parts.classes
+    }
+    if not mask_classes and not heads:
+        raise MethodError(
+            "There is nothing to learn: add a mask class, or two classes that a whole image can have."
+        )
+    return mask_classes, heads
+
+
+def check_fields(study: Study, vocabulary: Mapping[str, tuple[str, ...]], config: MultiMixConfig) -> None:
+    """Say what is missing of the labels to learn from, before any image is read.
+
+    Raises
+    ------
+    MethodError
+        If there is nothing to learn, or as `read_fields`.
+    """
+    learnable(vocabulary, config)
+    if len(vocabulary.get("mask", ())) > 1 and study.masked_images("train"):
+        return
+    said = study.image_classes(split="train")
+    said = said[(said["status"] != "rejected") & said["kind"].isin(list(vocabulary))]
+    if not len(said):
+        raise MethodError(NO_LABEL)
+    if said.groupby("kind")["class"].nunique().max() < 2:
+        raise MethodError(ONE_CLASS)
 
 
 def read_fields(
@@ -51,9 +97,9 @@ def read_fields(
     masks = _masks(study, records, vocabulary.get("mask", ()), place, config)
     kinds_of = [len({c for c in index if c >= 0}) for index in classes.values()]
     if not masks and not any(kinds_of):
-        raise MethodError("No image has a mask or a class yet; paint a mask or give some images their class.")
+        raise MethodError(NO_LABEL)
     if split == "train" and not masks and max(kinds_of) < 2:
-        raise MethodError("All labelled images have the same class; label some of another class, too.")
+        raise MethodError(ONE_CLASS)
     for record in records:
         if (record.id, str(record.path)) not in seen:
             seen[record.id, str(record.path)] = resized(pool(record), config).astype(np.float16)

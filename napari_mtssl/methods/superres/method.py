@@ -27,11 +27,12 @@ from napari_mtssl.methods.superres.config import PRESETS, SuperResConfig
 from napari_mtssl.methods.superres.counts import MemoryBank, count
 from napari_mtssl.methods.superres.groups import GroupSampler
 from napari_mtssl.methods.superres.objective import Objective
-from napari_mtssl.methods.superres.reader import BankReader
+from napari_mtssl.methods.superres.reader import BankReader, check_blocks, check_exact
 from napari_mtssl.nets.unet import UNet
 
 if TYPE_CHECKING:
     from napari_mtssl.images import ImagePool
+    from napari_mtssl.methods.config import MethodConfig
     from napari_mtssl.study import Study
 
 
@@ -51,10 +52,7 @@ class SuperRes(Method):
         super().__init__(config, vocabulary, device)
         self.block_classes = self.vocabulary.get("block", ())
         self.mask_classes = self.vocabulary.get("mask", ())
-        if len(self.mask_classes) < 2:
-            raise MethodError(
-                "The study has no exact class to outline: add a class of the kind 'mask', such as tumour."
-            )
+        check_exact(self.mask_classes)
         torch.manual_seed(config.seed)
         network = UNet(
             len(self.mask_classes), [int(width) for width in config.widths.split("-")], stem=config.stem
@@ -73,6 +71,13 @@ class SuperRes(Method):
         self._reader = BankReader(config, self.block_classes, self.mask_classes, device)
         self._objective = Objective(config)
         self._colour = ColourRange(config.stain, config.contrast, config.brightness, config.blur)
+
+    @classmethod
+    def check_labels(cls, study: Study, config: MethodConfig) -> None:
+        """Say what is missing before anything slow begins; see `Method.check_labels`."""
+        assert isinstance(config, SuperResConfig)
+        vocabulary = cls.vocabulary_of(study)
+        check_blocks(study, vocabulary.get("block", ()), vocabulary.get("mask", ()), "train")
 
     # -- training ------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import torch
 
 from napari_mtssl.images import to_float
 from napari_mtssl.images.rotation import AHEAD, Rotation
-from napari_mtssl.methods.base import MethodError, draw_labels
+from napari_mtssl.methods.base import MethodError, draw_labels, labels_of
 from napari_mtssl.methods.superres.bank import UNKNOWN, BlockBank, Field, padded
 from napari_mtssl.methods.superres.config import SuperResConfig
 from napari_mtssl.methods.superres.rolling import HELD, Piece, RollingBank
@@ -32,6 +32,43 @@ FIELD = 1024  # largest side of a field, in pixels of the network
 HELD_OUT = 16  # fields of many that scores are taken on
 BAND = 2**24  # pixels that are read at a time
 PixelBox = tuple[int, int, int, int]
+
+
+NO_BLOCK = (
+    "No block of the images in the split '{}' has a class: lay a grid over an image and give some blocks a "
+    "class."
+)
+
+
+def check_exact(mask_classes: Sequence[str]) -> None:
+    """See that there is something to outline.
+
+    Raises
+    ------
+    MethodError
+        If there is only the background.
+    """
+    if len(mask_classes) < 2:
+        raise MethodError(
+            "The study has no exact class to outline: add a class of the kind 'mask', such as tumour."
+        )
+
+
+def check_blocks(
+    study: Study, block_classes: Sequence[str], mask_classes: Sequence[str], split: Split
+) -> None:
+    """Say what is missing of the labels to learn from, before any image is read.
+
+    Raises
+    ------
+    MethodError
+        If there is nothing to outline, nothing is labelled, or a class that is used has no statistics.
+    """
+    check_exact(mask_classes)
+    if not study.coarse_images(split) and not study.masked_images(split):
+        raise MethodError(NO_BLOCK.format(split))
+    used = labels_of(study, ("block",), split).get("block", set()) & set(block_classes)
+    as_arrays(study.statistics(), block_classes, mask_classes, sorted(used))
 
 
 class BankReader:
@@ -74,10 +111,7 @@ class BankReader:
         """
         coarse, painted = study.coarse_images(split), study.masked_images(split)
         if not coarse and not painted:
-            raise MethodError(
-                f"No block of the images in the split '{split}' has a class: lay a grid over an image and "
-                "give some blocks a class."
-            )
+            raise MethodError(NO_BLOCK.format(split))
         step = downsample or self.config.downsample or suited(study, coarse)
         places = [
             (image_id, box)
