@@ -48,7 +48,8 @@ def evaluate(
         if not scores:
             raise UsageError(
                 f"The study {opened.name} has no labelled image in the split '{split.value}': "
-                "label one, or choose another split."
+                "label one, or move a labelled one there (in the dock 'Used to', or a table image,split with "
+                "'import --as image-classes'), or choose another split."
             )
         step = load(find(chosen.path)).step
     report = {

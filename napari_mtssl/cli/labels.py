@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -209,24 +209,6 @@ def export_one(
     else:
         exchange.export_mask_zarr(study, image.id, path, predictions=predictions)
     return True
-
-
-def image_files(paths: Iterable[Path]) -> list[Path]:
-    """List images, and the images in folders; files there whose names end on ``@`` or ``_mask`` are masks."""
-    from napari_mtssl.images import is_image
-
-    found = []
-    for path in paths:
-        if path.is_dir() and not is_image(path):
-            inside = [
-                p for p in sorted(path.iterdir()) if is_image(p) and not p.stem.endswith(("@", "_mask"))
-            ]
-            if not inside:
-                raise UsageError(f"There are no images in the folder {path}; name one that has some.")
-            found += inside
-        else:
-            found.append(path)
-    return found
 
 
 def _classes(said: str | None) -> dict[int, str] | str | None:

@@ -155,9 +155,8 @@ def new(
 
 def _opened(images: list[Path], pixel_size: float | None) -> list[Image]:
     """Open all images, and planes of stacks; ask once for the pixel size of slides that do not tell."""
-    from napari_mtssl.cli.labels import image_files
     from napari_mtssl.cli.pixel_sizes import ask
-    from napari_mtssl.images import open_planes
+    from napari_mtssl.images import image_files, open_planes
 
     found = [open_planes(path, pixel_size_um=pixel_size) for path in image_files(images)]
     opened = [image for planes in found for image in planes]

@@ -27,6 +27,7 @@ from napari_mtssl.gui.panels.train import TrainPanel
 from napari_mtssl.gui.preload import preload
 from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, SALIENCY, RasterLayers
 from napari_mtssl.gui.regions import REGIONS, RegionShapes
+from napari_mtssl.gui.ring import FOCUS
 from napari_mtssl.gui.shortcuts import Bindings, Scope, help_table
 from napari_mtssl.gui.status import StatusLine
 from napari_mtssl.gui.stream import Stream
@@ -49,6 +50,7 @@ REMOVED = {
     REGIONS: "Your regions are safe in the study.",
     PAINT: "What you painted is safe in the study.",
     PREDICTED: "The predicted mask is kept in the study.",
+    FOCUS: "No ring will be around the prediction in focus.",
 }
 
 
@@ -124,7 +126,8 @@ class Dock(QWidget):
         self.runner.event.connect(self.review_panel.on_event)
         self.label_panel.click_mode.connect(self.set_click_mode)
         self.label_panel.click_mode.connect(self.modes.show)
-        self.label_panel.show_layers.connect(self.show_layers)
+        for slot in (self.layers.ring.allow, self.show_layers):
+            self.label_panel.show_layers.connect(slot)
         self.label_panel.import_layer.connect(self.import_layer)
         self.label_panel.show_keys.connect(self.show_keys)
         for page in (self.label_panel.blocks, self.label_panel.images):
@@ -331,6 +334,7 @@ class Dock(QWidget):
     def _step_opened(self, at: int) -> None:
         if at != REVIEW:
             self.review_panel.leave()
+            self.layers.ring.hide()
         elif CELL in self.workspace.task.kinds:
             self.review_panel.enter()
         else:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.gui.background import read_in_background
+from napari_mtssl.gui.ring import FOCUS, FocusRing
 from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import RESERVED_COLOUR, Workspace
 
@@ -58,6 +59,7 @@ class StudyLayers:
         self.image: Image | None = None
         self.uncertainty: Image | None = None
         self.points: dict[str, Points] = {}
+        self.ring = FocusRing(self)
         self._busy = False
 
     @contextmanager
@@ -81,6 +83,7 @@ class StudyLayers:
         with self.busy():
             self._remove(self.uncertainty)
             self.uncertainty = None
+            self.ring.hide()
             record = self.workspace.image
             found = self._find_image()
             if found is None and self.image is not None and self._reuse_image():
@@ -172,13 +175,14 @@ class StudyLayers:
         if self.image is not None and self.image == layer:
             self.image = None
             return "image"
-        return None
+        return FOCUS if self.ring.forget(layer) else None
 
     def remove_all(self, *, image: bool = True) -> None:
         """Take the plugin's layers out of the viewer; what they show stays in the study."""
         with self.busy():
             for layer in (*self.points.values(), self.uncertainty, self.image if image else None):
                 self._remove(layer)
+            self.ring.remove()
         self.points, self.uncertainty, self.image = {}, None, None
 
     def _remove(self, layer: Layer | None) -> None:
@@ -300,6 +304,7 @@ class StudyLayers:
             nearest = int(np.hypot(*(layer.data - (row, col)).T).argmin())
             with heard(layer):
                 layer.selected_data = {nearest}
+            self.ring.show(*layer.data[nearest])
 
     def viewport(self) -> tuple[int, int, int, int] | None:
         """Return the visible part of the image as ``(row0, col0, row1, col1)`` in level-0 pixels."""

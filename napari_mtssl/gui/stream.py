@@ -142,6 +142,8 @@ class Stream(QObject):
         self.crowd.show(self._pending[1], focus)
         if focus is not None:
             self._layers.highlight(*focus)
+        else:
+            self._layers.ring.hide()
         maps, self._maps = self._maps, []
         for box, values, stride in maps:
             self._layers.fill_uncertainty(box, values, stride)

@@ -16,6 +16,7 @@ LEAST_MS, MOST_MS = 3_000, 12_000
 READ_MS = 55  # for a character
 AFTER_MS = 260  # it has slid in
 NEEDED = ("message", "expand", "close_with_fade", "timer")
+MARGINS = 28  # above and below the text
 OURS = "mtssl_info"
 
 
@@ -71,6 +72,15 @@ def _later(toast: Any, ms: int, what: Any) -> None:
 def _unfold(toast: Any) -> None:
     if not toast.property("expanded") and toast.sizeHint().height() > toast.height():
         toast.expand()
+        _later(toast, AFTER_MS, _settle)
+
+
+def _settle(toast: Any) -> None:
+    """Have all lines inside, and the whole of it on the canvas."""
+    wanted = toast.message.sizeHint().height() + MARGINS
+    toast.resize(toast.width(), max(toast.height(), wanted))
+    if hasattr(toast, "move_to_bottom_right"):
+        toast.move_to_bottom_right()
 
 
 def _leave(toast: Any) -> None:

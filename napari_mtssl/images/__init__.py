@@ -3,6 +3,7 @@
 Light to import: the libraries that decode a format are loaded when a file of that format is opened.
 """
 
+from napari_mtssl.images.folders import image_files
 from napari_mtssl.images.image import FlatImageError, Image, ImageError, Source, is_slide, to_float
 from napari_mtssl.images.opening import SUFFIXES, is_image, open_image, register
 from napari_mtssl.images.pool import ImagePool
@@ -15,6 +16,7 @@ __all__ = [
     "ImageError",
     "ImagePool",
     "Source",
+    "image_files",
     "is_image",
     "is_slide",
     "open_image",

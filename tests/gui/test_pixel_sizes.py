@@ -50,8 +50,8 @@ def test_asked_once_kept_undone_and_changed(make_dock, silent, answers, wait):
     assert workspace.image.pixel_size_um is None
     assert np.allclose(dock.layers.image.scale, 1)
     said.append(0.5)
-    dock.study_panel.table.setCurrentCell(0, 0)
-    dock.study_panel.size_button.click()
+    dock.study_panel.images.table.setCurrentCell(0, 0)
+    dock.study_panel.images.size_button.click()
     assert np.allclose(dock.layers.image.scale, 0.5)
     assert len(asked) == 2
     with Study.open(silent[0]) as again:

@@ -185,7 +185,7 @@ def test_predictions_go_out_as_such_in_the_csv_and_come_back_as_no_labels(
 def test_the_first_key_of_the_review_settles_the_least_sure_prediction(dock, predicted, qtbot):
     dock.tabs.setCurrentIndex(0)
     predicted(dock)
-    dock.viewer.window._qt_window.show()
+    dock.window().show()
     dock.tabs.setCurrentIndex(3)
     assert dock.review_panel.current() == (84.0, 84.0)
     np.testing.assert_allclose(dock.viewer.scene.camera.center[-2:], (84, 84))
@@ -194,6 +194,32 @@ def test_the_first_key_of_the_review_settles_the_least_sure_prediction(dock, pre
     dock.tabs.setCurrentIndex(1)
     dock.tabs.setCurrentIndex(3)
     assert dock.review_panel.current() == (48.0, 84.0)  # where it was left
+
+
+def test_a_black_and_white_ring_shows_the_cell_in_focus(dock, review):
+    from napari_mtssl.gui.ring import FOCUS
+
+    assert FOCUS not in dock.viewer.layers
+    dock.tabs.setCurrentIndex(3)
+    review.step(1)
+    ring = dock.viewer.layers[FOCUS]
+    assert ring.visible and ring.data.tolist() == [[84, 84]] * 2
+    assert sorted(ring.border_color[:, 0].tolist()) == [0, 1]  # one of them is seen on any image
+    assert ring.border_width[0] > ring.border_width[1]  # the white one leaves some of the black one
+    assert dock.viewer.layers.selection.active.name == PREDICTIONS  # whose keys settle it
+    review.step(1)
+    assert ring.data.tolist() == [[48, 84]] * 2
+    dock.tabs.setCurrentIndex(1)
+    assert not ring.visible
+    dock.tabs.setCurrentIndex(3)
+    review.step(1)
+    assert ring.visible
+    dock.workspace.step_image(1)
+    assert not ring.visible
+    dock.viewer.layers.remove(ring)  # the user wants none
+    dock.workspace.step_image(1)
+    review.step(1)
+    assert FOCUS not in dock.viewer.layers
 
 
 def test_missed_cells_are_never_background(dock, review, told):

@@ -94,7 +94,7 @@ def test_a_label_is_shown_only_when_asked_for_and_nowhere_else(make_dock, tmp_pa
             study.add_image(path, height=1500, width=1300, pixel_size_um=0.5)
     dock = make_dock(tmp_path / "slides.mtssl")
     before = list(dock.viewer.layers)
-    dock.study_panel.beside_button.click()
+    dock.study_panel.images.beside_button.click()
     dialog = dock.findChild(BesideDialog)
     assert sorted(dialog.pictures) == ["label", "macro", "thumbnail"]
 
@@ -108,5 +108,5 @@ def test_a_label_is_shown_only_when_asked_for_and_nowhere_else(make_dock, tmp_pa
     assert list(dock.viewer.layers) == before
     dialog.close()
     dock.workspace.select_image(2)
-    dock.study_panel.beside_button.click()
+    dock.study_panel.images.beside_button.click()
     assert any("Nothing lies beside" in message for _, message in told)

@@ -30,15 +30,15 @@ def test_from_nothing_to_the_first_label(make_dock, tmp_path, choose, told):
     dock = make_dock()
     panel = dock.study_panel
     assert "No study is open" in panel.name.text()
-    assert not panel.add_button.isEnabled()
+    assert not panel.images.add_button.isEnabled()
     choose(tmp_path / "mine")
     panel.new()
     assert dock.workspace.study.path.name == "mine.mtssl"
     imageio.v3.imwrite(tmp_path / "slide.png", np.full((64, 80, 3), 200, np.uint8))
     choose(tmp_path / "slide.png")
-    panel.add_button.click()
-    assert panel.table.item(0, 0).text() == "slide.png"
-    assert "80 × 64" in panel.table.item(0, 0).toolTip()
+    panel.images.add_button.click()
+    assert panel.images.table.item(0, 0).text() == "slide.png"
+    assert "80 × 64" in panel.images.table.item(0, 0).toolTip()
     dock.workspace.study.add_class("cell")
     dock.workspace.classes_edited()
     dock.layers.points[LABELS].add([10, 20])
@@ -92,25 +92,81 @@ def test_a_folder_that_is_no_study_is_refused_in_words(make_dock, tmp_path, choo
 def test_a_file_that_is_no_image_is_refused_in_words(dock, tmp_path, choose, told):
     (tmp_path / "notes.png").write_text("no image")
     choose(tmp_path / "notes.png")
-    dock.study_panel.add_files()
+    dock.study_panel.images.add_files()
     assert len(dock.workspace.study.images()) == 2
     assert any("notes.png" in message for _, message in told)
+
+
+@pytest.fixture
+def zarr(tmp_path):
+    """An OME-Zarr image, which is a folder."""
+    from napari_mtssl.images import open_image
+    from napari_mtssl.images.convert import convert
+
+    imageio.v3.imwrite(tmp_path / "pyramid.png", np.full((96, 128, 3), 180, np.uint8))
+    for _ in convert(open_image(tmp_path / "pyramid.png"), tmp_path / "pyramid.ome.zarr"):
+        pass
+    return tmp_path / "pyramid.ome.zarr"
+
+
+def test_an_ome_zarr_folder_is_one_image_also_chosen_from_inside(dock, zarr, choose, told):
+    panel = dock.study_panel.images
+    choose(zarr)
+    panel.folder_button.click()
+    choose(next(path for path in zarr.iterdir() if path.is_dir()))  # a level of the pyramid
+    panel.folder_button.click()
+    assert [image.path.name for image in dock.workspace.study.images()][2:] == ["pyramid.ome.zarr"]
+    panel.table.cellClicked.emit(2, 0)
+    assert (dock.workspace.image.height, dock.workspace.image.width) == (96, 128)
+    assert not told
+
+
+def test_all_images_of_a_folder_are_added_and_an_empty_one_is_said(dock, tmp_path, choose, told):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    choose(folder)
+    dock.study_panel.images.folder_button.click()
+    assert any("no images in the folder" in message for _, message in told)
+    for name in ("a.png", "b.png", "a_mask.png"):
+        imageio.v3.imwrite(folder / name, np.full((40, 40, 3), len(name), np.uint8))
+    dock.study_panel.images.folder_button.click()
+    assert [image.path.name for image in dock.workspace.study.images()][2:] == ["a.png", "b.png"]
+
+
+def test_what_is_dropped_on_the_panel_is_added(dock, zarr, tmp_path, told):
+    from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+    from qtpy.QtGui import QDropEvent
+
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(path)) for path in (zarr, tmp_path / "pyramid.png")])
+    assert dock.study_panel.acceptDrops()
+    event = QDropEvent(
+        QPointF(5, 5),
+        Qt.DropAction.CopyAction,
+        mime,
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier,
+    )
+    dock.study_panel.dropEvent(event)
+    names = [image.path.name for image in dock.workspace.study.images()][2:]
+    assert names == ["pyramid.ome.zarr", "pyramid.png"]
+    assert not [message for severity, message in told if severity != "info"]
 
 
 def test_the_viewers_image_is_added_by_its_file(dock, tmp_path, told):
     imageio.v3.imwrite(tmp_path / "third.png", np.full((50, 60, 3), 99, np.uint8))
     dock.viewer.open(str(tmp_path / "third.png"), plugin="napari")
     dock.viewer.layers.selection.active = dock.viewer.layers["third"]
-    dock.study_panel.add_layer()
+    dock.study_panel.images.add_layer()
     assert dock.workspace.image.path.name == "third.png"
     dock.viewer.add_image(np.zeros((8, 8)), name="made up")
     dock.viewer.layers.selection.active = dock.viewer.layers["made up"]
-    dock.study_panel.add_layer()
+    dock.study_panel.images.add_layer()
     assert any("comes from no file" in message for _, message in told)
 
 
 def test_groups_and_splits_are_edited_in_the_list(dock):
-    table = dock.study_panel.table
+    table = dock.study_panel.images.table
     table.item(1, 1).setText("patient 7")
     box = table.cellWidget(1, 2)
     box.setCurrentIndex(1)
@@ -120,20 +176,20 @@ def test_groups_and_splits_are_edited_in_the_list(dock):
 
 
 def test_a_click_on_a_row_shows_the_image(dock):
-    dock.study_panel.table.cellClicked.emit(1, 0)
+    dock.study_panel.images.table.cellClicked.emit(1, 0)
     assert dock.workspace.image.path.name == "second.png"
-    assert dock.study_panel.table.item(1, 0).font().bold()
+    assert dock.study_panel.images.table.item(1, 0).font().bold()
 
 
 def test_a_removed_image_comes_back_with_its_labels(dock):
     before = len(dock.workspace.cells())
-    dock.study_panel.table.selectRow(0)
-    dock.study_panel.remove()
+    dock.study_panel.images.table.selectRow(0)
+    dock.study_panel.images.remove()
     assert [i.path.name for i in dock.workspace.study.images()] == ["second.png"]
     assert "first.png" not in dock.viewer.layers
     dock.label_panel.undo()
-    assert dock.study_panel.table.rowCount() == 2
-    dock.study_panel.table.cellClicked.emit(0, 0)
+    assert dock.study_panel.images.table.rowCount() == 2
+    dock.study_panel.images.table.cellClicked.emit(0, 0)
     assert len(dock.layers.points[LABELS].data) == before
 
 
@@ -141,21 +197,27 @@ def test_an_image_that_moved_is_found_again(dock, tmp_path, choose, told):
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     shutil.move(tmp_path / "second.png", moved / "second.png")
-    dock.study_panel.refresh()
-    assert dock.study_panel.problems.count() == 1
-    dock.study_panel.table.cellClicked.emit(1, 0)
+    dock.study_panel.images.refresh()
+    assert dock.study_panel.images.problems.count() == 1
+    dock.study_panel.images.table.cellClicked.emit(1, 0)
     assert dock.workspace.image.path.name == "first.png"
     assert any("second.png" in message for _, message in told)
     choose(moved / "second.png")
-    dock.study_panel.problems.itemAt(0).widget().findChildren(type(dock.study_panel.add_button))[0].click()
+    dock.study_panel.images.problems.itemAt(0).widget().findChildren(
+        type(dock.study_panel.images.add_button)
+    )[0].click()
     assert dock.workspace.image.path == moved / "second.png"
-    assert dock.study_panel.problems.count() == 0
+    assert dock.study_panel.images.problems.count() == 0
 
 
 def test_a_changed_image_is_taken_only_after_a_question(dock, tmp_path, monkeypatch):
     imageio.v3.imwrite(tmp_path / "second.png", np.full((96, 96, 3), 10, np.uint8))
-    dock.study_panel.refresh()
-    accept = dock.study_panel.problems.itemAt(0).widget().findChildren(type(dock.study_panel.add_button))[0]
+    dock.study_panel.images.refresh()
+    accept = (
+        dock.study_panel.images.problems.itemAt(0)
+        .widget()
+        .findChildren(type(dock.study_panel.images.add_button))[0]
+    )
     monkeypatch.setattr(QMessageBox, "question", lambda *a, **k: QMessageBox.StandardButton.No)
     accept.click()
     assert len(dock.workspace.study.problems()) == 1

@@ -13,7 +13,7 @@ LONG = "The labels of this image lie outside its borders. " * 5
 @pytest.fixture
 def shown(make_napari_viewer_proxy, monkeypatch):
     """The notifications in a window that is seen."""
-    monkeypatch.setattr(toasts, "LEAST_MS", 300)
+    monkeypatch.setattr(toasts, "LEAST_MS", 1500)
     monkeypatch.setattr(toasts, "READ_MS", 5)
     make_napari_viewer_proxy(show=True)
     return toasts._toasts
@@ -24,7 +24,10 @@ def test_a_long_message_is_unfolded_and_goes_by_itself(shown, qtbot):
     toast = shown()[-1]
     assert toast.message.text() == LONG
     folded = toast.height()
-    qtbot.waitUntil(lambda: toast.height() > folded and toast.height() >= toast.sizeHint().height())
+    needed = toast.message.sizeHint().height() + 24  # with the margins around it
+    qtbot.waitUntil(lambda: toast.height() > folded and toast.height() >= needed)
+    inside = toast.parent().rect()
+    qtbot.waitUntil(lambda: inside.contains(toast.geometry()))
     qtbot.waitUntil(lambda: not shown(), timeout=10_000)
 
 

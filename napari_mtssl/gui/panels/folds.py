@@ -31,7 +31,9 @@ class FoldsBox(QWidget):
         self.report: Path | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(heading("How good is it? Cross-validation by patient"))
+        title = heading("How good is it? Cross-validation by patient")
+        title.setWordWrap(True)
+        layout.addWidget(title)
         self.count = QSpinBox()
         self.count.setRange(2, 20)
         self.count.setValue(5)

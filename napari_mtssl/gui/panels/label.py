@@ -82,7 +82,7 @@ class LabelPanel(QWidget):
         layout.addWidget(
             row(self.suggest_button, None, show, button("Keys", self.show_keys.emit, "All keys"))
         )
-        layout.addStretch()
+        layout.addStretch(1)
 
     # -- showing -------------------------------------------------------------------------------------------
 

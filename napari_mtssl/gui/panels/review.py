@@ -84,7 +84,7 @@ class ReviewPanel(QWidget):
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         self.table.horizontalHeader().setStretchLastSection(True)
         self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        for column, width in enumerate((110, 78, 82, 40)):
+        for column, width in enumerate((88, 92, 84, 40)):
             self.table.setColumnWidth(column, width)
         self.table.setMinimumHeight(220)
         self.table.selectionModel().currentRowChanged.connect(self._focus)
@@ -223,6 +223,8 @@ class ReviewPanel(QWidget):
             self._wants_first = False
             if self.position() is None:
                 self._select(0)
+            else:
+                self.focused.emit(*self.current())
 
     # -- moving through the list ---------------------------------------------------------------------------
 

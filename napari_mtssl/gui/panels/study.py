@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSettings, Qt, QTimer
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QComboBox,
-    QFileDialog,
-    QHeaderView,
-    QMenu,
-    QMessageBox,
-    QPushButton,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QSettings, Qt
+from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QPushButton, QVBoxLayout, QWidget
 
-from napari_mtssl.gui import pixel_sizes
-from napari_mtssl.gui.beside import show_pictures
-from napari_mtssl.gui.notify import guarded, show_info, show_warning
-from napari_mtssl.gui.rows import button, heading, note, row
+from napari_mtssl.gui.notify import guarded, show_warning
+from napari_mtssl.gui.panels.study_images import ImagesBox, dropped
+from napari_mtssl.gui.rows import button, note, row
 from napari_mtssl.gui.tasks import CELL, TASKS, task_named
-from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+from napari_mtssl.gui.workspace import Workspace
 
 if TYPE_CHECKING:
     import napari
+    from qtpy.QtGui import QDragEnterEvent, QDropEvent
 
-    from napari_mtssl.study import ImageRecord
-
-SPLITS = {"train": "train", "validation": "validate", "test": "test"}
-SPLIT_TIP = (
-    "Train: the network learns from its labels. Validate: they are held out to choose the best weights. "
-    "Test: never looked at while training. All images of a group need the same."
-)
 SUFFIX = ".mtssl"
 RECENT = 8
 
@@ -48,7 +30,7 @@ def at_home(path: Path) -> str:
 
 
 class StudyPanel(QWidget):
-    """New, open, recent; the images with group and split; what is wrong with them."""
+    """New, open, recent; what is labelled; the images."""
 
     def __init__(
         self, viewer: napari.viewer.Viewer, workspace: Workspace, parent: QWidget | None = None
@@ -58,15 +40,8 @@ class StudyPanel(QWidget):
         self._workspace = workspace
         self._build()
         workspace.study_changed.connect(self.refresh)
-        workspace.images_changed.connect(self.refresh)
-        workspace.image_changed.connect(self._mark_current)
         workspace.task_changed.connect(self._show_task)
-        # Soon, not now: whoever opens or adds an image goes on first.
-        self._ask_timer = QTimer(self)
-        self._ask_timer.setSingleShot(True)
-        self._ask_timer.timeout.connect(self._ask_sizes)
-        workspace.images_changed.connect(self._ask_soon)
-        workspace.study_changed.connect(self._ask_soon)
+        self.setAcceptDrops(True)
         self.refresh()
         self._show_task()
 
@@ -96,44 +71,9 @@ class StudyPanel(QWidget):
         self.task_note = note()
         layout.addWidget(row("What do you label?", self.task, None))
         layout.addWidget(self.task_note)
-        layout.addWidget(heading("Images"))
-        self.table = QTableWidget(0, 3)
-        self.table.setHorizontalHeaderLabels(["Image", "Group", "Used to"])
-        self.table.horizontalHeaderItem(1).setToolTip("What must stay together: a patient, a slide")
-        self.table.horizontalHeaderItem(2).setToolTip(SPLIT_TIP)
-        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        self.table.verticalHeader().hide()
-        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.table.setMinimumHeight(150)
-        self.table.cellClicked.connect(self._clicked)
-        self.table.cellChanged.connect(self._edited)
-        layout.addWidget(self.table)
-        self.add_button = button(
-            "Add files …", self.add_files, "PNG, JPEG, TIFF, OME-TIFF, OME-Zarr; they stay where they are"
-        )
-        self.add_layer_button = button(
-            "Add viewer's image", self.add_layer, "Add the file of the image layer selected in napari"
-        )
-        self.remove_button = button(
-            "Remove",
-            self.remove,
-            "Take the selected image and its labels out of the study (undo brings them back)",
-        )
-        self.size_button = button(
-            "Pixel size …",
-            self.set_size,
-            "Say how wide a pixel of the selected image is (Undo takes it back)",
-        )
-        layout.addWidget(row(self.add_button, self.add_layer_button, self.remove_button, None))
-        self.beside_button = button(
-            "Beside it …",
-            self.show_beside,
-            "Label, macro and thumbnail of the slide on screen; a label is read only when you ask for it",
-        )
-        layout.addWidget(row(self.size_button, self.beside_button, None))
-        self.problems = QVBoxLayout()
-        layout.addLayout(self.problems)
-        layout.addStretch()
+        self.images = ImagesBox(self._viewer, self._workspace, self._last_folder)
+        layout.addWidget(self.images)
+        layout.addStretch(1)
 
     # -- the study -----------------------------------------------------------------------------------------
 
@@ -227,86 +167,10 @@ class StudyPanel(QWidget):
         if self._workspace.study is not None:
             self._settings().setValue(f"task/{self._workspace.study.path}", self.task.currentData())
 
-    # -- images --------------------------------------------------------------------------------------------
-
-    @guarded
-    def add_files(self) -> None:
-        """Ask for image files and add them."""
-        self._need_study()
-        from napari_mtssl.images import SUFFIXES
-
-        wanted = " ".join(f"*{s}" for s in sorted(SUFFIXES) if "zarr" not in s)
-        paths, _ = QFileDialog.getOpenFileNames(
-            self, "Add images", str(self._last_folder()), f"Images ({wanted});;All files (*)"
-        )
-        if paths:
-            self._workspace.add_images([Path(p) for p in paths])
-
-    @guarded
-    def add_layer(self) -> None:
-        """Add the file behind napari's selected image layer."""
-        self._need_study()
-        from napari.layers import Image
-
-        layers = [
-            layer
-            for layer in self._viewer.layers
-            if isinstance(layer, Image) and "mtssl" not in layer.metadata
-        ]
-        active = self._viewer.layers.selection.active
-        layer = active if active in layers else (layers[-1] if layers else None)
-        if layer is None:
-            raise WorkspaceError(
-                "There is no image layer in the viewer: open an image first, or use 'Add files'."
-            )
-        if layer.source.path is None:
-            raise WorkspaceError(
-                f"The layer '{layer.name}' comes from no file: save it with File > Save Selected Layers, "
-                "then add that file."
-            )
-        before = {image.id for image in self._workspace.study.images()}
-        record = self._workspace.add_images([Path(layer.source.path)])[0]
-        if record.id in before:
-            show_info(f"{record.path.name} is in the study already.")
-        if self._workspace.image is None or self._workspace.image.id != record.id:
-            self._workspace.select_image(record.id)
-
-    @guarded
-    def remove(self) -> None:
-        """Take the selected image out of the study."""
-        self._need_study()
-        image_id = self._selected()
-        if image_id is None:
-            raise WorkspaceError("Select an image in the list first.")
-        self._workspace.study.remove_image(image_id)
-        self._workspace.refresh_image()
-        self._workspace.cells_changed.emit()
-        show_info("The image and its labels were taken out; Undo (step 2) brings them back.")
-
-    @guarded
-    def set_size(self) -> None:
-        """Ask how wide a pixel of the selected image is."""
-        self._need_study()
-        image_id = self._selected()
-        if image_id is None:
-            raise WorkspaceError("Select an image in the list first.")
-        pixel_sizes.ask(self._workspace, [self._workspace.study.image(image_id)], self)
-
-    @guarded
-    def show_beside(self) -> None:
-        """Show the pictures beside the slide on screen."""
-        show_pictures(self._workspace.pixels, self)
-
-    def _ask_soon(self) -> None:
-        if self._workspace.study is not None:
-            self._ask_timer.start(0)
-
-    @guarded
-    def _ask_sizes(self) -> None:
-        pixel_sizes.ask_once(self._workspace, self)
+    # -- showing -------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Show the study's images and what is wrong with them."""
+        """Show the study's name."""
         study = self._workspace.study
         if study is None:
             self.name.setText(
@@ -315,123 +179,24 @@ class StudyPanel(QWidget):
         else:
             lock = " (read-only)" if study.read_only else ""
             self.name.setText(f"Study <b>{study.name}</b>{lock}<br><small>{at_home(study.path)}</small>")
-        images = study.images() if study is not None else []
-        self.table.blockSignals(True)
-        self.table.setRowCount(len(images))
-        for at, image in enumerate(images):
-            self._fill_row(at, image)
-        self.table.blockSignals(False)
-        for widget in (
-            self.add_button,
-            self.add_layer_button,
-            self.remove_button,
-            self.size_button,
-            self.beside_button,
-            self.table,
-        ):
-            widget.setEnabled(study is not None)
-        self._mark_current()
-        self._show_problems(study.problems() if study is not None else [])
 
-    def _fill_row(self, at: int, image: ImageRecord) -> None:
-        name = QTableWidgetItem(image.path.name)
-        size = f", {image.pixel_size_um:g} µm per pixel" if image.pixel_size_um else ", pixel size unknown"
-        name.setToolTip(f"{image.path}\n{image.width} × {image.height} pixels{size}")
-        name.setData(Qt.ItemDataRole.UserRole, image.id)
-        name.setFlags(name.flags() & ~Qt.ItemFlag.ItemIsEditable)
-        self.table.setItem(at, 0, name)
-        self.table.setItem(at, 1, QTableWidgetItem(image.group))
-        box = QComboBox()
-        for key, text in SPLITS.items():
-            box.addItem(text, key)
-        box.setCurrentIndex(list(SPLITS).index(image.split))
-        box.setToolTip(SPLIT_TIP)
-        box.setProperty("image", image.id)
-        box.activated.connect(self._split_chosen)
-        self.table.setCellWidget(at, 2, box)
+    # -- dropped files -------------------------------------------------------------------------------------
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Take files and folders."""
+        if dropped(event):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Open a study that is dropped, or add images."""
+        paths = dropped(event)
+        event.acceptProposedAction()
+        self.take(paths)
 
     @guarded
-    def _split_chosen(self) -> None:
-        box = self.sender()
-        self._workspace.study.set_split(box.property("image"), box.currentData())
-        self._workspace.refresh_image()
-        self._workspace.cells_changed.emit()
-
-    @guarded
-    def _edited(self, at: int, column: int) -> None:
-        if column == 1:
-            image_id = self.table.item(at, 0).data(Qt.ItemDataRole.UserRole)
-            self._workspace.study.set_group(image_id, self.table.item(at, 1).text().strip())
-            self._workspace.refresh_image()
-
-    @guarded
-    def _clicked(self, at: int, column: int) -> None:
-        image_id = self.table.item(at, 0).data(Qt.ItemDataRole.UserRole)
-        current = self._workspace.image
-        if column == 0 and (current is None or current.id != image_id):
-            try:
-                self._workspace.select_image(image_id)
-            finally:
-                self._mark_current()
-
-    def _selected(self) -> int | None:
-        at = self.table.currentRow()
-        return self.table.item(at, 0).data(Qt.ItemDataRole.UserRole) if at >= 0 else None
-
-    def _mark_current(self) -> None:
-        current = self._workspace.image
-        for at in range(self.table.rowCount()):
-            item = self.table.item(at, 0)
-            here = current is not None and item.data(Qt.ItemDataRole.UserRole) == current.id
-            font = item.font()
-            font.setBold(here)
-            self.table.blockSignals(True)
-            item.setFont(font)
-            self.table.blockSignals(False)
-            if here:
-                self.table.setCurrentItem(item)
-
-    # -- problems ------------------------------------------------------------------------------------------
-
-    def _show_problems(self, problems: list) -> None:
-        while self.problems.count():
-            self.problems.takeAt(0).widget().deleteLater()
-        for problem in problems:
-            find = button("Find it …", self._relocate, "Choose the file this image moved to")
-            find.setProperty("image", problem.image.id)
-            find.setProperty("kind", problem.kind)
-            if problem.kind == "changed":
-                find.setText("Accept as it is …")
-                find.setToolTip("Keep the labels although the file changed")
-            box = QWidget()
-            inner = QVBoxLayout(box)
-            inner.setContentsMargins(0, 4, 0, 0)
-            inner.addWidget(note(f"⚠ {problem.message}"))
-            inner.addWidget(row(find, None))
-            self.problems.addWidget(box)
-
-    @guarded
-    def _relocate(self) -> None:
-        sender, study = self.sender(), self._workspace.study
-        image = study.image(sender.property("image"))
-        if sender.property("kind") == "changed":
-            path = image.path
-        else:
-            path, _ = QFileDialog.getOpenFileName(
-                self, f"Where is {image.path.name} now?", str(image.path.parent)
-            )
-        if not path:
-            return
-        if sender.property("kind") == "changed":
-            answer = QMessageBox.question(
-                self, "Changed image", f"Do the labels of {image.path.name} still lie in the right places?"
-            )
-            if answer != QMessageBox.StandardButton.Yes:
-                return
-        study.relocate_image(image.id, Path(path), accept_changed=sender.property("kind") == "changed")
-        self._workspace.select_image(image.id)
-        self._workspace.images_changed.emit()
-
-    def _need_study(self) -> None:
-        if self._workspace.study is None:
-            raise WorkspaceError("Make or open a study first: New … or Open …")
+    def take(self, paths: Sequence[Path]) -> None:
+        """Open the study among these paths, if there is one, and add the others as images."""
+        studies = [path for path in paths if path.suffix == SUFFIX]
+        if studies:
+            self.open_path(studies[0])
+        self.images.add(path for path in paths if path.suffix != SUFFIX)

@@ -48,7 +48,7 @@ class PaintTools(QWidget):
         self._own = False  # the user chose the size
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
+        layout.setSpacing(3)
         self.buttons = {}
         for mode in modes:
             text, tip = MODES[mode]
@@ -57,6 +57,7 @@ class PaintTools(QWidget):
             layout.addWidget(self.buttons[mode])
         self.size = QSpinBox()
         self.size.setRange(1, 500)
+        self.size.setMinimumWidth(72)  # three digits and the two signs
         self.size.setValue(size or 1)
         self.size.setToolTip("Size of the brush")
         self.size.valueChanged.connect(self._sized)

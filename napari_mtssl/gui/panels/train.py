@@ -68,7 +68,8 @@ class TrainPanel(QWidget):
         self.start_button = button("Train", self.start, "Learn from the labels of all images used to train")
         self.pause_button = button("Pause", self.pause, PAUSE)
         self.stop_button = button("Stop", self.stop, "Stop after the current step; what was learnt is kept")
-        layout.addWidget(row(self.start_button, self.pause_button, self.stop_button, None))
+        # above the fifty advanced settings, so that it is in sight when they are open
+        self.settings.put_before_advanced(row(self.start_button, self.pause_button, self.stop_button, None))
         self.shown = TrainProgress(self._workspace, self._runner, self.say, self._show_log)
         self.progress, self.state, self.losses = self.shown.progress, self.shown.state, self.shown.losses
         layout.addWidget(self.shown)
@@ -94,7 +95,7 @@ class TrainPanel(QWidget):
         self.log.setMinimumHeight(140)
         self.log_section.addWidget(self.log)
         layout.addWidget(self.log_section)
-        layout.addStretch()
+        layout.addStretch(1)
 
     # -- settings ------------------------------------------------------------------------------------------
 

@@ -97,6 +97,10 @@ class TrainSettings(QWidget):
         self.advanced.addWidget(self.form)
         layout.addWidget(self.advanced)
 
+    def put_before_advanced(self, widget: QWidget) -> None:
+        """Show something between the usual settings and the others."""
+        self.layout().insertWidget(self.layout().indexOf(self.advanced), widget)
+
     @property
     def widgets(self) -> tuple[QWidget, ...]:
         """What cannot be changed while something runs."""
