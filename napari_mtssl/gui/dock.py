@@ -113,7 +113,7 @@ class Dock(QWidget):
         layout.setContentsMargins(0, 4, 0, 0)
         layout.addWidget(self.tabs)
         layout.addWidget(StatusLine(self.workspace, self.runner, self.crowd))
-        self.setMinimumWidth(385)
+        self.setMinimumWidth(392)
 
     def _connect(self) -> None:
         workspace = self.workspace

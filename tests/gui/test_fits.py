@@ -10,7 +10,7 @@ from napari_mtssl.study.templates import TEMPLATES, use_template
 
 pytestmark = pytest.mark.gui
 
-NARROWEST, SCROLL_BAR = 385, 19  # of the dock, and what frame and bar take of it
+NARROWEST, SCROLL_BAR = 392, 19  # of the dock, and what frame and bar take of it
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def test_no_step_is_wider_than_the_dock(full, task, qtbot):
     for step in range(full.tabs.count()):
         full.tabs.setCurrentIndex(step)
         qtbot.wait(20)
+        assert full.minimumWidth() == NARROWEST
         panel = full.tabs.currentWidget().widget()
         assert panel.minimumSizeHint().width() <= NARROWEST - SCROLL_BAR, step
         for widget in panel.findChildren(QAbstractButton) + panel.findChildren(QLabel):

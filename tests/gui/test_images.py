@@ -235,6 +235,31 @@ def test_predicted_classes_are_listed_by_doubt_and_accepted_in_one_edit(dock, wa
     assert len(dock.workspace.study.image_classes()) == 1
 
 
+def test_the_review_opens_with_the_image_on_screen_selected_and_follows_it(dock, wait, qtbot):
+    ids = [image.id for image in dock.workspace.study.images()]
+    for image_id, share in zip(ids, (0.9, 0.45, 0.2, 0.6), strict=True):
+        predict(dock, image_id, share)
+    dock.tabs.setCurrentIndex(3)
+    review = dock.mask_review
+    wait(lambda: review._selected() == [ids[0]], 5)
+    qtbot.keyClicks(review.images, "y")
+    assert given(dock) == {(ids[0], "diagnosis"): "pneumonia"}
+    dock.workspace.step_image(1)
+    wait(lambda: review._selected() == [ids[1]], 5)
+    qtbot.keyClicks(review.images, "y")
+    assert given(dock)[ids[1], "diagnosis"] == "normal"  # that of the image that is seen
+    assert len(given(dock)) == 2
+
+
+def test_a_brush_of_background_says_so(dock, page, told):
+    page.tools.buttons["paint"].click()
+    assert not any("paints background" in message for _, message in told)
+    dock.workspace.set_active("background", "mask")
+    page.tools.buttons["paint"].click()
+    assert page.tools.buttons["paint"].isChecked() and not page.tools.buttons["erase"].isChecked()
+    assert any("paints background" in message for _, message in told)
+
+
 def test_the_browser_shows_pictures_sorts_and_a_click_shows_the_image(dock, page, wait):
     ids = [image.id for image in dock.workspace.study.images()]
     for image_id, share in zip(ids, (0.9, 0.45, 0.2, 0.6), strict=True):

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QItemSelectionModel, Qt, Signal
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QApplication,
     QComboBox,
     QFileDialog,
     QHeaderView,
@@ -51,6 +52,7 @@ class MaskReview(QWidget):
     def __init__(self, workspace: Workspace, rasters: RasterLayers, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._workspace, self._rasters = workspace, rasters
+        self._loading = False
         self._build()
         self.reload = Calmly(self._load, 500, self)
         for signal in (
@@ -86,6 +88,7 @@ class MaskReview(QWidget):
         self.images.setMinimumHeight(200)
         self.images.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.images.cellClicked.connect(self._clicked)
+        self.images.currentCellChanged.connect(self._walked)
         self.images.keyPressEvent = self._key  # the same as on the layers
         box.addWidget(self.images)
         self.accept_button = button(
@@ -167,7 +170,10 @@ class MaskReview(QWidget):
     def _show_images(self, table: pd.DataFrame) -> None:
         table = table.sort_values("doubt", ascending=False, kind="stable", na_position="last")
         names = {image.id: image.path.stem for image in self._workspace.need_study().images()}
-        chosen = set(self._selected())
+        chosen, image = set(self._selected()), self._workspace.image
+        if len(chosen) < 2 and image is not None:
+            chosen = {image.id}  # one is always that on screen; several were selected by the user
+        self._loading = True
         self.images.setRowCount(len(table))
         self.images.clearSelection()
         for at, line in enumerate(table.itertuples()):
@@ -183,6 +189,11 @@ class MaskReview(QWidget):
             if line.image_id in chosen:
                 for column in range(self.images.columnCount()):
                     self.images.item(at, column).setSelected(True)
+                if image is not None and line.image_id == image.id:
+                    keep = QItemSelectionModel.SelectionFlag.NoUpdate
+                    self.images.setCurrentCell(at, 0, keep)
+                    self.images.scrollToItem(self.images.item(at, 0))
+        self._loading = False
 
     def showEvent(self, event: object) -> None:
         """Show what changed while hidden."""
@@ -190,17 +201,11 @@ class MaskReview(QWidget):
         self.reload()
 
     def enter(self) -> None:
-        """Select the image on screen, unless others are selected: what Y accepts is seen."""
+        """Have the list take keys: the image on screen is selected there, so that one sees what Y accepts."""
         self.reload()
         self.reload.now()
-        image = self._workspace.image
-        if image is None or not self._workspace.task.heads or self._selected():
-            return
-        for at in range(self.images.rowCount()):
-            if self.images.item(at, 0).data(ID) == image.id:
-                self.images.selectRow(at)
-                self.images.scrollToItem(self.images.item(at, 0))
-        self.images.setFocus()
+        if self._workspace.task.heads:
+            self.images.setFocus()
 
     # -- doing ---------------------------------------------------------------------------------------------
 
@@ -219,6 +224,12 @@ class MaskReview(QWidget):
         image_id = self.images.item(at, 0).data(ID)
         if self._workspace.image is None or self._workspace.image.id != image_id:
             self._workspace.select_image(image_id)
+
+    def _walked(self, at: int, column: int) -> None:
+        """Show the image that the arrow keys came to."""
+        by_key = QApplication.mouseButtons() == Qt.MouseButton.NoButton and self.images.hasFocus()
+        if at >= 0 and by_key and not self._loading and len(self._selected()) < 2:
+            self._clicked(at, column)
 
     @guarded
     def accept(self) -> None:
