@@ -70,6 +70,7 @@ class MaskReview(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self.title = heading("Areas of this image: painted, else predicted")
+        self.title.setWordWrap(True)
         layout.addWidget(self.title)
         self.areas = _table(("Class", "Area", "Share"))
         self.areas.setFixedHeight(120)
