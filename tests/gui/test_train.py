@@ -126,6 +126,20 @@ def test_what_cannot_be_trained_is_said_before_anything_slow_begins(quick_traini
     assert panel.start_button.isEnabled()
 
 
+def test_settings_stay_when_their_section_is_closed_and_another_preset_replaces_them(dock):
+    panel = dock.train_panel
+    panel.library_ready()
+    panel.advanced.expand(animate=False)
+    usual = panel.form.fields["batch_size"].value()
+    panel.form.fields["batch_size"].setValue(usual + 1)
+    panel.advanced.collapse(animate=False)
+    assert panel.form.overrides()["batch_size"] == usual + 1
+    panel.advanced.expand(animate=False)
+    assert panel.form.fields["batch_size"].value() == usual + 1
+    panel.preset.setCurrentIndex(1)
+    assert panel.form.fields["batch_size"].value() != usual + 1
+
+
 def test_a_setting_that_is_not_valid_is_said_in_words(quick_training):
     dock, panel = quick_training, quick_training.train_panel
     panel.form.fields["learning_rate"].setText("fast")

@@ -92,7 +92,7 @@ class TrainSettings(QWidget):
         self.advanced = QCollapsible("Advanced settings")
         self.advanced_note = note("The settings appear as soon as the network library is loaded.")
         self.form = ConfigForm(hidden=HIDDEN)
-        self.advanced.toggled.connect(self._show_form)
+        self.advanced.toggled.connect(self._opened)
         self.advanced.addWidget(self.advanced_note)
         self.advanced.addWidget(self.form)
         layout.addWidget(self.advanced)
@@ -139,6 +139,10 @@ class TrainSettings(QWidget):
         self._config = chosen.configure(preset if preset in chosen.presets else next(iter(chosen.presets)))
         self.steps.setValue(self._config.steps)
         if self.advanced.isExpanded() or self.form.fields:
+            self._show_form()
+
+    def _opened(self) -> None:
+        if not self.form.fields:  # what the user has set stays when the section is closed and opened again
             self._show_form()
 
     def _show_form(self) -> None:
