@@ -292,6 +292,7 @@ class Dock(QWidget):
         if self.runner.busy:
             self.runner.look(self._seen())
         if self.workspace.image is not None:
+            self.review_panel.follow(self.layers.viewport())
             self.regions.follow()
             for painting in self.paintings:
                 painting.follow()

@@ -1,13 +1,43 @@
-"""The program's cells of the image on screen: a tile replaces what it covers; what is settled is done."""
+"""The program's cells of the image on screen: a tile replaces what it covers; what is settled is done.
+
+A slide may have millions. If there are more than `MOST`, the `SOME` most uncertain are held of those that the
+review asks for; those that come while it is predicted are held up to `MOST`.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+if TYPE_CHECKING:
+    from napari_mtssl.study import Study
+
 COLUMNS = ["row", "col", "class", "confidence", "uncertainty"]
 SETTLED_RADIUS = 6.0
-MOST = 100_000  # the newest are held for review; a slide may have millions, which `slide_cells` shows
+MOST = 100_000  # are held; all of a slide are shown by `slide_cells`
+SOME = 20_000  # are held of more than that: nobody reviews more at a time, and finding them takes 0.3 s
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which predictions the review asks for.
+
+    Attributes
+    ----------
+    box : tuple of int, optional
+        ``(row0, col0, row1, col1)``, level-0 pixels; by default all of the image.
+    class_name : str, optional
+    least, most : float
+        Confidence.
+    """
+
+    box: tuple[int, int, int, int] | None = None
+    class_name: str | None = None
+    least: float = 0.0
+    most: float = 1.0
 
 
 def empty() -> pd.DataFrame:
@@ -23,11 +53,16 @@ class PredictionStore:
     ----------
     version : int
         Grows with every change, so that listeners can skip what they have already shown.
+    total : int
+        Of the image; `complete` says whether all of them are held.
+    wanted : Wanted
+        What was asked for, where not all are held.
     """
 
     def __init__(self) -> None:
         self._frame = empty()
-        self.version = 0
+        self.version = self.total = 0
+        self.wanted = Wanted()
 
     def __len__(self) -> int:
         return len(self._frame)
@@ -42,9 +77,15 @@ class PredictionStore:
         """Places as (N, 2) array of row, col."""
         return self._frame[["row", "col"]].to_numpy(dtype=float)
 
-    def set(self, frame: pd.DataFrame) -> None:
-        """Replace everything."""
-        frame = frame.tail(MOST)
+    @property
+    def complete(self) -> bool:
+        """Whether all predictions of the image are held."""
+        return self.total <= len(self._frame)
+
+    def set(self, frame: pd.DataFrame, total: int | None = None) -> None:
+        """Replace everything; `total` if there are more of them."""
+        self.total = len(frame) if total is None else total
+        frame = most_doubtful(frame, MOST)
         self._frame = frame.reindex(columns=COLUMNS).reset_index(drop=True) if len(frame) else empty()
         self.version += 1
 
@@ -55,7 +96,8 @@ class PredictionStore:
         inside = (row >= box[0]) & (col >= box[1]) & (row < box[2]) & (col < box[3])
         parts = [part for part in (self._frame[~inside], frame.reindex(columns=COLUMNS)) if len(part)]
         whole = pd.concat(parts, ignore_index=True) if parts else empty()
-        self._frame = whole.tail(MOST).reset_index(drop=True) if len(whole) > MOST else whole
+        self.total += len(whole) - len(self._frame)
+        self._frame = most_doubtful(whole, MOST).reset_index(drop=True)
         self.version += 1
 
     def pending(self, settled: np.ndarray, radius: float = SETTLED_RADIUS) -> pd.DataFrame:
@@ -68,9 +110,50 @@ class PredictionStore:
         radius : float
             Distance in level-0 pixels within which a prediction counts as settled.
         """
-        if not len(settled) or not len(self._frame):
-            return self._frame
-        from scipy.spatial import cKDTree
+        return unsettled(self._frame, settled, radius)
 
-        distance, _ = cKDTree(settled).query(self.coordinates, distance_upper_bound=radius)
-        return self._frame[~(distance <= radius)]
+
+def unsettled(frame: pd.DataFrame, settled: np.ndarray, radius: float = SETTLED_RADIUS) -> pd.DataFrame:
+    """Return the rows that lie further than `radius` from every place (M, 2) that is settled."""
+    if not len(settled) or not len(frame):
+        return frame
+    from scipy.spatial import cKDTree
+
+    places = frame[["row", "col"]].to_numpy(float)
+    distance, _ = cKDTree(settled).query(places, distance_upper_bound=radius)
+    return frame[~(distance <= radius)]
+
+
+def most_doubtful(frame: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return the most uncertain rows, so many at most, in the order they had."""
+    if len(frame) <= most:
+        return frame
+    doubt = frame["uncertainty"].fillna(1.0 - frame["confidence"]).to_numpy(float)
+    return frame.iloc[np.sort(np.argsort(-doubt, kind="stable")[:most])]
+
+
+def read(study: Study, image_id: int, wanted: Wanted, settled: np.ndarray) -> PredictionStore:
+    """Read predictions of an image from a study: all, or of too many the most uncertain that are asked for.
+
+    Parameters
+    ----------
+    study : Study
+    image_id : int
+    wanted : Wanted
+    settled : ndarray (M, 2)
+        Row and col of all cells of the image: of too many predictions, those are left out that lie on one.
+    """
+    store = PredictionStore()
+    total = study.count_predictions(image_id)
+    if total <= MOST:
+        store.set(study.predictions(image_id))
+        return store
+    most = min(SOME, MOST)
+    span = (wanted.least, wanted.most)
+    enough = most + len(settled)  # each settles few
+    found = study.predictions(
+        image_id, enough, box=wanted.box, class_name=wanted.class_name, confidence=span, doubtful=True
+    )
+    store.set(most_doubtful(unsettled(found, settled), most), total)
+    store.wanted = wanted
+    return store

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from psygnal import Signal
 
-from napari_mtssl.gui.predictions import MOST, PredictionStore
+from napari_mtssl.gui.predictions import PredictionStore, Wanted, read
 from napari_mtssl.gui.tasks import BLOCK, CELL, CELLS, MASK, Task, kinds_of, task_of
 
 if TYPE_CHECKING:
@@ -147,8 +147,7 @@ class Workspace:
         self.pool(record)
         self.image = record
         self.seen = []
-        self.predictions = PredictionStore()
-        self.predictions.set(study.predictions(image_id, MOST))
+        self._read_predictions(Wanted())
         self.image_changed.emit()
 
     def step_image(self, step: int) -> None:
@@ -249,9 +248,7 @@ class Workspace:
     def classes_edited(self) -> None:
         """Say that classes were added, changed or removed; the active class stays valid."""
         if self.study is not None and self.image is not None:
-            self.predictions.set(
-                self.study.predictions(self.image.id, MOST)
-            )  # a renamed class has its new name there
+            self._read_predictions(Wanted())  # a renamed class has its new name there
         if self.study is not None and self.kind not in self.kinds():
             self.kind = self.kinds()[0]
         self.classes_changed.emit()
@@ -372,6 +369,20 @@ class Workspace:
             return self.predictions.frame
         settled = self.cells()[["row", "col"]].to_numpy(float)
         return self.predictions.pending(settled)
+
+    def want(self, wanted: Wanted) -> None:
+        """See that the predictions that the review asks for are held, where not all are."""
+        store = self.predictions
+        if self.study is None or self.image is None or store.complete:
+            return
+        if wanted == store.wanted and (len(self.pending()) or not len(store)):
+            return
+        self._read_predictions(wanted)
+        self.predictions_changed.emit()
+
+    def _read_predictions(self, wanted: Wanted) -> None:
+        settled = self.cells()[["row", "col"]].to_numpy(float)
+        self.predictions = read(self.need_study(), self.need_image().id, wanted, settled)
 
     def settle(self, frame: pd.DataFrame, verdict: str, name: str | None = None) -> None:
         """Turn predictions into cells, as one edit.

@@ -12,7 +12,7 @@ from napari_mtssl.study.cells import _numbers
 from napari_mtssl.study.classes import image_kind
 from napari_mtssl.study.image_classes import ImageClassTable
 from napari_mtssl.study.places import Box, in_box
-from napari_mtssl.study.records import MASK, PREDICTION_COLUMNS, StudyError
+from napari_mtssl.study.records import CELL, MASK, PREDICTION_COLUMNS, StudyError
 
 _TYPES = dict(
     zip(
@@ -69,7 +69,16 @@ class PredictionTable(ImageClassTable):
                 zip([image_id] * n, [run] * n, class_ids, *columns, uncertainty, strict=True),
             )
 
-    def predictions(self, image_id: int, most: int | None = None, *, box: Box | None = None) -> pd.DataFrame:
+    def predictions(
+        self,
+        image_id: int,
+        most: int | None = None,
+        *,
+        box: Box | None = None,
+        class_name: str | None = None,
+        confidence: tuple[float, float] = (0.0, 1.0),
+        doubtful: bool = False,
+    ) -> pd.DataFrame:
         """Predictions of an image.
 
         Parameters
@@ -79,6 +88,12 @@ class PredictionTable(ImageClassTable):
             So many at most, the newest; by default all.
         box : tuple of float, optional
             ``(row0, col0, row1, col1)``, half open: those in it, found by the R-tree.
+        class_name : str, optional
+            Those of this class.
+        confidence : tuple of float
+            Those from the one to the other.
+        doubtful : bool
+            Of more than `most` the most uncertain, instead of the newest.
 
         Returns
         -------
@@ -88,13 +103,23 @@ class PredictionTable(ImageClassTable):
         where, values = "image_id = ?", [float(image_id)]
         if box is not None:
             where, values = in_box("predictions", int(image_id), box)
+        if class_name is not None:
+            where, values = f"{where} AND class_id = ?", [*values, self._class_id(class_name, CELL)]
+        if confidence != (0.0, 1.0):
+            where, values = f"{where} AND confidence BETWEEN ? AND ?", [*values, *confidence]
+        order = "coalesce(uncertainty, 1 - confidence) DESC, id" if doubtful else "id DESC"
         return self._frame(
             "SELECT predictions.id, image_id, run, row, col, name, confidence, uncertainty "
-            f"FROM (SELECT * FROM predictions WHERE {where} ORDER BY id DESC LIMIT ?) AS predictions "
+            f"FROM (SELECT * FROM predictions WHERE {where} ORDER BY {order} LIMIT ?) AS predictions "
             "JOIN classes ON classes.id = class_id ORDER BY predictions.id",
             (*values, -1 if most is None else most),
             _TYPES,
         )
+
+    def count_predictions(self, image_id: int) -> int:
+        """How many cells are predicted in an image."""
+        query = "SELECT count(*) FROM predictions WHERE image_id = ?"
+        return int(self._rows(query, (int(image_id),))[0][0])
 
     def pending_predictions(self, image_id: int, radius: float = 6.0) -> pd.DataFrame:
         """Predictions that nobody has reviewed: those with no cell within `radius` pixels.

@@ -118,6 +118,46 @@ def test_filters_by_class_and_confidence_and_accept_all(dock, review, told):
     assert any("list is empty" in message for _, message in told)
 
 
+def test_only_what_is_in_view(dock, review):
+    review.follow((0, 0, 60, 100))
+    review.in_view.setChecked(True)
+    assert review.model.shown()["row"].tolist() == [48, 30]
+    review.step(1)
+    review.follow((40, 80, 56, 90))  # the list moved the view: it stays as it is
+    assert review.model.rowCount() == 2
+    review._moved_at = -np.inf
+    review.follow((60, 0, 100, 100))  # the user moved it
+    assert review.model.shown()["row"].tolist() == [84, 66]
+    review.in_view.setChecked(False)
+    assert review.model.rowCount() == 4
+
+
+def test_the_least_sure_of_too_many_to_hold(dock, predicted, monkeypatch):
+    """The list, the canvas and the keys have what is asked for, wherever on the slide it is."""
+    monkeypatch.setattr("napari_mtssl.gui.predictions.MOST", 2)
+    predicted(dock)
+    dock.workspace.select_image(dock.workspace.image.id)
+    review = dock.review_panel
+    review.reload.now()
+    assert review.model.shown()["row"].tolist() == [84, 48]
+    assert "<b>2</b> in the list below, the least sure of 4" in review.progress.text()
+    review.only_class.setCurrentIndex(review.only_class.findData("red"))
+    review.reload.now()
+    dock.draw_now()
+    assert review.model.shown()["row"].tolist() == [66, 30]
+    assert sorted(dock.layers.points[PREDICTIONS].data[:, 0]) == [30, 66]
+    review.only_class.setCurrentIndex(0)
+    review.follow((0, 0, 40, 100))
+    review.in_view.setChecked(True)
+    review.reload.now()
+    assert review.model.shown()["row"].tolist() == [30]
+    review.in_view.setChecked(False)
+    review.reload.now()
+    review.accept_all()
+    review.reload.now()
+    assert review.model.shown()["row"].tolist() == [66, 30]  # what is left
+
+
 def test_a_verdict_without_a_selection_says_what_to_do(review, told):
     review.table.clearSelection()
     review.table.selectionModel().clear()

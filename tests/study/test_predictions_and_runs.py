@@ -35,6 +35,18 @@ def test_only_the_newest_if_there_are_very_many(study: Study, image: ImageRecord
     assert study.predictions(image.id, most=9).equals(study.predictions(image.id))
 
 
+def test_the_most_uncertain_of_a_class_or_a_confidence(study: Study, image: ImageRecord) -> None:
+    frame = guesses((1, 2), (3, 4), (5, 6), (7, 8))
+    frame = frame.assign(uncertainty=[0.3, np.nan, 0.1, 0.2], confidence=[0.7, 0.1, 0.9, 0.8])
+    frame.loc[3, "class"] = "lymphocyte"
+    study.set_predictions(image.id, "run-1", frame)
+    assert study.count_predictions(image.id) == 4
+    assert study.predictions(image.id, 2, doubtful=True)["row"].tolist() == [1, 3]
+    assert study.predictions(image.id, class_name="lymphocyte")["row"].tolist() == [7]
+    assert study.predictions(image.id, 1, confidence=(0.75, 1.0), doubtful=True)["row"].tolist() == [7]
+    assert study.predictions(image.id, 1, box=(4, 0, 9, 9), doubtful=True)["row"].tolist() == [7]
+
+
 def test_a_box_replaces_its_inside(study: Study, image: ImageRecord, tmp_path: Path) -> None:
     other = add_image(study, tmp_path / "b.png")
     study.set_predictions(other.id, "run-1", guesses((1, 1)))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
+import numpy as np
 import pandas as pd
 from qtpy.QtCore import QItemSelectionModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QHeaderView,
@@ -21,12 +25,16 @@ from napari_mtssl.engine.events import Event, Finished, Validated
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.export_cells import CellsExport
 from napari_mtssl.gui.panels.review_table import PredictionModel
+from napari_mtssl.gui.predictions import Wanted
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row, swatch
 from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 
 EVERY_CLASS = "All classes"
+OWN_SECONDS = 2.0  # so long after a step through the list the view moves because of it
 NO_SCORES = "No held-out scores yet: put an image with labels into 'Validate' (step 1), then train."
+
+Box = tuple[int, int, int, int]
 
 
 class ReviewPanel(QWidget):
@@ -48,6 +56,9 @@ class ReviewPanel(QWidget):
         self._workspace = workspace
         self._own = False
         self._wants_first = False
+        self._view: Box | None = None  # what is seen, and since when the list itself moves it
+        self._box: Box | None = None  # what the list is of
+        self._moved_at = -np.inf
         self._other: QWidget | None = None
         self.model = PredictionModel(self)
         self._build()
@@ -74,6 +85,12 @@ class ReviewPanel(QWidget):
             box.setToolTip("Confidence from, to")
             box.valueChanged.connect(self._filter)
         layout.addWidget(row(self.only_class, self.least, "to", self.most, None))
+        self.in_view = QCheckBox("Only what is in view")
+        self.in_view.setToolTip(
+            "The list follows when you move the image; going through the list does not change it"
+        )
+        self.in_view.toggled.connect(self._filter)
+        layout.addWidget(self.in_view)
         self.table = QTableView()
         self.table.setModel(self.model)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -138,6 +155,8 @@ class ReviewPanel(QWidget):
     def _load(self) -> None:
         here = self.current()
         study = self._workspace.study
+        model = self.model
+        self._workspace.want(Wanted(model.box, model.only_class, model.least, model.most))
         pending = (
             self._workspace.pending() if study is not None and self._workspace.image is not None else None
         )
@@ -152,14 +171,16 @@ class ReviewPanel(QWidget):
     def _count(self) -> None:
         study = self._workspace.study
         reviewed = int(study.counts()["model"].sum()) if study is not None else 0
-        left, total = self.model.rowCount(), len(self._workspace.predictions)
+        store = self._workspace.predictions
+        left, total = self.model.rowCount(), len(store)
         if not total and not reviewed:
             self.progress.setText(
                 "No predictions yet: train (step 3), and they appear here and on the image."
             )
         else:
+            some = "" if store.complete else f", the least sure of {store.total:,}"
             self.progress.setText(
-                f"<b>{reviewed:,}</b> reviewed in this study · <b>{left:,}</b> in the list below"
+                f"<b>{reviewed:,}</b> reviewed in this study · <b>{left:,}</b> in the list below{some}"
             )
         self.accept_all_button.setText(f"Accept all {left:,} in the list")
         for widget in (self.accept_button, self.class_button, self.reject_button, self.accept_all_button):
@@ -188,8 +209,23 @@ class ReviewPanel(QWidget):
     def _filter(self) -> None:
         self.model.only_class = self.only_class.currentData()
         self.model.least, self.model.most = self.least.value(), self.most.value()
+        if self.sender() is self.in_view:
+            self._box = self._view
+        self.model.box = self._box if self.in_view.isChecked() else None
         self.model.rearrange()
         self._count()
+        if not self._workspace.predictions.complete:
+            self.reload()  # others are in the study
+
+    def follow(self, view: Box | None) -> None:
+        """List what is in view, if that is wanted and the user has moved it."""
+        if view == self._view:
+            return
+        self._view = view
+        if perf_counter() - self._moved_at > OWN_SECONDS:
+            self._box = view
+            if self.in_view.isChecked():
+                self._filter()
 
     def on_event(self, event: Event) -> None:
         """Show held-out scores."""
@@ -263,6 +299,7 @@ class ReviewPanel(QWidget):
     def _focus(self, current: QModelIndex, previous: QModelIndex) -> None:
         if current.isValid() and current.row() < self.model.rowCount():
             place = self.model.rows([current.row()])[["row", "col"]].iloc[0]
+            self._moved_at = perf_counter()
             self.focused.emit(float(place["row"]), float(place["col"]))
 
     def focus_near(self, row_: float, col: float) -> bool:

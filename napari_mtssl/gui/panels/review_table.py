@@ -27,6 +27,7 @@ class PredictionModel(QAbstractTableModel):
         self._icons: dict[str, object] = {}
         self.only_class: str | None = None
         self.least, self.most = 0.0, 1.0
+        self.box: tuple[float, ...] | None = None
         self._sorted = (1, Qt.SortOrder.DescendingOrder)
 
     # -- what is shown -------------------------------------------------------------------------------------
@@ -45,6 +46,10 @@ class PredictionModel(QAbstractTableModel):
         keep = (confidence >= self.least) & (confidence <= self.most)
         if self.only_class is not None:
             keep &= self._all["class"].to_numpy() == self.only_class
+        if self.box is not None:
+            row, col = self._all["row"].to_numpy(float), self._all["col"].to_numpy(float)
+            row0, col0, row1, col1 = self.box
+            keep &= (row >= row0) & (col >= col0) & (row < row1) & (col < col1)
         rows = np.flatnonzero(keep)
         column, direction = self._sorted
         values = self._all[FIELDS[column]].to_numpy()[rows]
