@@ -201,7 +201,7 @@ def _contains(outer: tuple[float, ...] | None, inner: tuple[float, ...]) -> bool
 
 
 def show_all() -> SlideCellLayers | None:
-    """Show all cells that were predicted on the dock's slide, of which the review holds the newest only."""
+    """Show all cells that were predicted on the dock's slide, of which the review may hold some only."""
     from napari_mtssl.gui.samples import open_dock
 
     dock = open_dock()
