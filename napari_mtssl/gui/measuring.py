@@ -58,6 +58,9 @@ def area_lines(pixels: Mapping[str, int], pixel_size_um: float | None) -> list[t
     total = max(sum(pixels.values()), 1)
     lines = []
     for name, count in pixels.items():
-        area = f"{count * pixel_size_um**2 / 1e6:.4g} mm²" if pixel_size_um else f"{count:,} px"
+        area = f"{count:,} px"
+        if pixel_size_um:  # not 2.7e-05
+            mm2 = count * pixel_size_um**2 / 1e6
+            area = f"{np.format_float_positional(mm2, 4, fractional=False, trim='-')} mm²"
         lines.append((name, area, f"{100 * count / total:.1f} %"))
     return lines

@@ -69,6 +69,13 @@ def test_areas_are_those_of_the_mask_that_is_exported(make_dock, predicted_path,
     assert line["tumour_pixels"] == tumour == (iio.imread(tmp_path / "png" / "first.png") == 1).sum()
     assert line["tumour_percent"] == pytest.approx(100 * tumour / 96**2, rel=1e-4)
     assert line["tumour_mm2"] == pytest.approx(tumour * 4e-6)
+    dock.mask_review.geojson_button.click()  # into the same file
+    menu = dock.label_panel.blocks.import_button
+    text = next(action.text() for action in menu.menu().actions() if "Exact classes" in action.text())
+    menu.read(text, tmp_path / "a.csv")
+    assert dock.workspace.painted()["tumour"] == tumour
+    dock.label_panel.undo()
+    assert dock.workspace.painted() == {"background": 64, "tumour": 0}
     dock.workspace.study.set_mask_complete(1, True)
     assert dock.rasters.areas() == {"background": 96 * 96, "tumour": 0}
 

@@ -110,7 +110,18 @@ def block_imports(workspace: Workspace, parent: QWidget) -> dict[str, Import]:
         "Probability map of this image, Zarr, in bins …": (FOLDER, probabilities),
         "Blocks and regions of this image: GeoJSON from QuPath …": ("GeoJSON (*.geojson *.json)", regions),
         "What the classes mean: CSV …": ("CSV (*.csv)", statistics),
+        "Exact classes of this image, outlines: GeoJSON from QuPath …": (
+            "GeoJSON (*.geojson *.json)",
+            outlines,
+        ),
     }
+
+
+def outlines(study: Study, path: Path, image_id: int) -> Any:
+    """Paint outlines of exact classes."""
+    from napari_mtssl.study.polygon_files import import_mask_geojson
+
+    return import_mask_geojson(study, path, image_id)
 
 
 def image_imports(workspace: Workspace) -> dict[str, Import]:
@@ -126,11 +137,6 @@ def image_imports(workspace: Workspace) -> dict[str, Import]:
 
         said = None if (path / "classes.csv").exists() else workspace.active_of(MASK)
         return import_masks(study, path, said)
-
-    def outlines(study: Study, path: Path, image_id: int) -> Any:
-        from napari_mtssl.study.polygon_files import import_mask_geojson
-
-        return import_mask_geojson(study, path, image_id)
 
     return {
         "Classes: CSV (image, class, group, split) …": ("CSV (*.csv)", classes),

@@ -295,9 +295,10 @@ class MaskReview(QWidget):
 
             def write(study: Study, image_id: int, path: Path) -> str:
                 from napari_mtssl.study.polygon_files import export_mask_geojson
+                from napari_mtssl.study.records import plural
 
                 count = export_mask_geojson(study, image_id, path, predictions=True)
-                return f"{count:,} outlines in {path}. Drop it onto the image in QuPath."
+                return f"{plural(count, 'outline')} in {path}. Drop it onto the image in QuPath."
 
             export(study, image, path, write)
 
