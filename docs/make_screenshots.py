@@ -342,7 +342,8 @@ def slide(story: Story) -> None:
     story.tab(1)
     story.shot("slide-label")
     story.look(row, col, 3.0)
-    story.train("slide-train")
+    # a small network: what it finds is good enough to show, and many computers have no graphics card
+    story.train("slide-train", depth=10, widen=1, turns=1, pool=1000)
     story.tab(3)
     story.shot("slide-review")
 

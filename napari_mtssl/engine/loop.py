@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from napari_mtssl.engine import checkpoint as ckpt
+from napari_mtssl.engine.beginning import check_classes, start_from, write_config
 from napari_mtssl.engine.control import Control
 from napari_mtssl.engine.devices import free_memory, is_out_of_memory, seeded, step_seed
 from napari_mtssl.engine.events import (
@@ -94,12 +94,12 @@ class Loop:
         if resume:
             self._resume(ckpt.load(ckpt.find(self.run_dir, "last")))
         elif checkpoint0 is not None:
-            self._start_from(ckpt.load(checkpoint0))
+            start_from(ckpt.load(checkpoint0), self.method)
         self.samples = self._read_samples()
         self.method.prepare(self.samples)
         self.peers.share(self.method)
         if self.peers.rank == 0:
-            self._write_config()
+            write_config(self.run_dir, self.method, self.notes)
         snapshot = Snapshot.take(self.step, self.method, self.optimiser)
         if snapshot is None:
             raise MethodError("The weights to start from are not finite; start a new run.")
@@ -107,7 +107,7 @@ class Loop:
         self.ready = True
 
     def _resume(self, saved: ckpt.Checkpoint) -> None:
-        self._check_classes(saved)
+        check_classes(saved, self.method)
         self.method.load_state(saved.state)
         ckpt.restore_optimiser(self.optimiser, saved.optimiser_state())
         self.step = self.saved_step = saved.step
@@ -119,38 +119,6 @@ class Loop:
         self.batch_size = saved.meta["batch_size"]
         self.restarts = saved.meta["restarts"]
         self.best, self.scores = saved.meta["best"], saved.meta["scores"]
-
-    def _start_from(self, saved: ckpt.Checkpoint) -> None:
-        self._check_classes(saved)
-        try:
-            self.method.load_state(saved.state)
-        except RuntimeError as error:  # torch: keys or shapes do not match
-            raise MethodError(
-                f"The weights {saved.path} are of a network of another shape; start without."
-            ) from error
-
-    def _check_classes(self, saved: ckpt.Checkpoint) -> None:
-        theirs = ckpt.vocabulary(saved.meta)
-        if saved.meta["method"] != self.method.name or theirs != self.method.vocabulary:
-            raise MethodError(
-                f"The weights of '{saved.path.parent.name}' were trained as {saved.meta['method']} for "
-                f"{_listed(theirs)}, not as {self.method.name} for {_listed(self.method.vocabulary)}; "
-                "start a new run."
-            )
-
-    def _write_config(self) -> None:
-        text = yaml.safe_dump(
-            {
-                "method": self.method.name,
-                "classes": {kind: list(names) for kind, names in self.method.vocabulary.items()},
-                "device": str(self.method.device),
-                "torch": str(torch.__version__),
-                **self.notes,
-                "config": self.method.config.model_dump(mode="json"),
-            },
-            sort_keys=False,
-        )
-        ckpt.write_atomically(self.run_dir / "config.yaml", text.encode())
 
     def _read_samples(self) -> Samples:
         with seeded(step_seed(self.method.config.seed, SAMPLING), self.method.device):
@@ -425,11 +393,6 @@ class Loop:
             self._save("last")
         except OSError as error:
             logger.warning("the last weights could not be saved: %s", error)
-
-
-def _listed(vocabulary: Mapping[str, tuple[str, ...]]) -> str:
-    """All class names, in words."""
-    return ", ".join(name for names in vocabulary.values() for name in names)
 
 
 def balanced_weights(method: Method, output: StepOutput) -> dict[str, float | torch.Tensor]:

@@ -7,7 +7,7 @@ goes on. Another state of the run begins anew.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,19 +77,11 @@ def slide_previews(
         If the slide cannot be read, or the folder cannot be written.
     """
     plan = plan_slide(method, image, um_per_px=um_per_px, tile=tile)
-    classes = method.vocabulary.get("cell", ())
-    try:
-        store = SlideStore(folder, plan.identity, classes)
-    except OtherPredictionError:
-        shutil.rmtree(folder, ignore_errors=True)  # of the run as it was before: the program's own
-        store = SlideStore(folder, plan.identity, classes)
-    done, total = len(store.done()), len(plan.tiles)
+    store = _store_of(folder, plan, method.vocabulary.get("cell", ()))
+    total = len(plan.tiles)
 
     def preview(number: int, output: TileOutput, done: int) -> Preview:
-        rows, cols = plan.view.scale
-        row0, col0, row1, col1 = plan.tiles[number]
-        box = (round(row0 * rows), round(col0 * cols), round(row1 * rows), round(col1 * cols))
-        scale = (method.geometry.stride * rows, method.geometry.stride * cols)
+        box, scale = _place_of(method, plan, number)
         return Preview(step, image_id, box, prediction_of(method, output), scale, done, total)
 
     try:
@@ -102,10 +94,26 @@ def slide_previews(
             cancelled=cancelled,
             on_tile=lambda number, output: keep(preview(number, output, 0)),
         ):
-            done = result.done
-            yield preview(result.number, result.output, done)
+            yield preview(result.number, result.output, result.done)
     finally:
         store.close()
+
+
+def _store_of(folder: Path, plan: SlidePlan, classes: Sequence[str]) -> SlideStore:
+    """Open the store of a slide; one of the run as it was before, the program's own, is made anew."""
+    try:
+        return SlideStore(folder, plan.identity, classes)
+    except OtherPredictionError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return SlideStore(folder, plan.identity, classes)
+
+
+def _place_of(method: Method, plan: SlidePlan, number: int) -> tuple[Box, tuple[float, float]]:
+    """Box of a tile in level-0 pixels, and how many of these an element of its grids has."""
+    rows, cols = plan.view.scale
+    row0, col0, row1, col1 = plan.tiles[number]
+    box = (round(row0 * rows), round(col0 * cols), round(row1 * rows), round(col1 * cols))
+    return box, (method.geometry.stride * rows, method.geometry.stride * cols)
 
 
 def prediction_of(method: Method, output: TileOutput) -> Prediction:
