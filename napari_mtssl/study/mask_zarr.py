@@ -20,10 +20,14 @@ from napari_mtssl.study.records import BACKGROUND, CellClass, ImageRecord, Study
 from napari_mtssl.study.study import Study
 
 _OURS = "napari_mtssl"  # marks folders that this program made, and may replace
+_LEAST = 2048  # pixels of the longer side: a larger image gets a level of every second pixel, too
+_BAND = 2048  # rows that are reduced at once
 
 
 def export_mask_zarr(study: Study, image_id: int, path: Path | str, *, predictions: bool = False) -> Path:
     """Export the mask of an image as OME-Zarr labels (0.5): ``labels/mask`` in a folder of its own.
+
+    A large one gets reduced levels, so that other programs can show a slide's.
 
     Parameters
     ----------
@@ -47,11 +51,29 @@ def export_mask_zarr(study: Study, image_id: int, path: Path | str, *, predictio
         root = zarr.create_group(folder, zarr_format=3, attributes={"ome": {"version": "0.5"}, _OURS: "mask"})
         labels = root.create_group("labels", attributes={"ome": {"version": "0.5", "labels": ["mask"]}})
         group = labels.create_group("mask", attributes={"ome": _ome(image, classes, unsaid)})
-        chunks = (min(512, image.height), min(512, image.width))
-        array = group.create_array("0", shape=(image.height, image.width), chunks=chunks, dtype=table.dtype)
+        array = _level(group, 0, (image.height, image.width), table.dtype)
         for row0, col0, codes in mask_parts(study, image.id, predictions=predictions):
             array[row0 : row0 + codes.shape[0], col0 : col0 + codes.shape[1]] = table[codes]
+        for level in range(1, _levels(image)):
+            reduced = _level(group, level, tuple(-(-side // 2) for side in array.shape), table.dtype)
+            for row0 in range(0, reduced.shape[0], _BAND // 2):
+                part = array[2 * row0 : 2 * row0 + _BAND]
+                reduced[row0 : row0 + _BAND // 2] = part[::2, ::2]  # labels have no mean
+            array = reduced
     return Path(path)
+
+
+def _level(group: Any, level: int, shape: tuple[int, ...], kind: Any) -> Any:
+    chunks = tuple(min(512, side) for side in shape)
+    return group.create_array(str(level), shape=shape, chunks=chunks, dtype=kind)
+
+
+def _levels(image: ImageRecord) -> int:
+    """How many levels a mask has: the last one is at most `_LEAST` pixels wide and high."""
+    longer, count = max(image.height, image.width), 1
+    while longer > _LEAST:
+        longer, count = -(-longer // 2), count + 1
+    return count
 
 
 def import_mask_zarr(
@@ -128,7 +150,13 @@ def _attributes(group: Any) -> dict[str, Any]:
 def _ome(image: ImageRecord, classes: Mapping[int, CellClass], unsaid: int) -> dict[str, Any]:
     pixel = image.pixel_size_um or 1.0
     unit = {"unit": "micrometer"} if image.pixel_size_um else {}
-    scale = {"type": "scale", "scale": [pixel, pixel]}
+    datasets = [
+        {
+            "path": str(level),  # the upper left one of four pixels: no translation
+            "coordinateTransformations": [{"type": "scale", "scale": [pixel * 2**level] * 2}],
+        }
+        for level in range(_levels(image))
+    ]
     colours = [
         {"label-value": value, "rgba": [*bytes.fromhex(c.colour[1:]), 0 if c.background else 255]}
         for value, c in classes.items()
@@ -140,7 +168,7 @@ def _ome(image: ImageRecord, classes: Mapping[int, CellClass], unsaid: int) -> d
             {
                 "name": "mask",
                 "axes": [{"name": a, "type": "space", **unit} for a in "yx"],
-                "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+                "datasets": datasets,
             }
         ],
         "image-label": {

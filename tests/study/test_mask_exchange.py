@@ -117,7 +117,7 @@ def test_outlines_put_together_of_tiles_are_those_of_the_whole(seed: int, part: 
 def test_masks_of_large_images_are_exported_in_tiles_alike(
     study: Study, painted: ImageRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_mtssl.study import mask_files, mask_zarr, polygon_files
+    from napari_mtssl.study import mask_files, polygon_files
 
     study.set_mask_complete(painted.id, False)
     study.paint_mask(painted.id, 50, 0, np.zeros((100, 300), np.uint16))  # a band that nobody painted
@@ -133,7 +133,7 @@ def test_masks_of_large_images_are_exported_in_tiles_alike(
         return features, labels[:]
 
     whole, labels = write("whole")
-    for module in (mask_zarr, polygon_files):
+    for module in (mask_files, polygon_files):
         monkeypatch.setattr(module, "HELD", 0)
     monkeypatch.setattr(mask_files.mask_tiles, "__kwdefaults__", {"predictions": False, "side": 70})
     tiled, again = write("tiled")
@@ -307,6 +307,25 @@ def test_ome_zarr_goes_out_and_comes_back(
     assert (names(fresh, 1) == names(study, painted.id)).all()
     assert fresh.class_named("stroma", "mask").colour == "#0000ff"
     assert exchange.import_mask_zarr(fresh, path / "labels" / "mask", 1).unchanged == 1
+
+
+def test_ome_zarr_of_a_large_image_has_reduced_levels(
+    study: Study, painted: ImageRecord, fresh: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_mtssl.study import mask_zarr
+
+    monkeypatch.setattr(mask_zarr, "_LEAST", 80)
+    monkeypatch.setattr(mask_zarr, "_BAND", 50)
+    study.set_pixel_size(painted.id, 0.5)
+    path = exchange.export_mask_zarr(study, painted.id, tmp_path / "m.zarr")
+    labels = zarr.open_group(path, mode="r")["labels/mask"]
+    datasets = labels.attrs["ome"]["multiscales"][0]["datasets"]
+    assert [item["path"] for item in datasets] == ["0", "1", "2"]
+    for level, item in enumerate(datasets):
+        assert item["coordinateTransformations"][0]["scale"] == [0.5 * 2**level] * 2
+        np.testing.assert_array_equal(labels[str(level)][:], blobs(0)[:: 2**level, :: 2**level])
+    exchange.import_mask_zarr(fresh, path, 1)
+    assert (names(fresh, 1) == names(study, painted.id)).all()
 
 
 def test_ome_zarr_replaces_only_its_own(study: Study, painted: ImageRecord, tmp_path: Path) -> None:
