@@ -14,7 +14,7 @@ from napari_mtssl.gui import worker
 from napari_mtssl.gui.actions import Actions
 from napari_mtssl.gui.annotations import Annotations
 from napari_mtssl.gui.class_overlay import ClassOverlay
-from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, StudyLayers
+from napari_mtssl.gui.layers import LABELS, PREDICTIONS, StudyLayers
 from napari_mtssl.gui.modes import Modes
 from napari_mtssl.gui.notify import guarded, show_info, show_warning, told
 from napari_mtssl.gui.painting import BlockPainting, MaskPainting
@@ -25,9 +25,9 @@ from napari_mtssl.gui.panels.review_masks import MaskReview
 from napari_mtssl.gui.panels.study import StudyPanel
 from napari_mtssl.gui.panels.train import TrainPanel
 from napari_mtssl.gui.preload import preload
-from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, SALIENCY, RasterLayers
+from napari_mtssl.gui.rasters import BLOCKS, PAINT, SALIENCY, RasterLayers
 from napari_mtssl.gui.regions import REGIONS, RegionShapes
-from napari_mtssl.gui.ring import FOCUS
+from napari_mtssl.gui.removed import BACK, REMOVED
 from napari_mtssl.gui.shortcuts import Bindings, Scope, help_table
 from napari_mtssl.gui.status import StatusLine
 from napari_mtssl.gui.stream import Stream
@@ -41,17 +41,6 @@ if TYPE_CHECKING:
 PRELOAD_AFTER = 1500  # ms: the window is drawn and the user reads it
 REVIEW = 3  # the tab
 LOOK_EVERY = 500  # ms: where the user looks, and whether the study is still there
-REMOVED = {
-    LABELS: "Your labels are safe in the study.",
-    PREDICTIONS: "The predictions are kept in the study.",
-    PSEUDO: "The pseudo-labels will not be shown.",
-    "image": "The image is still part of the study.",
-    BLOCKS: "Your blocks are safe in the study.",
-    REGIONS: "Your regions are safe in the study.",
-    PAINT: "What you painted is safe in the study.",
-    PREDICTED: "The predicted mask is kept in the study.",
-    FOCUS: "No ring will be around the prediction in focus.",
-}
 
 
 class Dock(QWidget):
@@ -262,7 +251,7 @@ class Dock(QWidget):
                 painting.detach()
         if kind in REMOVED:
             self.bindings.release(event.value)
-            show_info(f"{REMOVED[kind]} 'Show layers' (step 2) brings the layer back.")
+            show_info(f"{REMOVED[kind]} {BACK}")
 
     def _layer_inserted(self, event: Any) -> None:
         if not self.layers.is_busy and not self._closed and "mtssl_image" in event.value.metadata:

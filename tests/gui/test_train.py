@@ -64,8 +64,11 @@ def test_live_takes_in_corrections_made_after_it_was_up_to_date(quick_training, 
     wait(lambda: heard.count("started") > rounds)
     wait(lambda: dock.runner.state is State.WAITING)
     assert len(dock.workspace.study.runs()) == 1  # the same network went on
+    assert panel.progress.format() == "up to date"
     panel.stop_button.click()
     wait(lambda: not dock.runner.busy, 20)
+    assert panel.progress.format() == "done"
+    assert panel.network.currentText() == "Go on with hydramix-0001"
     assert dock.runner.state is State.IDLE
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
 NOTHING_HELD_OUT = "Held-out scores appear here: let an image with labels be used to validate (step 1)."
+UP_TO_DATE = "up to date"
 
 
 def awaited(study: Study | None) -> str:
@@ -246,7 +247,7 @@ class TrainProgress(QWidget):
         self.progress.setFormat(f"paused at step {self.progress.value():,} of {self.progress.maximum():,}")
 
     def _waiting(self, event: Waiting) -> None:
-        self.progress.setFormat("up to date")
+        self.progress.setFormat(UP_TO_DATE)
         self.say("Up to date. Training goes on when labels change.")
 
     def _folds_scored(self, event: FoldsScored) -> None:
@@ -281,6 +282,8 @@ class TrainProgress(QWidget):
         """Nothing runs any more."""
         if self.progress.maximum() == 0:
             self.progress.setRange(0, 1)
+        if self.progress.format() == UP_TO_DATE:  # it does not wait for labels any more
+            self.progress.setFormat("done")
 
     def _draw_curves(self) -> None:
         for curves in self._curves:

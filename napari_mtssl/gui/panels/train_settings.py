@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QComboBox, QFormLayout, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_mtssl.engine.runners import PROCESS, THREAD, check_runner
@@ -73,7 +73,7 @@ class TrainSettings(QWidget):
             "Live takes in new and corrected labels while it trains and afterwards, until you press Stop.",
         )
         self.network = choice({NEW: NEW}, "Begin anew, or go on with a network trained before")
-        self.resume_note = note("<small>It keeps its own settings; the steps come on top.</small>")
+        self.resume_note = QLabel("<small>It keeps its own settings; steps come on top.</small>")
         self.resume_note.hide()
         self.network.currentIndexChanged.connect(lambda at: self.resume_note.setVisible(at > 0))
         for label, widget in (
