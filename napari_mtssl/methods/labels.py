@@ -35,14 +35,9 @@ def labels_of(study: Study, kinds: Sequence[str], split: Split) -> dict[str, set
     """Names of the classes that labels of a split have, by kind; kinds without a label are missing."""
     found: dict[str, set[str]] = {}
     if "cell" in kinds:
-        found["cell"] = set(study.cells(split=split)["class"])
+        found["cell"] = study.cell_classes(split)
     if "block" in kinds:
-        found["block"] = {
-            name
-            for image in study.images(split)
-            for frame in (study.blocks(image.id), study.regions(image.id))
-            for name in frame["class"]
-        }
+        found["block"] = study.coarse_classes(split)
     if "mask" in kinds and study.masked_images(split):
         found["mask"] = {item.name for item in study.classes("mask")}
     if "image" in kinds:

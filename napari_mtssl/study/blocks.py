@@ -149,6 +149,16 @@ class BlockTable(CellTable):
         )
         return [image_id for (image_id,) in rows]
 
+    def coarse_classes(self, split: str) -> set[str]:
+        """Names of the classes that blocks and regions of a split have."""
+        either = " OR ".join(
+            f"EXISTS (SELECT 1 FROM {table} JOIN images ON images.id = image_id "
+            "WHERE class_id = classes.id AND split = ?)"
+            for table in ("blocks", "regions")
+        )
+        sql = f"SELECT name FROM classes WHERE kind = 'block' AND ({either})"
+        return {name for (name,) in self._rows(sql, (split, split))}
+
     # -- regions -------------------------------------------------------------------------------------------
 
     def add_region(self, image_id: int, polygon: np.ndarray, class_name: str) -> int:

@@ -234,6 +234,14 @@ class CellTable(ClassTable):
             types,
         ).set_index("class")
 
+    def cell_classes(self, split: str) -> set[str]:
+        """Names of the classes that cells of a split have; no cell is read, however many there are."""
+        sql = (
+            "SELECT name FROM classes WHERE kind = 'cell' AND EXISTS (SELECT 1 FROM cells JOIN images "
+            "ON images.id = image_id WHERE class_id = classes.id AND split = ?)"
+        )
+        return {name for (name,) in self._rows(sql, (split,))}
+
     # -- checks --------------------------------------------------------------------------------------------
 
     def _checked(self, frame: pd.DataFrame) -> tuple[list[Any], ...]:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from napari_mtssl.study import CellClass, Grid, ImageRecord, Study, StudyError
+
+from .conftest import add_image
 
 
 def test_each_kind_has_names_and_keys_of_its_own(study: Study, image: ImageRecord) -> None:
@@ -80,3 +84,23 @@ def test_one_clear_sentence(study: Study, image: ImageRecord, act, sentence) -> 
     with pytest.raises(StudyError, match=sentence):
         act(study)
     assert study.change_counter() == counter
+
+
+def test_classes_that_labels_of_a_split_have(study: Study, tmp_path: Path) -> None:
+    first, second = (add_image(study, tmp_path / name) for name in ("one.png", "two.png"))
+    study.set_split(second.id, "test")
+    study.add_class("tumour")
+    for name in ("0-20", "20-30", "30-40", "never"):
+        study.add_class(name, kind="block")
+    study.add_cell(first.id, 1, 1, "tumour")
+    study.add_cell(second.id, 1, 1, "background")
+    for image in (first, second):
+        study.set_grid(image.id, Grid(10, 10))
+    study.set_blocks(first.id, {(0, 0): "0-20"})
+    study.add_region(first.id, np.array([[0, 0], [0, 9], [9, 9]]), "20-30")
+    study.set_blocks(second.id, {(0, 0): "30-40"})
+    assert study.cell_classes("train") == {"tumour"}
+    assert study.cell_classes("test") == {"background"}
+    assert study.cell_classes("validation") == set()
+    assert study.coarse_classes("train") == {"0-20", "20-30"}
+    assert study.coarse_classes("test") == {"30-40"}

@@ -95,7 +95,7 @@ class HydraMix(Method):
         check_clicks(
             enough(cls.vocabulary_of(study)["cell"]),
             len(study.images("train")),
-            study.cells(split="train"),
+            study.cell_classes("train"),
             config,
         )
 

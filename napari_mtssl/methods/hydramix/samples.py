@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -176,7 +176,9 @@ def enough(classes: tuple[str, ...]) -> tuple[str, ...]:
     return classes
 
 
-def check_clicks(classes: Sequence[str], images: int, cells: pd.DataFrame, config: HydraMixConfig) -> None:
+def check_clicks(
+    classes: Sequence[str], images: int, labelled: Collection[str], config: HydraMixConfig
+) -> None:
     """Say what is missing of the labels to learn from.
 
     Parameters
@@ -185,8 +187,8 @@ def check_clicks(classes: Sequence[str], images: int, cells: pd.DataFrame, confi
         Index 0 is the background.
     images : int
         How many there are to learn from.
-    cells : DataFrame
-        Their labels, with the column ``class``.
+    labelled : collection of str
+        Classes of their labels.
     config : HydraMixConfig
 
     Raises
@@ -197,7 +199,7 @@ def check_clicks(classes: Sequence[str], images: int, cells: pd.DataFrame, confi
     background = classes[0]
     if images == 0:
         raise MethodError("The study has no image for training; add one, or move one to the split 'train'.")
-    kinds = set(cells["class"]) & set(classes)
+    kinds = set(labelled) & set(classes)
     if not kinds:
         raise MethodError("Nothing is labelled yet; click some cells of each class, then train.")
     if kinds == {background}:
@@ -239,7 +241,7 @@ class SampleReader:
         cells = study.cells(split=split)
         cells = cells[cells["class"].isin(self.classes)]  # a class made after training began is not learnt
         if split == "train":
-            check_clicks(self.classes, len(records), cells, self.config)
+            check_clicks(self.classes, len(records), set(cells["class"]), self.config)
             cells = draw_labels(cells, self.config.labels, self.config.seed)
         size = self.config.patch
         labelled, frames, unlabelled, places = [], [], [], []
