@@ -205,8 +205,12 @@ def do_cells(slide: str, run: str, folder: str) -> dict:
     return {"digest": digest, "before": before, "total": len(plan.tiles)}
 
 
-def do_dask(slide: str, run: str, scratch: str) -> dict:
-    """One worker, two, and two of which one is killed in the middle; all warm when the clock starts."""
+def do_dask(slide: str, run: str, scratch: str, *more: str) -> dict:
+    """One worker, two, and with `more` two of which one is killed in the middle; warm when the clock starts.
+
+    Seconds of the processor are those of all workers, and of this program, which keeps what comes and is the
+    scheduler; a fortieth of the time goes to being there.
+    """
     from distributed import Client, LocalCluster
 
     from napari_mtssl.engine.checkpoint import load_method
@@ -217,8 +221,8 @@ def do_dask(slide: str, run: str, scratch: str) -> dict:
     method, image = load_method(run, "last", "cpu"), open_image(slide)
     plan = plan_slide(method, image, tile=256)
     job = tile_job(Path(run), plan, "last", "cpu")
-    seconds, digests, left, outputs = {}, {}, {}, {}
-    for name, workers in (("one", 1), ("two", 2), ("killed", 2)):
+    seconds, digests, left, outputs, spent = {}, {}, {}, {}, {}
+    for name, workers in {"one": 1, "two": 2, **dict.fromkeys(more, 2)}.items():
         store = SlideStore(Path(tempfile.mkdtemp(dir=scratch)), plan.identity, method.vocabulary["cell"])
         settings = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
         with (
@@ -228,6 +232,7 @@ def do_dask(slide: str, run: str, scratch: str) -> dict:
             pids = client.run(os.getpid)
             warm = DaskTiles(client, job)
             list(warm([(number, plan.tiles[number]) for number in range(8 * workers)]))
+            there, here = _all_seconds(client), time.process_time()
             began = time.perf_counter()
             half = began
             for tile in predict_slide(method, plan, store, executor=DaskTiles(client, job)):
@@ -237,22 +242,32 @@ def do_dask(slide: str, run: str, scratch: str) -> dict:
                         os.kill(next(iter(pids.values())), signal.SIGKILL)
                 outputs[tile.number] = tile.output
             seconds[name], left[name] = time.perf_counter() - began, time.perf_counter() - half
+            spent[name] = [_all_seconds(client) - there, time.process_time() - here]
         digests[name] = store.cells().to_csv(index=False)
     # what is left to this program when others predict: it bounds how many workers one slide can use
     store = SlideStore(Path(tempfile.mkdtemp(dir=scratch)), plan.identity, method.vocabulary["cell"])
     began = time.thread_time()
     list(predict_slide(method, plan, store, executor=lambda pairs: ((n, outputs[n]) for n, box in pairs)))
     kept = (time.thread_time() - began) / len(plan.tiles)
-    return {
-        "two_workers": round(seconds["one"] / seconds["two"], 2),
-        "identical_after_kill": digests["killed"] == digests["two"] == digests["one"],
-        "time_after_kill": round(left["killed"] / left["two"], 2),
+    figures = {"two_workers": round(seconds["one"] / seconds["two"], 2)}
+    if "killed" in more:
+        figures |= {
+            "identical_after_kill": digests["killed"] == digests["two"] == digests["one"],
+            "time_after_kill": round(left["killed"] / left["two"], 2),
+        }
+    return figures | {
         "cells_compared": digests["one"].count("\n") - 1,
         "dask_tiles": len(plan.tiles),
         "dask_kept_ms_a_tile": round(1000 * kept, 1),
         "dask_seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "dask_processor": {name: [round(value, 1) for value in both] for name, both in spent.items()},
         "load": [round(value, 1) for value in os.getloadavg()],
     }
+
+
+def _all_seconds(client) -> float:
+    """Seconds of the processor that all workers have used."""
+    return sum(client.run(time.process_time).values())
 
 
 def _resident_mb() -> float:

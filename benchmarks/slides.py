@@ -111,7 +111,11 @@ def _kill(scratch: Path) -> dict:
 
 
 def _dask(scratch: Path) -> dict:
-    return _program("dask", _slide(scratch, KILLED), _network(scratch, "small", NETWORK), scratch)
+    """Two workers on a small slide, where one is killed, too, and on one of 2.8 times the area."""
+    run = _network(scratch, "small", NETWORK)
+    figures = _program("dask", _slide(scratch, KILLED), run, scratch, "killed")
+    larger = _program("dask", _slide(scratch, SMALL), run, scratch)
+    return figures | {f"{name}_10k": value for name, value in larger.items()}
 
 
 def _training(scratch: Path) -> dict:

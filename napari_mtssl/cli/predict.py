@@ -27,7 +27,7 @@ Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda or mps."
 def predict(
     study: StudyPath,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Any images, of the study or not.")
+        list[str], typer.Argument(metavar="IMAGE...", help="Any images, of the study or not, or their URLs.")
     ],
     out: Annotated[
         Path,

@@ -69,7 +69,7 @@ class StatusLine(QWidget):
     def _on_event(self, event: Event) -> None:
         if self._runner.state is State.TRAINING and isinstance(event, Stepped):
             share = event.step / max(event.total_steps, 1)
-            self.state.setText(f"Training {share:.0%} · {duration(event.seconds_left)} left")
+            self.state.setText(f"{share:.0%} · {duration(event.seconds_left)} left")
         elif isinstance(event, GuessingBlocks):
             self.state.setText(f"Guessing blocks {event.done / max(event.total, 1):.0%}")
         elif self._runner.state is State.PREDICTING and isinstance(event, Preview):

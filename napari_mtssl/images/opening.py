@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
@@ -104,6 +105,11 @@ def _open_url(url: str) -> Image:
 def _open_file(path: Path) -> Image:
     """Open a file or folder."""
     if not path.exists():
+        if re.match(r"[a-z][a-z0-9+]+:/", path.as_posix()):  # a path has one slash of an address's two
+            raise ImageError(
+                "Only files can be in a study; what is at an address can be predicted, or brought here with: "
+                "napari-mtssl convert URL OUT.ome.zarr"
+            )
         raise ImageError(f"There is no file {path}; check the path.")
     opener = _opener(path)
     if opener is None:

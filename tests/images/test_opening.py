@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -18,6 +19,7 @@ def test_names():
     ("name", "content", "message"),
     [
         ("missing.png", None, "There is no file .*missing.png"),
+        ("http:/server/a.zarr", None, "Only files can be in a study; .*napari-mtssl convert URL"),
         ("notes.txt", b"hello", "not an image of a known kind; use one that ends in .*tiff"),
         ("a.png", b"", "is empty"),
         ("a.tif", b"", "is empty"),
@@ -30,7 +32,7 @@ def test_clear_messages(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageError, match=message):
-        open_image(tmp_path / name)
+        open_image(Path(name) if "/" in name else tmp_path / name)
 
 
 def test_folder_named_as_a_file(tmp_path):
