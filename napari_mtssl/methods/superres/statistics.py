@@ -207,7 +207,8 @@ def as_arrays(
     # With one share missing the rest follows: an expert who says "30 % cancer" need not say "70 % not".
     missing = np.isnan(eta)
     one = missing.sum(1) == 1
-    eta[one[:, None] & missing] = 1.0 - np.nansum(eta[one], axis=1)
+    # An expert's 98.5 % and 2 % leave nothing; what is too much is said below.
+    eta[one[:, None] & missing] = np.maximum(1.0 - np.nansum(eta[one], axis=1), 0.0)
     rho = np.where(np.isnan(rho), np.nanmax(np.where(np.isnan(rho), -1.0, rho), axis=1, keepdims=True), rho)
     for row, name in enumerate(block_classes):
         if name not in needed:

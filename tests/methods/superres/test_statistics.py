@@ -79,6 +79,21 @@ def test_what_an_expert_says_replaces_the_defaults():
     assert rho[0].tolist() == pytest.approx([0.03, 0.03])  # nobody is that sure
 
 
+@pytest.mark.parametrize(("mucus", "wrong"), [(0.02, False), (0.1, True)])
+def test_what_is_left_is_nothing_where_shares_are_a_little_too_much(mucus, wrong):
+    """98.5 % and 2 % add up to 100 % for whoever says so; 98.5 % and 10 % do not."""
+    rows = [("97-100", "tumour", 0.985, 0.03, "default"), ("97-100", "mucus", mucus, 0.02, "expert")]
+    said = pd.DataFrame(rows, columns=["block_class", "mask_class", "mean", "spread", "source"])
+    if wrong:
+        with pytest.raises(MethodError, match="add up to 108 %"):
+            as_arrays(said, ["97-100"], (*MASK, "mucus"), ["97-100"])
+        return
+    eta, _ = as_arrays(said, ["97-100"], (*MASK, "mucus"), ["97-100"])
+    assert eta[0].sum() == pytest.approx(1)
+    assert eta[0, 0] == 0
+    assert eta[0, 1] == pytest.approx(0.985 / 1.005)
+
+
 def test_means_must_add_up():
     said = pd.DataFrame(
         [("a", "background", 0.3, 0.1, "expert"), ("a", "tumour", 0.3, 0.1, "expert")],
