@@ -98,8 +98,8 @@ class Story:
         self.wait(0.5)
         self.dock.tabs.currentWidget().verticalScrollBar().setValue(scroll)
 
-    def train(self, name: str, **settings: Any) -> None:
-        """Press Train; take a picture when more than half is done; wait for the end."""
+    def train(self, name: str, enough: Callable[[], bool] = lambda: False, **settings: Any) -> None:
+        """Press Train; take a picture when more than half is done; wait for the end, or for enough."""
         panel = self.dock.train_panel
         # nobody waits for the first picture here
         self.dock.runner.options = replace(self.dock.runner.options, preview_seconds=20, pseudo_seconds=5)
@@ -120,7 +120,7 @@ class Story:
         self.wait(WAIT, lambda: self.over or panel.progress.value() > 0.6 * self.steps)
         self.wait(30, lambda: self.over or "first_prediction_s" in panel.timings)
         self.shot(name)
-        self.wait(WAIT, lambda: self.over)
+        self.wait(WAIT, lambda: self.over or enough())
         if self.dock.runner.failure is not None:
             sys.exit(f"Training failed: {self.dock.runner.failure.reason}")
 
@@ -343,7 +343,10 @@ def slide(story: Story) -> None:
     story.shot("slide-label")
     story.look(row, col, 3.0)
     # a small network: what it finds is good enough to show, and many computers have no graphics card
-    story.train("slide-train", depth=10, widen=1, turns=1, pool=1000)
+    settings = {"depth": 10, "widen": 1, "turns": 1, "pool": 1000}
+    # all of the slide is predicted then, what is in view first: that takes long, and is not waited for
+    story.train("slide-train", lambda: dock.runner.state.name == "PREDICTING", **settings)
+    story.wait(45)
     story.tab(3)
     story.shot("slide-review")
 
