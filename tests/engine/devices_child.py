@@ -18,6 +18,7 @@ from napari_mtssl.engine.source import FixedSource
 from napari_mtssl.engine.train import train
 from napari_mtssl.methods.hydramix import HydraMix, PatchBank
 
+EXACT = {"precision": "float32"}  # half precision rounds otherwise in halves of a batch
 OPTIONS = TrainOptions(validate_every=100, checkpoint_every=100, report_seconds=0, pseudo_seconds=0)
 
 
@@ -25,7 +26,7 @@ def hydramix():
     rng = np.random.default_rng(0)
     patches = rng.integers(0, 255, (20, 48, 48, 3), dtype=np.uint8)
     bank = PatchBank.from_arrays(patches, np.arange(20) % 3, np.full((20, 2), 24.0), patches[::-1])
-    settings = {"depth": 10, "widen": 1, "batch_size": 5, "steps": 10, "patch": 48, "precision": "float32"}
+    settings = {"depth": 10, "widen": 1, "batch_size": 5, "steps": 10, "patch": 48, **EXACT}
     torch.manual_seed(1)
     method = HydraMix(
         HydraMix.configure("robust", **settings), {"cell": ("background", "a", "b")}, torch.device("cpu")
@@ -57,7 +58,7 @@ def tissue(balance):
     ]
     eta = np.array([[0.9, 0.1], [0.3, 0.7]], np.float32)
     bank = BlockBank(fields, rng.integers(0, 2, 48), eta, np.full((2, 2), 0.1, np.float32), "cpu", 1)
-    settings = {"widths": "8-12-16", "crop": 64, "batch_size": 4, "steps": 10, "warmup": 1}
+    settings = {"widths": "8-12-16", "crop": 64, "batch_size": 4, "steps": 10, "warmup": 1, **EXACT}
     config = SuperRes.configure("robust", **settings, balance=balance, balance_start="first")
     classes = {"block": ("few", "many"), "mask": ("background", "gland")}
     return SuperRes(config, classes, torch.device("cpu")), bank
@@ -83,7 +84,7 @@ def lungs(preset="robust", **settings):
     bank = FieldBank.from_arrays(images, masks, {"diagnosis": classes})
     # three masks make two shares of different length, one image without a mask is not divided
     sizes = {"size": 32, "batch_size": 3, "class_batch": 2, "steps": 10, "learning_rate": 1e-4}
-    config = MultiMix.configure(preset, **(sizes | settings))
+    config = MultiMix.configure(preset, **(EXACT | sizes | settings))
     vocabulary = {"mask": ("background", "disc"), "diagnosis": ("dark", "bright")}
     return MultiMix(config, vocabulary, torch.device("cpu")), bank
 
