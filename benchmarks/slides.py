@@ -111,10 +111,10 @@ def _kill(scratch: Path) -> dict:
 
 
 def _dask(scratch: Path) -> dict:
-    """Two workers on a small slide, where one is killed, too, and on one of 2.8 times the area."""
+    """Two workers, and two of which one is killed, on a small slide and on one of 2.8 times the area."""
     run = _network(scratch, "small", NETWORK)
     figures = _program("dask", _slide(scratch, KILLED), run, scratch, "killed")
-    larger = _program("dask", _slide(scratch, SMALL), run, scratch)
+    larger = _program("dask", _slide(scratch, SMALL), run, scratch, "killed")
     return figures | {f"{name}_10k": value for name, value in larger.items()}
 
 
