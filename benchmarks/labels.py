@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from napari_mtssl.study import Grid, Study
 
 STROKES = 300
-BLOCKS = 100_000
+BLOCKS = CELLS = 100_000
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the figures go")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mtssl-labels-", dir=".") as folder:
-        figures = _strokes(Path(folder)) | _blocks(Path(folder))
+        figures = _strokes(Path(folder)) | _blocks(Path(folder)) | _cells(Path(folder))
     text = json.dumps({name: round(value, 3) for name, value in figures.items()}, indent=2)
     print(text)
     if options.json:
@@ -76,6 +77,22 @@ def _blocks(folder: Path) -> dict[str, float]:
             assert len(opened.blocks(1)) == BLOCKS
 
     return {"label_100k_blocks_s": labelled, "open_100k_blocks_s": _time(open_and_read)}
+
+
+def _cells(folder: Path) -> dict[str, float]:
+    """Open a study with many cells and read them."""
+    study = _study(folder, "cells", 2000)
+    study.add_class("tumour")
+    rng = np.random.default_rng(0)
+    places = pd.DataFrame(rng.uniform(0, 1999, (CELLS, 2)), columns=["row", "col"])
+    study.add_cells(places.assign(image_id=1, **{"class": "tumour"}))
+    study.close()
+
+    def open_and_read() -> None:
+        with Study.open(study.path) as opened:
+            assert len(opened.cells()) == CELLS
+
+    return {"open_100k_cells_s": _time(open_and_read)}
 
 
 def _time(act) -> float:

@@ -90,12 +90,10 @@ def trained(tmp_path_factory):
 # -- what the commands make ------------------------------------------------------------
 
 
-def test_help_answers_fast_and_names_every_command():
-    begin = time.monotonic()
+def test_help_names_every_command():
     out = subprocess.run(
         [sys.executable, "-m", "napari_mtssl", "--help"], capture_output=True, text=True, check=True
     )
-    assert time.monotonic() - begin < 3  # a third of a second on an idle machine
     for command in COMMANDS:
         assert command in out.stdout
 

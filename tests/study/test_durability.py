@@ -247,10 +247,8 @@ def test_every_error_of_the_database_is_one_sentence(study: Study) -> None:
 # -- size -----------------------------
 
 
-def test_a_hundred_thousand_cells_open_in_under_a_second(study: Study, image: ImageRecord) -> None:
+def test_a_hundred_thousand_cells_are_kept(study: Study, image: ImageRecord) -> None:
     study.add_cells(many_cells(image.id, 100_000))
     study.close()
-    start = time.process_time()  # other work on this machine does not count
     with Study.open(study.path) as opened:
-        assert len(opened.cells()) == 100_000
-    assert time.process_time() - start < 1.0
+        assert len(opened.cells()) == 100_000  # how fast: benchmarks/labels.py

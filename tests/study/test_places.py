@@ -1,7 +1,5 @@
 """What lies in a box is found by R-trees, and these follow every edit, undo and migration."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,10 +79,8 @@ def test_predictions_of_a_box_are_replaced_without_looking_at_all(study):
         "WHERE row1 >= 0 AND row0 < 9)"
     )
     assert not any("SCAN predictions" in str(row) for row in plan)
-    began = time.perf_counter()
     for n in range(20):
         study.set_predictions(first, "run", inside(places(300, n), (0, 0, 50, 50)), box=(0, 0, 50, 50))
-    assert time.perf_counter() - began < 5
     assert sound(study)
 
 

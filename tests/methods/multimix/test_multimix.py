@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -180,23 +178,6 @@ def test_shares_of_resized_masks():
     assert covered[1, 20, 16] == pytest.approx(0.5) and covered[1, 20, 17] == 1 and covered[1, 20, 15] == 0
     assert not known[:8].any() and known[8:].all()
     assert np.allclose(covered.sum(0), 1)
-
-
-@pytest.mark.slow
-def test_saliency_is_cheap(make, bank):
-    """A step with the bridge costs at most 1.6 times one without."""
-    images, masks, bright = discs(16, size=128)
-    bank = FieldBank.from_arrays(images, dict(enumerate(masks[:4])), {"diagnosis": bright})
-
-    def seconds(variant):
-        method = make(variant=variant, size=128)
-        fit(method, bank, 1)
-        begin = time.perf_counter()
-        fit(method, bank, 3)
-        return time.perf_counter() - begin
-
-    ratio = min(seconds("umtl-s") / seconds("umtl") for _ in range(3))
-    assert ratio < 1.6
 
 
 def test_half_precision_learns_the_same(make, bank, monkeypatch):
