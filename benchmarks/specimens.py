@@ -35,8 +35,6 @@ SYNTHETIC = {
     "warped": 0.0,
     "tta": 4,
 }
-# Three networks of one task, trained for half as long each, take together as long as the joint one.
-ALONE = SYNTHETIC | {"steps": 400}
 # Small and quick, all labelled: whether a task is lost shows soon.
 SMALL = SYNTHETIC | {"size": 64, "steps": 150, "unlabelled_ratio": 0.0}
 # Glands are coarse: the stem of ResNet-34 costs them nothing, and a step takes a third of the time.
@@ -70,7 +68,7 @@ def main() -> None:
     with specimens.scratch() as temporary:
         folder = options.out or Path(temporary)
         if "synthetic" in parts:
-            result["synthetic"] = at_equal_cost(options, folder, rows)
+            result["synthetic"] = table(synthetic_plan(options, folder), rows, [40])
             result |= headline(result["synthetic"])
         if "alpha6" in parts:
             some = COLLAPSE.split(",") if options.rows == ROWS else rows
@@ -90,25 +88,12 @@ def table(plan: specimens.Plan, rows: list[str], budgets: list) -> dict:
     return found
 
 
-def at_equal_cost(options: argparse.Namespace, folder: Path, rows: list[str]) -> dict:
-    """Joint networks, and those of a single task with steps that cost as much together."""
-    joint = [row for row in rows if row != specimens.SINGLE]
-    parts = [table(synthetic_plan(options, folder, SYNTHETIC), joint, [40])] if joint else []
-    if specimens.SINGLE in rows:
-        parts.append(table(synthetic_plan(options, folder, ALONE), [specimens.SINGLE], [40]))
-    found = dict(parts[0])
-    found["results"] = {row: cells for part in parts for row, cells in part["results"].items()}
-    found["seconds"] = sum(part["seconds"] for part in parts)
-    found["steps"] = {"joint": SYNTHETIC["steps"], specimens.SINGLE: ALONE["steps"]}
-    return found
-
-
-def synthetic_plan(options: argparse.Namespace, folder: Path, settings: dict) -> specimens.Plan:
+def synthetic_plan(options: argparse.Namespace, folder: Path) -> specimens.Plan:
     return specimens.Plan(
         synthetic(150, 4, SYNTHETIC["size"], seed=0),
         folder / "synthetic",
         folds=3,
-        overrides=settings,
+        overrides=SYNTHETIC,
         device=options.device,
         threads=options.threads,
         only=chosen(options),

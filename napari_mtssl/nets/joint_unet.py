@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from napari_mtssl.nets.resnet34 import BasicBlock, ResNet34Encoder, initialise
 
 Encoder = Literal["residual", "resnet34", "double"]
-Pooling = Literal["last", "levels"]
+Pooling = Literal["last", "levels", "mask"]
 
 
 class DoubleConv(nn.Sequential):
@@ -100,9 +100,11 @@ class JointUNet(nn.Module):
         Before the classifiers.
     channels : int
         Of the image.
-    pooling : {'last', 'levels'}
-        What the classifiers see: means of the coarsest features (the usual ResNet), or mean and spread of the
-        features at every resolution, so that a fine texture need not find its way to the bottom first.
+    pooling : {'last', 'levels', 'mask'}
+        What the classifiers see: means of the coarsest features (the usual ResNet); mean and spread of the
+        features at every resolution, so that a fine texture need not find its way to the bottom first; or
+        these, of the image too, and all once more inside the network's own mask, which no network of a single
+        task can know. Without a mask to learn that part is left out.
 
     Attributes
     ----------
@@ -156,8 +158,11 @@ class JointUNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.scale: nn.BatchNorm1d | None = None
         seen = widths[-1]
-        if pooling == "levels" and heads:
+        self.pooling: Pooling = pooling
+        if pooling != "last" and heads:
             seen = 2 * sum(widths)
+            if pooling == "mask":
+                seen = 2 * (channels + sum(widths)) * (2 if outputs else 1)
             self.scale = nn.BatchNorm1d(seen)  # means and spreads are of very different sizes
         self.heads = nn.ModuleDict({name: nn.Linear(seen, count) for name, count in heads.items()})
         self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
@@ -194,29 +199,77 @@ class JointUNet(nn.Module):
             )
         x = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         skips = self.encoder(x)
-        classes = {}
-        if self.heads:
-            features = self.dropout(self._pooled(skips))
-            classes = {name: head(features) for name, head in self.heads.items()}
-        now = skips.pop()
+        mask = self._decoded(skips)
+        if not self.heads:
+            return mask, {}
+        seen = self.dropout(self._pooled(x, skips, mask))
+        return mask, {name: head(seen) for name, head in self.heads.items()}
+
+    def _decoded(self, skips: list[torch.Tensor]) -> torch.Tensor | None:
+        """Logits of the mask at the image's resolution, from features of every resolution, finest first."""
         if self.mask is None:
-            return None, classes
-        for up, join in zip(self.up, self.join, strict=True):
-            now = join(torch.cat([up(now), skips.pop()], dim=1))
-        mask = self.mask(now)
+            return None
+        now = skips[-1]
+        for up, join, skip in zip(self.up, self.join, reversed(skips[:-1]), strict=True):
+            now = join(torch.cat([up(now), skip], dim=1))
+        mask: torch.Tensor = self.mask(now)
         if self.encoder.first_stride > 1:
             mask = F.interpolate(
                 mask, scale_factor=self.encoder.first_stride, mode="bilinear", align_corners=False
             )
-        return mask, classes
+        return mask
 
-    def _pooled(self, features: list[torch.Tensor]) -> torch.Tensor:
+    def _pooled(
+        self, image: torch.Tensor, features: list[torch.Tensor], mask: torch.Tensor | None
+    ) -> torch.Tensor:
         """Pool the features of every resolution into what the classifiers see, (N, C)."""
         if self.scale is None:
             return features[-1].mean((2, 3))
-        found = []
-        for level in features:
-            spread, mean = torch.var_mean(level.float(), (2, 3), correction=0)
-            found += [mean, (spread + 1e-4).sqrt()]
+        if self.pooling == "levels":
+            found = [part for level in features for part in moments(level.float())]
+        else:
+            # what a class is must not move the outline: the mask learns from masks alone
+            inside = None if mask is None else covered(mask.detach().float())
+            found = [part for level in (image, *features) for part in masked_moments(level.float(), inside)]
         pooled: torch.Tensor = self.scale(torch.cat(found, 1))
         return pooled
+
+
+def covered(mask: torch.Tensor) -> torch.Tensor:
+    """Probability (N, 1, H, W) that a pixel is of any class but the background, from a mask's logits."""
+    if mask.shape[1] == 1:
+        return torch.sigmoid(mask)
+    return 1 - mask.softmax(1)[:, :1]
+
+
+def moments(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and spread, (N, C) each, of features (N, C, H, W)."""
+    spread, mean = torch.var_mean(features, (2, 3), correction=0)
+    return mean, (spread + 1e-4).sqrt()
+
+
+def masked_moments(features: torch.Tensor, inside: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and spread of features (N, C, H, W), of all pixels, and of those inside a mask.
+
+    Parameters
+    ----------
+    features : Tensor, shape (N, C, H, W)
+    inside : Tensor, shape (N, 1, ., .), or None
+        Probability that a pixel is inside, at any resolution.
+
+    Returns
+    -------
+    tuple of Tensor, shape (N, 2, C) flattened, or (N, C) without a mask
+    """
+    count, channels, height, width = features.shape
+    weights = torch.ones(count, 1, height * width, device=features.device)
+    if inside is not None:
+        # a mask that is empty still gives a mean: that of the whole
+        part = F.adaptive_avg_pool2d(inside, (height, width)).flatten(2) + 1e-3
+        weights = torch.cat([weights, part], 1)
+    weights = weights / weights.sum(2, keepdim=True)
+    pixels = features.permute(0, 2, 3, 1).reshape(count, height * width, channels)
+    # a product of matrices reads the features once for both weights
+    mean, square = weights @ pixels, weights @ pixels.square()
+    spread = (square - mean.square()).clamp_min(0)
+    return mean.flatten(1), (spread + 1e-4).sqrt().flatten(1)

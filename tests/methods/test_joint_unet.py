@@ -252,10 +252,13 @@ def test_a_dark_channel_is_not_blown_up(data):
     assert torch.all(spread == spread[0]) and spread[0] > 0.05  # green's, though red and blue have little
 
 
-def test_classifiers_may_see_every_resolution_and_the_bottleneck_still_has_all_gradients(data):
-    method = build(data, pooling="levels", balance="gradnorm")
+@pytest.mark.parametrize("pooling", ["levels", "mask"])
+def test_classifiers_may_see_every_resolution_and_the_bottleneck_still_has_all_gradients(data, pooling):
+    method = build(data, pooling=pooling, balance="gradnorm")
     output = run(method, image_set(data), 1)
-    assert method.network.heads["pattern"].in_features == 2 * sum(method.network.encoder.widths)
+    widths = method.network.encoder.widths
+    seen = {"levels": 2 * sum(widths), "mask": 4 * (3 + sum(widths))}
+    assert method.network.heads["pattern"].in_features == seen[pooling]
     for name, loss in method.step(image_set(data), 0.0, 4).losses.items():
         (gradient,) = torch.autograd.grad(loss, method.shared, retain_graph=True)
         assert gradient.abs().sum() > 0, name

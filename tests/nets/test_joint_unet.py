@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from napari_mtssl.nets.joint_unet import JointUNet
+from napari_mtssl.nets.joint_unet import JointUNet, masked_moments, moments
 from napari_mtssl.nets.resnet34 import BLOCKS, BasicBlock, ResNet34Encoder, WeightsError, load_encoder
 
 HEADS = {"pattern": 7, "intensity": 2}
@@ -49,6 +49,38 @@ def test_heads_without_a_mask_and_a_mask_without_heads():
     assert mask.shape == (2, 1, 32, 32) and classes == {}
     with pytest.raises(ValueError, match="a mask or a class"):
         JointUNet({}, 0)
+
+
+def test_moments_inside_a_mask_are_those_of_its_pixels():
+    features = torch.randn(2, 3, 16, 16) * 2 + 1
+    inside = torch.zeros(2, 1, 32, 32)
+    inside[:, :, 8:24, :20] = 1
+    mean, spread = masked_moments(features, inside)
+    whole = moments(features)
+    torch.testing.assert_close(mean[:, :3], whole[0])
+    torch.testing.assert_close(spread[:, :3], whole[1])
+    part = moments(features[:, :, 4:12, :10])
+    torch.testing.assert_close(mean[:, 3:], part[0], atol=0.01, rtol=0.01)
+    torch.testing.assert_close(spread[:, 3:], part[1], atol=0.01, rtol=0.01)
+    empty, _ = masked_moments(features, torch.zeros(2, 1, 32, 32))
+    torch.testing.assert_close(empty[:, :3], empty[:, 3:])
+
+
+@pytest.mark.parametrize("outputs", [0, 1, 3])
+def test_classes_look_inside_the_mask_and_do_not_move_it(outputs):
+    torch.manual_seed(0)
+    net = JointUNet(HEADS, outputs, base=4, pooling="mask").train()
+    images = torch.rand(4, 3, 32, 32)
+    _, classes = net(images)
+    assert classes["pattern"].shape == (4, 7)
+    classes["pattern"].square().mean().backward()
+    assert net.encoder.last.grad is not None and net.encoder.last.grad.abs().sum() > 0
+    if outputs:
+        assert all(p.grad is None for p in (*net.mask.parameters(), *net.up.parameters()))
+        with torch.no_grad():  # the same network with another mask says something else of the classes
+            net.mask.bias.add_(torch.linspace(-3, 3, outputs) if outputs > 1 else 5.0)
+            net.mask.weight.mul_(-3)
+            assert not torch.allclose(net(images)[1]["pattern"], classes["pattern"])
 
 
 def test_block_adds_a_1x1_convolution_of_its_input():

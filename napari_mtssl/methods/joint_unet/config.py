@@ -48,10 +48,11 @@ class JointUNetConfig(NetworkConfig):
         title="Size",
         description="Side, in pixels, that images are resized to.",
     )
-    pooling: Literal["last", "levels"] = Field(
+    pooling: Literal["last", "levels", "mask"] = Field(
         "last",
         title="Classifiers see",
-        description="Means of the coarsest features, or mean and spread of the features at every resolution.",
+        description="Means of the coarsest features; mean and spread of the features at every resolution; or "
+        "these, and once more inside the network's own mask.",
     )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout", description="Before the classifiers.")
     weights: str = Field(
@@ -179,7 +180,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "optimiser_name": "adamw",
         "weight_decay": 0.02,
         "warmup": 30,
-        "pooling": "levels",
+        "pooling": "mask",
         "turns": True,
         "mask_loss": "both",
         "warped": 0.25,
