@@ -70,7 +70,7 @@ def read_glas(folder: str | Path) -> list[GlandImage]:
     ----------
     folder : path-like
         Holds ``Grade.csv`` (columns ``name``, ``patient ID`` and one that begins with ``grade``), and either
-        folders ``images`` and ``labels`` with files of the same names, or, as published, ``NAME.bmp`` with
+        folders ``images`` and ``labels`` (``NAME`` or ``NAME_anno``), or, as published, ``NAME.bmp`` with
         ``NAME_anno.bmp`` beside it.
 
     Returns
@@ -104,14 +104,15 @@ def read_glas(folder: str | Path) -> list[GlandImage]:
 def _files(folder: Path, name: str) -> tuple[Path, Path]:
     """Image and mask of a name."""
     if (folder / "images").is_dir():
-        places = [(folder / "images", name), (folder / "labels", name)]
+        image, masks = folder / "images", folder / "labels"
+        places = [(image, (name,)), (masks, (name, f"{name}_anno"))]
     else:
-        places = [(folder, name), (folder, f"{name}_anno")]
+        places = [(folder, (name,)), (folder, (f"{name}_anno",))]
     files = []
-    for place, stem in places:
-        there = [path for path in sorted(place.glob(f"{stem}.*")) if path.stem == stem]
+    for place, stems in places:
+        there = [path for stem in stems for path in sorted(place.glob(f"{stem}.*")) if path.stem == stem]
         if not there:
-            raise DataError(f"{place / stem} (.png or .bmp) is missing; unpack the data set again.")
+            raise DataError(f"{place / stems[0]} (.png or .bmp) is missing; unpack the data set again.")
         files.append(there[0])
     return files[0], files[1]
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from napari_mtssl.evaluation.glas import read_glas
 from napari_mtssl.evaluation.readers import DataError
 from napari_mtssl.evaluation.synthetic_hep2 import INTENSITIES, PATTERNS, specimens
 
@@ -39,6 +40,8 @@ class Specimens:
         Patient or specimen.
     names : tuple of str
         Of the images.
+    study : bool
+        Whether it is a study's, where the user can change who is whose patient.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Specimens:
     vocabulary: dict[str, tuple[str, ...]]
     groups: np.ndarray = field(repr=False)
     names: tuple[str, ...] = field(repr=False)
+    study: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -58,14 +62,13 @@ class Specimens:
         return tuple(kind for kind in self.vocabulary if kind != MASK)
 
     def __getitem__(self, index: np.ndarray) -> Specimens:
-        return Specimens(
-            self.name,
-            self.images[index],
-            self.masks[index],
-            {kind: values[index] for kind, values in self.labels.items()},
-            self.vocabulary,
-            self.groups[index],
-            tuple(self.names[i] for i in np.atleast_1d(np.arange(len(self.names))[index])),
+        return replace(
+            self,
+            images=self.images[index],
+            masks=self.masks[index],
+            labels={kind: values[index] for kind, values in self.labels.items()},
+            groups=self.groups[index],
+            names=tuple(self.names[i] for i in np.atleast_1d(np.arange(len(self.names))[index])),
         )
 
 
@@ -75,10 +78,10 @@ def read_specimens(folder: str | Path, size: int, heads: Sequence[str] = ()) -> 
     Parameters
     ----------
     folder : path-like
-        ``images/``, ``labels/`` and ``Grade.csv`` (GlaS); ``images/`` and ``patterns.csv`` (AGH); or images
-        beside a table ``gt*.csv`` with columns for image, pattern, intensity and specimen, and masks named
-        ``NAME_mask.*`` (I3A Task 2); or a study, ``NAME.mtssl``, of which every image is taken, whatever
-        it is used to.
+        GlaS, with ``Grade.csv``, in either layout of `read_glas`; ``images/`` and ``patterns.csv`` (AGH);
+        images beside a table ``gt*.csv`` with columns for image, pattern, intensity and specimen, and
+        masks named ``NAME_mask.*`` (I3A Task 2); or a study, ``NAME.mtssl``, of which every image is
+        taken, whatever it is used to.
     size : int
         Side that images are resized to.
     heads : sequence of str, optional
@@ -111,14 +114,10 @@ def keep_heads(found: Specimens, heads: Sequence[str]) -> Specimens:
     unknown = [kind for kind in heads if kind not in found.heads]
     if unknown:
         raise DataError(f"There is no '{unknown[0]}' in {found.name}; it has {', '.join(found.heads)}.")
-    return Specimens(
-        found.name,
-        found.images,
-        found.masks,
-        {kind: found.labels[kind] for kind in heads},
-        {kind: names for kind, names in found.vocabulary.items() if kind == MASK or kind in heads},
-        found.groups,
-        found.names,
+    return replace(
+        found,
+        labels={kind: found.labels[kind] for kind in heads},
+        vocabulary={kind: names for kind, names in found.vocabulary.items() if kind == MASK or kind in heads},
     )
 
 
@@ -141,25 +140,20 @@ def synthetic(patients: int, each: int = 4, size: int = 96, seed: int = 0) -> Sp
 
 
 def _read_glas(folder: Path, size: int) -> Specimens:
-    rows = _table(folder / "Grade.csv")
-    names, grades, patients = (
-        [_cell(row, key, folder) for row in rows] for key in ("name", "grade", "patient")
-    )
-    classes = tuple(sorted({grade.split()[0].lower() for grade in grades}))
-    masks = []
-    for name in names:
-        file = next((f for n in (name, f"{name}_anno") if (f := _find(folder / "labels", n))), None)
-        if file is None:
-            raise DataError(f"{folder / 'labels'} has no mask of {name}; unpack the data set again.")
-        masks.append(_mask(file, size))
+    found = read_glas(folder)
+    unknown = next((item.name for item in found if not item.grade), None)
+    if unknown is not None:
+        raise DataError(f"{folder / 'Grade.csv'} says no grade of {unknown}.")
+    grades = [item.grade.split()[0].lower() for item in found]
+    classes = tuple(sorted(set(grades)))
     return Specimens(
         "GlaS",
-        np.stack([_image(_found(folder / "images", name), size) for name in names]),
-        np.stack(masks),
-        {"grade": np.array([classes.index(grade.split()[0].lower()) for grade in grades])},
+        np.stack([_image(item.path, size) for item in found]),
+        np.stack([_mask(item.mask_path, size) for item in found]),
+        {"grade": np.array([classes.index(grade) for grade in grades])},
         {MASK: MASK_CLASSES, "grade": classes},
-        np.array(patients),
-        tuple(names),
+        np.array([item.patient for item in found]),
+        tuple(item.name for item in found),
     )
 
 

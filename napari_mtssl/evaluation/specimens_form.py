@@ -40,8 +40,8 @@ def reports_tables(results: table.Results, plan: Plan) -> str:
     cells = {row: results[row]["all"] for row in REPORT if "all" in results.get(row, {})}
     if not cells:
         return ""
-    parts = ["## The report's tables", "", _folds(plan), _counts(plan)]
-    names = [f"Fold{chr(65 + fold)}" for fold in plan.chosen]
+    parts = ["## The report's tables\n", _folds(plan), _counts(plan)]
+    names = [f"Fold{fold_letter(fold)}" for fold in plan.chosen]
     for row, cell in cells.items():
         _, alpha, loss, epochs = row.split("-")
         title = f"{'Dice' if loss == 'dice' else 'BCE'} accuracy for each fold using alpha {alpha}"
@@ -56,6 +56,11 @@ def reports_tables(results: table.Results, plan: Plan) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def fold_letter(fold: int) -> str:
+    """Name a fold as the report does, A to E; after Z come AA, AB and so on."""
+    return (fold_letter(fold // 26 - 1) if fold > 25 else "") + chr(65 + fold % 26)
+
+
 def _folds(plan: Plan) -> str:
     """Table I: which fifths each fold learns from, and which it is tested on."""
     lines = ["### Table I: training and test sets in each fold", "", "| Folds | Train | Test | Images |"]
@@ -64,7 +69,7 @@ def _folds(plan: Plan) -> str:
     for fold in range(plan.folds):
         others = ",".join(str(other + 1) for other in range(plan.folds) if other != fold)
         tested = int(sizes[fold])
-        lines.append(f"| {chr(65 + fold)} | {others} | {fold + 1} | {len(plan.data) - tested}, {tested} |")
+        lines.append(f"| {fold_letter(fold)} | {others} | {fold + 1} | {len(plan.data) - tested}, {tested} |")
     return "\n".join([*lines, ""])
 
 

@@ -100,15 +100,22 @@ def _figure(tall: int, wide: int, panel: tuple[float, float]) -> Figure:
     return figure
 
 
-def draw_curves(runs: Path, path: Path, fold: int = 0) -> bool:
-    """Losses, weights of the tasks, and scores on held-out patients if there are any, by step, of one fold.
+def draw_curves(runs: Sequence[Path], path: Path) -> bool:
+    """Losses, weights of the tasks, and scores on held-out patients if there are any, by step.
+
+    Parameters
+    ----------
+    runs : sequence of Path
+        Folders; those that keep no curves are left out.
+    path : Path
+        Of the picture.
 
     Returns
     -------
     bool
         False if there is no run to draw.
     """
-    files = sorted(runs.glob(f"*-{fold}/metrics.csv"))
+    files = [run / "metrics.csv" for run in runs if (run / "metrics.csv").is_file()]
     if not files:
         return False
     every = {file: read_curves(file) for file in files}

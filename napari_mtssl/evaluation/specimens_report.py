@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from napari_mtssl.evaluation import metrics, series, table
-from napari_mtssl.evaluation.specimens_form import reports_tables
+from napari_mtssl.evaluation.specimens_form import fold_letter, reports_tables
 from napari_mtssl.evaluation.specimens_pictures import Found, areas, draw_curves, draw_roc, read_curves
 from napari_mtssl.evaluation.specimens_plan import Plan
 from napari_mtssl.evaluation.specimens_rows import CAPTIONS, epochs_of
@@ -24,14 +24,16 @@ def write(result: Mapping[str, Any], plan: Plan) -> None:
     series.write(result, folder, CAPTIONS)
     parts = ["# Joint U-Net, cross-validated by patient", "", _setting(result["settings"]), ""]
     parts += [means(result["results"]), by_fold(result["results"], plan.chosen)]
-    parts += [reports_tables(result["results"], plan), by_epoch(plan)]
+    models = [f"{row}-{budget}" for row, cells in result["results"].items() for budget in cells]
+    parts += [reports_tables(result["results"], plan), by_epoch(plan, models)]
     parts += [table.markdown(result["results"], CAPTIONS)]
     for kind in plan.data.heads:
-        found, classes = outcomes(folder, kind), plan.data.vocabulary[kind]
+        found, classes = outcomes(folder, kind, models, plan.chosen), plan.data.vocabulary[kind]
         parts += [confusions(found, classes, kind), auroc_table(found, classes, kind)]
         if draw_roc(found, classes, folder / f"roc_{kind}.png", kind):
             parts += [f"![ROC curves of {kind}](roc_{kind}.png)", ""]
-    if draw_curves(folder / "runs", folder / "curves.png", plan.chosen[0]):
+    runs = [folder / "runs" / f"{model}-{plan.chosen[0]}" for model in models]
+    if draw_curves(runs, folder / "curves.png"):
         parts += ["![Losses and weights of the tasks](curves.png)", ""]
     (folder / "report.md").write_text("\n".join(parts), encoding="utf-8")
 
@@ -54,11 +56,13 @@ def means(results: table.Results) -> str:
     return "\n".join([*lines, ""])
 
 
-def by_epoch(plan: Plan) -> str:
+def by_epoch(plan: Plan, models: Sequence[str]) -> str:
     """Losses of each task epoch by epoch, in the first fold: the report's Table VIII, for every model."""
     parts, first = [], plan.chosen[0]
-    for file in sorted((plan.folder / "runs").glob(f"*-{first}/metrics.csv")):
-        model = file.parent.name.removesuffix(f"-{first}")
+    for model in models:
+        file = plan.folder / "runs" / f"{model}-{first}" / "metrics.csv"
+        if not file.is_file():
+            continue  # a network for each task has no curve of all
         epochs = epochs_of(model, plan.epochs)
         steps = yaml.safe_load((file.parent / "config.yaml").read_text(encoding="utf-8"))["config"]["steps"]
         curves = {
@@ -69,21 +73,39 @@ def by_epoch(plan: Plan) -> str:
         if epochs < 1 or not curves:
             continue
         number = "Table VIII: losses" if model.startswith("gradnorm-6-dice-15ep") else "Losses"
-        lines = [f"### {number} of {model}, fold {chr(65 + first)}", ""]
+        lines = [f"### {number} of {model}, fold {fold_letter(first)}", ""]
         lines += [f"| Epoch | {' | '.join(f'{name} loss' for name in curves)} |"]
         lines += [f"|---|{'---|' * len(curves)}"]
         for epoch in range(1, int(epochs) + 1):
             begin, end = (steps * edge / epochs for edge in (epoch - 1, epoch))
-            here = [line[(line[:, 0] > begin) & (line[:, 0] <= end), 1] for line in curves.values()]
-            cells = [f"{values.mean():.4g}" if len(values) else "" for values in here]
-            lines.append(f"| {epoch} | {' | '.join(cells)} |")
+            means = [mean_between(line, begin, end) for line in curves.values()]
+            lines.append(f"| {epoch} | {' | '.join('' if v != v else f'{v:.4g}' for v in means)} |")
         parts.append("\n".join([*lines, ""]))
     return "\n".join(parts)
 
 
+def mean_between(curve: np.ndarray, begin: float, end: float) -> float:
+    """Mean of a curve over the steps from `begin` to `end`.
+
+    Parameters
+    ----------
+    curve : ndarray, shape (N, 2)
+        Steps, and the mean of the steps since the row before: a report may tell of more than an epoch.
+    begin, end : float
+
+    Returns
+    -------
+    float
+        nan if the curve says nothing of these steps.
+    """
+    edges = np.append(0, curve[:, 0])
+    shares = np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], begin), 0, None)
+    return float((shares * curve[:, 1]).sum() / shares.sum()) if shares.any() else float("nan")
+
+
 def by_fold(results: table.Results, folds: Sequence[int]) -> str:
     """Accuracy of mask, label and intensity in each fold, one table for each row and budget."""
-    names = [f"Fold{chr(65 + number)}" for number in folds]
+    names = [f"Fold{fold_letter(number)}" for number in folds]
     parts = []
     for row, cells in results.items():
         for budget, cell in cells.items():
@@ -100,19 +122,26 @@ def by_fold(results: table.Results, folds: Sequence[int]) -> str:
     return "\n".join(parts)
 
 
-def outcomes(folder: Path, kind: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Probabilities and truths of one head over all folds, by row and budget."""
-    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for path in sorted((folder / "outcomes").glob("*.npz")):
-        with np.load(path) as kept:
-            if f"probs_{kind}" in kept:
-                known = kept[f"truth_{kind}"] >= 0
-                pair = (kept[f"probs_{kind}"][known], kept[f"truth_{kind}"][known])
-                found.setdefault(path.stem.rsplit("-", 1)[0], []).append(pair)
-    return {
-        name: (np.concatenate([p for p, _ in pairs]), np.concatenate([t for _, t in pairs]))
-        for name, pairs in found.items()
-    }
+def outcomes(
+    folder: Path, kind: str, models: Sequence[str], folds: Sequence[int]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Probabilities and truths of one head over all folds, by row and budget.
+
+    Only of these models and folds: the folder keeps what was made before, perhaps with other folds, and an
+    image must not be counted twice.
+    """
+    found = {}
+    for model in models:
+        pairs = []
+        files = (folder / "outcomes" / f"{model}-{fold}.npz" for fold in folds)
+        for path in filter(Path.is_file, files):
+            with np.load(path) as kept:
+                if f"probs_{kind}" in kept:
+                    known = kept[f"truth_{kind}"] >= 0
+                    pairs.append((kept[f"probs_{kind}"][known], kept[f"truth_{kind}"][known]))
+        if pairs:
+            found[model] = (np.concatenate([p for p, _ in pairs]), np.concatenate([t for _, t in pairs]))
+    return found
 
 
 def confusions(found: Found, classes: Sequence[str], kind: str) -> str:

@@ -14,6 +14,7 @@ TUNED = (0.3, 1.0, 3.0)  # weights of the mask, against 1 of each class, that th
 LOSSES = ("bce", "dice", "both")
 SINGLE = "single-task"
 SUPERVISED = "-supervised"
+ALPHA = r"\d+(?:\.\d+)?"
 # The report's eight trainings: its Tables II to X.
 REPORT = tuple(
     f"gradnorm-{alpha}-{loss}-{epochs}ep"
@@ -56,13 +57,18 @@ def rows(
     Raises
     ------
     DataError
-        If a loss or a balancer does not exist.
+        If a loss or a balancer does not exist, or an alpha is no number.
     """
+    for alpha in alphas:
+        if re.fullmatch(ALPHA, alpha) is None:
+            raise DataError(f"'{alpha}' is no alpha: write numbers such as 0.06,0.6,6.")
     for known, given, what in ((LOSSES, losses, "loss"), ((*BALANCERS, "gradnorm"), balancers, "balancer")):
         wrong = [name for name in given if name not in known]
         if wrong:
             raise DataError(f"There is no {what} '{wrong[0]}'. Choose of: {', '.join(known)}.")
     found = []
+    if "gradnorm" in balancers and not alphas:
+        raise DataError("GradNorm needs an alpha, such as 0.6.")
     for loss in losses:
         for name in balancers:
             if name == "gradnorm":
@@ -85,7 +91,7 @@ def settings_of(row: str) -> dict[str, Any]:
     if name.endswith(SUPERVISED):
         name, out = name.removesuffix(SUPERVISED), {"unlabelled_ratio": 0.0}
     found = re.fullmatch(
-        rf"(?:gradnorm-(?P<alpha>\d+(?:\.\d+)?)(?:-(?P<form>raw|clamped|softmax))?"
+        rf"(?:gradnorm-(?P<alpha>{ALPHA})(?:-(?P<form>raw|clamped|softmax))?"
         rf"|(?P<rule>{'|'.join(BALANCERS)}|{SINGLE}))(?:-(?P<loss>{'|'.join(LOSSES)}))?(?:-\d+ep)?",
         name,
     )

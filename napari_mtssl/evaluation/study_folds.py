@@ -90,6 +90,7 @@ def specimens_of(study: Study, size: int) -> Specimens:
         {kind: names for kind, names in vocabulary.items() if kind in asked},
         np.array(groups),
         tuple(record.path.stem for record in rows),
+        study=True,
     )
 
 

@@ -93,7 +93,21 @@ def test_reads_glas_layout(tmp_path):
     assert data.labels["grade"].tolist() == [1, 0, 0] and data.groups.tolist() == ["0", "1", "0"]
     assert (data.masks[:, :32] == 1).all() and (data.masks[:, 32:] == 0).all()
     (tmp_path / "labels" / "t_1.png").unlink()
-    with pytest.raises(DataError, match="no mask of t_1"):
+    with pytest.raises(DataError, match=r"t_1 \(.png or .bmp\) is missing"):
+        read_specimens(tmp_path, 64)
+
+
+def test_glas_is_read_as_it_is_published(tmp_path):
+    for number in range(2):
+        iio.imwrite(tmp_path / f"t_{number}.bmp", np.full((40, 60, 3), 40 * number, np.uint8))
+        iio.imwrite(tmp_path / f"t_{number}_anno.bmp", np.eye(40, 60, dtype=np.uint8) * 3)
+    table = "name,patient ID, grade (GlaS), grade (Sirinukunwattana et al. 2015)\n"
+    (tmp_path / "Grade.csv").write_text(table + "t_0, 1, benign, healthy\nt_1, 2, malignant, poor\n")
+    data = read_specimens(tmp_path, 64)
+    assert data.groups.tolist() == ["1", "2"] and data.labels["grade"].tolist() == [0, 1]
+    assert (data.masks == 1).any((1, 2)).all()
+    (tmp_path / "Grade.csv").write_text(table + "t_0, 1, , healthy\n")
+    with pytest.raises(DataError, match="no grade of t_0"):
         read_specimens(tmp_path, 64)
 
 

@@ -10,8 +10,9 @@ from napari_mtssl.evaluation import specimens
 from napari_mtssl.evaluation.hep2 import keep_heads, synthetic
 from napari_mtssl.evaluation.readers import DataError
 from napari_mtssl.evaluation.specimens import Plan, Stopped, image_set, reproduce, rows, settings_of
+from napari_mtssl.evaluation.specimens_form import fold_letter
 from napari_mtssl.evaluation.specimens_pictures import GRID, _drawn, draw_roc, macro_roc, roc_of
-from napari_mtssl.evaluation.specimens_report import auroc_table, by_fold, write
+from napari_mtssl.evaluation.specimens_report import auroc_table, by_fold, mean_between, outcomes, write
 
 QUICK = {"encoder": "residual", "steps": 3, "base": 4, "batch_size": 4, "tta": 1}
 
@@ -65,6 +66,16 @@ def test_a_table_is_made_kept_and_reported(tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert "gradnorm-0.6-bce, 8 labelled images" in by_fold(result["results"], (0, 1))
     assert not list(tmp_path.glob("runs/*/*.safetensors"))
+    # what was made before with other rows or folds stays in the folder, and out of the report
+    counted = outcomes(tmp_path, "intensity", ["gradnorm-0.6-bce-all"], (0, 1))
+    assert [len(truth) for _, truth in counted.values()] == [16]
+    old = tmp_path / "outcomes"
+    (old / "gradnorm-0.6-bce-all-2.npz").write_bytes((old / "gradnorm-0.6-bce-all-0.npz").read_bytes())
+    write(reproduce(plan, names[:1]), plan)
+    text = (tmp_path / "report.md").read_text()
+    assert "single-task" not in text and "labelled, " not in text
+    matrix = text.split("true \\ said")[1].splitlines()[2:4]
+    assert sum(int(n) for line in matrix for n in line.split("|")[2:-1]) == 16
 
 
 def test_the_report_s_eight_trainings_are_rows_with_their_epochs(tmp_path):
@@ -79,6 +90,25 @@ def test_the_report_s_eight_trainings_are_rows_with_their_epochs(tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "| Epoch | mask loss | intensity loss |" in text and "| 2 |" in text
     assert "| Model | Mask accuracy | Label accuracy | Intensity accuracy |" in text
+
+
+def test_an_epoch_between_two_reports_has_a_loss_too():
+    curve = np.array([(1, 4.0), (4, 3.0), (8, 1.0)])  # means of the steps since the row before
+    assert mean_between(curve, 0, 2) == pytest.approx(3.5)
+    assert mean_between(curve, 5, 7) == 1.0
+    assert mean_between(curve, 2, 6) == pytest.approx(2.0)
+    assert np.isnan(mean_between(curve, 8, 9))
+
+
+def test_folds_have_letters():
+    assert [fold_letter(n) for n in (0, 4, 25, 26, 52)] == ["A", "E", "Z", "AA", "BA"]
+
+
+def test_other_patients_of_a_study_are_other_folds():
+    data = synthetic(8, 1, size=64)
+    other = replace(data, groups=data.groups[::-1])
+    assert specimens._digest(data) == specimens._digest(other)  # patients of a published set stay
+    assert specimens._digest(replace(data, study=True)) != specimens._digest(replace(other, study=True))
 
 
 def test_no_patient_is_on_both_sides():
@@ -109,8 +139,17 @@ def test_command(tmp_path):
     table = json.loads(file.read_text())
     assert set(table["results"]) == {"equal"} and "label_accuracy" in table["results"]["equal"]["all"]
     assert (tmp_path / "out" / "report.md").is_file()
-    done = CliRunner().invoke(app, [*arguments, "--only-folds", "x"])
-    assert done.exit_code != 0
+    for wrong, said in (
+        (["--only-folds", "x"], "'x' in --only-folds is no number"),
+        (["--labels", "0"], "'0' in --labels is no number of images"),
+        (["--labels", "all,x"], "'x' in --labels is no number of images"),
+        (["--balancers", ""], "nothing to train"),
+        (["--balancers", "gradnorm", "--alphas", "-1"], "'-1' is no alpha"),
+        (["--balancers", "gradnorm", "--alphas", ""], "GradNorm needs an alpha"),
+        (["--set", "size=100"], "must be a multiple of 32"),
+    ):
+        done = CliRunner().invoke(app, [*arguments, *wrong])
+        assert done.exit_code == 2 and said in " ".join(done.output.split()), done.output
 
 
 def test_a_cluster_that_cannot_be_had_is_said_so(monkeypatch, tmp_path):

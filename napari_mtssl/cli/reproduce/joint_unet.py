@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -88,11 +89,14 @@ def joint_unet(
     from napari_mtssl.evaluation import specimens, specimens_report
     from napari_mtssl.evaluation.hep2 import keep_heads, read_specimens, synthetic
 
-    kinds = parse_list(heads)
+    kinds, overrides, budgets = parse_list(heads), parse_settings(settings or []), _budgets(labels)
+    size = _size(size, overrides)
     found = synthetic(patients, 4, size) if data is None else read_specimens(data, size)
     found = keep_heads(found, kinds) if kinds else found
     names = specimens.rows(parse_list(alphas), parse_list(seg_loss), parse_list(balancers), single_task)
     names = list(specimens.REPORT) if report else names
+    if not names:
+        raise UsageError("There is nothing to train: name a balancer or leave --no-single-task out.")
     if supervised:
         names += [f"{name}{specimens.SUPERVISED}" for name in names]
     if out is not None:
@@ -102,7 +106,7 @@ def joint_unet(
             found,
             out or Path(temporary),
             folds=folds,
-            overrides=parse_settings(settings or []),
+            overrides=overrides,
             preset=preset,
             device=device,
             epochs=epochs,
@@ -110,7 +114,7 @@ def joint_unet(
             threads=specimens.default_threads(),
             only=tuple(_numbers(only_folds, "--only-folds")),
         )
-        result = specimens.reproduce(plan, names, _budgets(labels), tell, cluster)
+        result = specimens.reproduce(plan, names, budgets, tell, cluster)
         if out is not None:
             specimens_report.write(result, plan)
     finish(json_file, result, specimens.CAPTIONS)
@@ -124,4 +128,16 @@ def _numbers(text: str, option: str) -> list[int]:
 
 
 def _budgets(text: str) -> list[int | str]:
-    return [part if part == "all" else _numbers(part, "--labels")[0] for part in parse_list(text)]
+    parts = parse_list(text) or ["all"]
+    wrong = [part for part in parts if part != "all" and not (part.isdigit() and int(part))]
+    if wrong:
+        raise UsageError(f"'{wrong[0]}' in --labels is no number of images: write such as 10,40 or all.")
+    return [part if part == "all" else int(part) for part in parts]
+
+
+def _size(size: int, overrides: Mapping[str, Any]) -> int:
+    """Side of the images: they are read at the size that the network is told of."""
+    own = overrides.get("size", size)
+    if not isinstance(own, int) or own % 32 or not 64 <= own <= 1024:
+        raise UsageError(f"The size must be a multiple of 32 from 64 to 1024, not {own}.")
+    return own
