@@ -1,5 +1,6 @@
 """``napari-mtssl demo lungs`` without a window."""
 
+import pandas as pd
 from typer.testing import CliRunner
 
 from napari_mtssl.cli.app import app
@@ -23,3 +24,16 @@ def test_the_demo_paints_diagnoses_and_reports(tmp_path, monkeypatch):
         for end in ("mask.png", "outlines.png", "classes.csv"):
             assert (tmp_path / f"{stem}.{end}").is_file(), sorted(p.name for p in tmp_path.iterdir())
     assert (tmp_path / "losses.png").is_file()
+    run("predict", tmp_path / "lungs.mtssl", tmp_path / "chests" / f"{stems[0]}.png", "--out", tmp_path / "o")
+    table = tmp_path / "classes.csv"
+    run("export", tmp_path / "lungs.mtssl", "--as", "image-classes", "--csv", table, "--predictions")
+    line = pd.read_csv(table).set_index("image").loc[f"{stems[0]}.png"]
+    assert line["diagnosis_predicted"] in ("normal", "pneumonia") and line["diagnosis_probability"] >= 0.5
+    with Study.open(tmp_path / "lungs.mtssl") as study:
+        assert study.mask_prediction(study.find_image(stems[0]).id) is not None
+        assert all(study.mask_prediction(study.find_image(stem).id) is None for stem in stems[1:])
+
+
+def run(*arguments):
+    outcome = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert outcome.exit_code == 0, outcome.output + repr(outcome.exception)

@@ -82,7 +82,7 @@ def predict(
 
 def _predict(predictor: Predictor, image: Image, colours: Colours, out: Path, study: Path, run: str) -> str:
     """Predict one image and write what was found; give it in words."""
-    from napari_mtssl.cli.results import keep_mask, predicted, write_classes, write_results
+    from napari_mtssl.cli.results import keep_found, predicted, write_classes, write_results
     from napari_mtssl.cli.slides import write_slide
     from napari_mtssl.engine.slide_prediction import slicer_of
     from napari_mtssl.study import Study
@@ -98,8 +98,9 @@ def _predict(predictor: Predictor, image: Image, colours: Colours, out: Path, st
     found = predicted(method, image, predictor)
     said = write_results(method, image, found, colours, out)
     with Study.open(study) as source:
-        if keep_mask(source, run, method, image, found):
-            said += "; the mask is also in the study, for export --as masks --predictions"
+        kept = keep_found(source, run, method, image, found)
+    if kept:
+        said += f"; in the study, too, for export --predictions: {kept}"
     return said
 
 

@@ -74,19 +74,32 @@ def write_classes(image: Image, found: Prediction, folder: Path) -> str:
     )
 
 
-def keep_mask(study: Study, run: str, method: Method, image: Image, found: Prediction) -> bool:
-    """Keep a predicted mask in the study, if the image is one of it: for `export` and for the dock."""
-    names = method.vocabulary.get("mask", ())
-    known = {item.name for item in study.classes("mask")}
-    records = [record for record in study.images() if record.path.absolute() == image.path.absolute()]
-    if found.mask is None or not records or not known.issuperset(names):
-        return False
-    height, width = found.mask.shape[1:]
-    step = float(method.geometry.stride)
-    scale = (image.height / height, image.width / width) if method.whole_image else (step, step)
-    box = (0, 0, image.height, image.width)
-    study.set_mask_prediction(records[0].id, run, box, found.mask, scale, names)
-    return True
+def keep_found(study: Study, run: str, method: Method, image: Image, found: Prediction) -> str:
+    """Keep a predicted mask and classes in the study, if the image is one of it: for `export` and the dock.
+
+    Returns
+    -------
+    str
+        What was kept, in words; empty if nothing was.
+    """
+    record = next((each for each in study.images() if each.path.absolute() == image.path.absolute()), None)
+    if record is None:
+        return ""
+    kept, names = [], method.vocabulary.get("mask", ())
+    if found.mask is not None and {item.name for item in study.classes("mask")}.issuperset(names):
+        height, width = found.mask.shape[1:]
+        if method.whole_image:
+            scale = image.height / height, image.width / width
+        else:
+            scale = (float(method.geometry.stride),) * 2
+        box = (0, 0, image.height, image.width)
+        study.set_mask_prediction(record.id, run, box, found.mask, scale, names)
+        kept.append("the mask")
+    known = {(item.kind, item.name) for item in study.classes(None)}
+    if len(found.image) and known.issuperset(zip(found.image["kind"], found.image["class"], strict=True)):
+        study.set_image_prediction(record.id, run, found.image)
+        kept.append("the classes")
+    return " and ".join(kept)
 
 
 def write_cells(image: Image, cells: pd.DataFrame, colours: Mapping[str, str], folder: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from napari_mtssl.gui.layers import LABELS
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.rasters import BLOCKS, PAINT
-from napari_mtssl.gui.suggest import most_uncertain, suggest
+from napari_mtssl.gui.suggest import labelled_places, most_uncertain, suggest
 from napari_mtssl.gui.tasks import BLOCK, CELL, MASK, REGION
 from napari_mtssl.gui.workspace import WorkspaceError
 
@@ -180,7 +180,7 @@ class Actions:
             place = most_uncertain(doubtful, np.array(workspace.seen, float).reshape(-1, 2))
         else:
             pending = workspace.pending()
-            place = suggest(workspace.pixels, workspace.labelled_places(), pending, workspace.seen)
+            place = suggest(workspace.pixels, labelled_places(workspace), pending, workspace.seen)
         if place is None:
             show_info("There is no other place to suggest in this image.")
             return

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from napari_mtssl.gui.tasks import BLOCK
+
 if TYPE_CHECKING:
+    from napari_mtssl.gui.workspace import Workspace
     from napari_mtssl.images import Image
 
 FEW_LABELS = 20
@@ -24,6 +27,21 @@ class Suggestion:
     row: float
     col: float
     reason: str
+
+
+def labelled_places(workspace: Workspace) -> np.ndarray:
+    """Row and col, (N, 2), of all cells, or blocks and regions, of the image on screen with a class."""
+    if BLOCK not in workspace.task.kinds:
+        return workspace.cells()[["row", "col"]].to_numpy(float)
+    study, image = workspace.need_study(), workspace.need_image()
+    grid, blocks = study.grid(image.id), study.blocks(image.id)
+    middles = [polygon.mean(axis=0) for polygon in study.regions(image.id)["polygon"]]
+    places = np.array(middles, float).reshape(-1, 2)
+    if grid is None or not len(blocks):
+        return places
+    corner, side = (grid.row0, grid.col0), (grid.height, grid.width)
+    own = (blocks[["i", "j"]].to_numpy(float) + 0.5) * side + corner - 0.5
+    return np.concatenate([own, places])
 
 
 def suggest(

@@ -116,48 +116,63 @@ class Workspace:
     # -- images --------------------------------------------------------------------------------------------
 
     def add_images(self, paths: Sequence[Path], split: str = "train") -> list[ImageRecord]:
-        """Register image files; the first new one is shown if none was."""
-        study = self.need_study()
-        from napari_mtssl.images import open_planes, stack_of
+        """Register image files, as one edit; the first new one is shown if none was.
 
-        records = []
-        try:
-            for image in (image for path in paths for image in open_planes(path)):
-                records.append(
-                    study.add_image(
-                        image.path,
-                        height=image.height,
-                        width=image.width,
-                        pixel_size_um=image.pixel_size_um,
-                        group=stack_of(image.path),
-                        split=split,
-                    )
-                )
-        finally:
-            if records:
-                self.images_changed.emit()
-                if self.image is None:
-                    self.select_image(records[0].id)
+        Raises
+        ------
+        ImageError
+            Of the first file that cannot be read; the others are in the study then.
+        """
+        from napari_mtssl.gui.adding import add_files
+
+        records, unread = add_files(self.need_study(), paths, split)
+        if records:
+            self.images_changed.emit()
+            if self.image is None:
+                self.select_any([record.id for record in records])
+        if unread is not None:
+            raise unread
         return records
 
     def select_image(self, image_id: int) -> None:
         """Show another image; raises ImageError, and changes nothing, if its file cannot be read."""
         study = self.need_study()
         record = study.image(image_id)
-        self.pool(record)
+        self.pool(record).read(0, 0, 1, 1)  # a damaged file opens, and fails only when it is decoded
         self.image = record
         self.seen = []
         self._read_predictions(Wanted())
         self.image_changed.emit()
 
+    def select_any(self, image_ids: Sequence[int]) -> None:
+        """Show the first of these images that can be read.
+
+        Raises
+        ------
+        ImageError
+            Of the first file that cannot be read: nobody gets stuck at it, and nobody misses it.
+        """
+        from napari_mtssl.images import ImageError
+
+        unread: ImageError | None = None
+        for image_id in image_ids:
+            try:
+                self.select_image(image_id)
+                break
+            except ImageError as error:
+                unread = unread or error
+        if unread is not None:
+            raise unread
+
     def step_image(self, step: int) -> None:
-        """Show the next (1) or the previous (-1) image of the list, round and round."""
+        """Show the next (1) or the previous (-1) image that can be read of the list, round and round."""
         images = self.need_study().images()
         if not images:
             raise WorkspaceError("There is no image in this study yet. Add one under 1 Study.")
         ids = [image.id for image in images]
         at = ids.index(self.image.id) if self.image is not None and self.image.id in ids else -step
-        self.select_image(ids[(at + step) % len(ids)])
+        order = [ids[(at + step * far) % len(ids)] for far in range(1, len(ids) + 1)]
+        self.select_any(order)
 
     def refresh_image(self) -> None:
         """Read the current image's record again, after its path, split or group changed."""
@@ -409,20 +424,6 @@ class Workspace:
         """Take in a newly predicted tile of the image on screen."""
         self.predictions.replace(box, frame)
         self.predictions_changed.emit()
-
-    def labelled_places(self) -> np.ndarray:
-        """Row and col, (N, 2), of all cells, or blocks and regions, of the image on screen with a class."""
-        if BLOCK in self.task.kinds:
-            study, image = self.need_study(), self.need_image()
-            grid, blocks = study.grid(image.id), study.blocks(image.id)
-            middles = [polygon.mean(axis=0) for polygon in study.regions(image.id)["polygon"]]
-            places = np.array(middles, float).reshape(-1, 2)
-            if grid is None or not len(blocks):
-                return places
-            corner, side = (grid.row0, grid.col0), (grid.height, grid.width)
-            own = (blocks[["i", "j"]].to_numpy(float) + 0.5) * side + corner - 0.5
-            return np.concatenate([own, places])
-        return self.cells()[["row", "col"]].to_numpy(float)
 
     # -- guards --------------------------------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ TAGS = [
     "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
 ]  # fmt: skip
 GREY = ("MONOCHROME1", "MONOCHROME2")
+PREAMBLE, MAGIC = 128, b"DICM"  # what every DICOM file begins with
+INDEX = "DICOMDIR"  # lists the files of a disc, and holds no image
 COARSEST = 5000.0  # micrometres; a detector's or a scanner's pixel, never a printer's
 TOP = 65535
 
@@ -44,6 +46,15 @@ CODECS = {
 }
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does, whatever it is called: scanners give names without an ending."""
+    try:
+        with path.open("rb") as file:
+            return path.name.upper() != INDEX and file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC
+    except OSError:
+        return False
+
+
 def open_dicom(path: Path) -> Image:
     """Open a DICOM file of one frame: the header now, the pixels on first use.
 
@@ -54,7 +65,7 @@ def open_dicom(path: Path) -> Image:
     Raises
     ------
     ImageError
-        If it is no DICOM image, or one of several frames.
+        If it is no DICOM image, one of several frames, or cut short.
     """
     header = _read(path, pixels=False)
     frames = int(header.get("NumberOfFrames") or 1)
@@ -63,11 +74,26 @@ def open_dicom(path: Path) -> Image:
     rows, cols, kind = header.get("Rows"), header.get("Columns"), header.get("PhotometricInterpretation")
     if not rows or not cols or not kind:
         raise ImageError(f"{path.name} is a DICOM file without an image; choose one that holds pixels.")
+    if path.stat().st_size < _least_bytes(header):
+        raise ImageError(f"{path.name} is cut short (pixels beyond its end); copy the file again.")
     grey = str(kind) in GREY
     shape = (int(rows), int(cols)) if grey else (int(rows), int(cols), 3)
     deep = grey or int(header.get("BitsAllocated") or 8) > 8 or str(kind) == "PALETTE COLOR"
     dtype = np.dtype(np.uint16 if deep else np.uint8)
     return Image(path, [Decoded(shape, dtype, lambda: _decode(path, shape, dtype))], _pixel_size(header))
+
+
+def _least_bytes(header: Dataset) -> int:
+    """Bytes that the pixels of a file alone need; 0 where they are compressed."""
+    syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
+    if syntax is None or syntax.is_private or syntax.is_compressed or syntax.is_deflated:
+        return 0
+    # colour may be stored with one value of each hue for two pixels
+    samples = (
+        2 if "_422" in str(header.PhotometricInterpretation) else int(header.get("SamplesPerPixel") or 1)
+    )
+    bits = int(header.Rows) * int(header.Columns) * samples * int(header.get("BitsAllocated") or 8)
+    return bits // 8
 
 
 def frames(path: Path) -> Iterator[np.ndarray]:

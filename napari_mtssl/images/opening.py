@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from napari_mtssl.images.dicom import open_dicom
+from napari_mtssl.images.dicom import is_dicom, open_dicom
 from napari_mtssl.images.image import FlatImageError, Image, ImageError
 from napari_mtssl.images.ome_zarr import open_ome_zarr
 from napari_mtssl.images.plain import open_plain
@@ -46,7 +46,10 @@ register(SLIDES, open_slide)
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether the name looks like an image that `open_image` can open; the file is not touched."""
+    """Whether it looks like an image that `open_image` can open.
+
+    The name says it; of a file whose name says nothing, as scanners write DICOM, the first bytes.
+    """
     return _opener(Path(path)) is not None
 
 
@@ -116,7 +119,9 @@ def _open_file(path: Path) -> Image:
         if path.is_dir():
             raise ImageError(f"{path} is a folder, not an image; choose a file inside it.")
         known = ", ".join(sorted(SUFFIXES))
-        raise ImageError(f"{path.name} is not an image of a known kind; use one that ends in {known}.")
+        raise ImageError(
+            f"{path.name} is not an image of a known kind; use DICOM, or a file that ends in {known}."
+        )
     if path.is_file() and path.stat().st_size == 0:
         raise ImageError(f"{path.name} is empty (0 bytes); copy the file again.")
     if path.is_dir() and opener is not open_ome_zarr:
@@ -130,7 +135,9 @@ def _open_file(path: Path) -> Image:
 
 
 def _opener(path: Path) -> Opener | None:
-    """Find the opener of the longest suffix that fits."""
+    """Find the opener of the longest suffix that fits; without one, DICOM is known by its first bytes."""
     name = path.name.lower()
     fitting = [suffix for suffix in SUFFIXES if name.endswith(suffix) and len(name) > len(suffix)]
-    return SUFFIXES[max(fitting, key=len)] if fitting else None
+    if fitting:
+        return SUFFIXES[max(fitting, key=len)]
+    return open_dicom if path.is_file() and is_dicom(path) else None

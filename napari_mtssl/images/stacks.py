@@ -39,10 +39,10 @@ def open_planes(path: str | Path, *, pixel_size_um: float | None = None) -> list
         return [open_image(path, pixel_size_um=pixel_size_um)]
     except StackError as error:
         stack = Path(path).expanduser()
-        if stack.suffix.lower() in (".dcm", ".dicom"):
-            size, planes = dicom.pixel_size_of(stack), dicom.frames(stack)
-        elif stack.suffix.lower() in (".tif", ".tiff"):
+        if stack.suffix.lower() in (".tif", ".tiff"):
             size, planes = _size_of_pages(stack), _pages(stack)
+        elif stack.suffix.lower() in (".dcm", ".dicom") or dicom.is_dicom(stack):
+            size, planes = dicom.pixel_size_of(stack), dicom.frames(stack)
         else:
             raise ImageError(str(error)) from error
     folder = stack.with_name(stack.name + PLANES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -57,6 +58,7 @@ def import_image_classes(study: Study, path: Path | str, *, kind: str | None = N
         pd.DataFrame({"image_id": ids, "kind": head, "class": table[column]})[table[column] != ""]
         for head, column in columns.items()
     ]
+    before = _places(study)
     with study.edit(f"Imported {path.name}"):
         for line, (image_id, row) in enumerate(zip(ids, table.to_dict("records"), strict=True), start=2):
             if row.get("split"):
@@ -69,7 +71,13 @@ def import_image_classes(study: Study, path: Path | str, *, kind: str | None = N
             if row.get("group"):
                 study.set_group(image_id, row["group"])
         frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["kind"])
-        return merge_image_classes(study, frame, f"Imported {path.name}")
+        report = merge_image_classes(study, frame, f"Imported {path.name}")
+        return replace(report, moved=len(_places(study) - before))
+
+
+def _places(study: Study) -> set[tuple[int, str, str]]:
+    """Group and split of every image."""
+    return {(image.id, image.group, image.split) for image in study.images()}
 
 
 def _columns_of_heads(study: Study, table: pd.DataFrame, path: Path, kind: str | None) -> dict[str, str]:

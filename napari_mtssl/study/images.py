@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class ImageTable(StudyCore):
         pixel_size_um : float, optional
             Micrometres per pixel.
         group : str, optional
-            What stays together in splits, by default the file's name without suffix.
+            What stays together in splits, by default the file's name without suffix; of a file that is named
+            after its DICOM number (``1.2.840.…``), all of it.
         split : {'train', 'validation', 'test'}
 
         Raises
@@ -66,7 +68,7 @@ class ImageTable(StudyCore):
             "height": int(height),
             "width": int(width),
             "pixel_size_um": pixel_size_um,
-            "grp": group or path.name.split(".")[0],
+            "grp": group or _first_part(path.name),
             "split": split,
         }
         with self.edit(f"Added the image {path.name}"):
@@ -230,6 +232,11 @@ class ImageTable(StudyCore):
             moved = Path(os.path.normpath(self.path.absolute() / relative))
             here = moved if os.path.exists(moved) else here
         return ImageRecord(image_id, here, *values)
+
+
+def _first_part(name: str) -> str:
+    """Name of a file up to its first dot; all of a DICOM number, which begins alike for all of a hospital."""
+    return name if re.fullmatch(r"\d+(\.\d+){3,}(\.dcm)?", name) else name.split(".")[0]
 
 
 def _identity(path: Path, study: Path) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class ImportReport:
         How many of the new cells are points of the background.
     predicted : int
         How many of what was left out are predictions that nobody reviewed.
+    moved : int
+        Images that were put into another group or split.
     """
 
     added: int
@@ -47,6 +49,7 @@ class ImportReport:
     noun: str = "cell"
     background: int = 0
     predicted: int = 0
+    moved: int = 0
 
     def __str__(self) -> str:
         points = plural(self.background, "background point") if self.background else ""
@@ -60,6 +63,8 @@ class ImportReport:
         if self.skipped > self.predicted:
             others = plural(self.skipped - self.predicted, "object")
             parts.append(f"{others} left out (no class or no place)")
+        if self.moved:
+            parts.append(f"{plural(self.moved, 'image')} put into another group or split")
         if self.classes_created:
             parts.append(f"new classes: {', '.join(self.classes_created)}")
         return ", ".join(parts) + "."

@@ -316,11 +316,40 @@ def test_another_question_can_be_asked_of_images(dock, page, monkeypatch, told):
     assert any("cannot name" in message or "names no kind" in message for _, message in told)
 
 
-def test_a_file_that_went_leaves_the_image_on_screen_and_says_so(dock, page, told):
-    dock.workspace.study.images()[1].path.unlink()
-    dock.label_panel.step_image(1)
-    assert dock.workspace.image.path.name == "chest0.png"
+def test_walking_goes_past_images_that_cannot_be_read_and_says_so(dock, page, told):
+    images = dock.workspace.study.images()
+    images[1].path.unlink()
+    damaged = images[2].path.read_bytes()
+    images[2].path.write_bytes(damaged[:200])
+    press(dock.layers.image, "Right")
+    assert dock.workspace.image.path.name == "chest3.png" == dock.layers.image.name
     assert any("chest1.png" in message for _, message in told)
+    press(dock.layers.image, "Left")
+    assert dock.workspace.image.path.name == "chest0.png"
+    press(dock.layers.image, "U")
+    assert dock.workspace.image.path.name == "chest3.png"
+    for image, share in zip(images, (0.6, 0.55, 0.5, 0.9), strict=True):
+        predict(dock, image.id, share)
+    press(dock.layers.image, "G")
+    assert dock.workspace.image.path.name == "chest0.png"
+    press(dock.layers.image, "G")
+    assert dock.workspace.image.path.name == "chest3.png"
+    dock.workspace.step_image(1)
+    assert dock.workspace.image.path.name == "chest0.png"
+    assert not any(severity == "error" for severity, _ in told)
+
+
+def test_one_bad_file_does_not_keep_the_others_out(dock, tmp_path, told):
+    more = tmp_path / "more"
+    more.mkdir()
+    for path in make_images(more, 3):
+        path.rename(path.with_name(f"new-{path.name}"))
+    (more / "new-chest1.png").write_bytes(b"no image")
+    dock.study_panel.take([more])
+    study = dock.workspace.study
+    assert [image.path.name for image in study.images()][4:] == ["new-chest0.png", "new-chest2.png"]
+    assert any("new-chest1.png" in m and "The other 2 were added" in m for _, m in told)
+    assert study.undo() == "Undone: Added 2 images"
 
 
 def test_specimens_have_two_heads_from_the_start(make_dock, study_path):

@@ -129,6 +129,19 @@ def test_what_cannot_be_opened(tmp_path, ramp):
     with pytest.raises(ImageError, match="3 frames"):
         open_image(several)
     short = write(tmp_path / "short.dcm", ramp)
-    short.write_bytes(short.read_bytes()[:-200])
+    short.write_bytes(short.read_bytes()[:-1100])
     with pytest.raises(ImageError, match="cut short"):
-        open_image(short).read(0, 0, 2, 2)
+        open_image(short)
+
+
+def test_files_without_an_ending_are_known_by_their_first_bytes(tmp_path, ramp):
+    from napari_mtssl.images import image_files
+
+    plain, number = tmp_path / "IM0001", tmp_path / "1.2.840.113619.2.55"
+    for path in (plain, number, tmp_path / "DICOMDIR"):
+        write(path, ramp)
+    (tmp_path / "notes").write_text("nothing of the kind" * 20)
+    assert image_files([tmp_path]) == [number, plain]
+    assert np.array_equal(grey_of(plain), grey_of(number))
+    with pytest.raises(ImageError, match="known kind; use DICOM"):
+        open_image(tmp_path / "notes")

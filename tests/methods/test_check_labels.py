@@ -95,6 +95,7 @@ def test_enough_labels_pass(study):
     study.add_class("0-20", kind="block")
     study.set_blocks(image, {(0, 0): "0-20"})
     study.set_mask_complete(image, True)
+    study.paint_mask(image, 0, 0, np.full((9, 9), study.classes("mask")[1].code, np.uint16))
     for name in ("hydramix", "superres", "multimix", "joint-unet"):
         method = get_method(name)
         method.check_labels(study, method.configure("robust"))

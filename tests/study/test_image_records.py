@@ -21,6 +21,11 @@ def test_add(study: Study, tmp_path: Path) -> None:
     assert study.images("train") == []
 
 
+def test_a_dicom_number_is_a_group_of_its_own(study: Study, tmp_path: Path) -> None:
+    names = ("1.2.840.113619.2.7", "1.2.840.113619.2.8.dcm", "P1.front.png")
+    assert [add_image(study, tmp_path / name, 10, 20).group for name in names] == [*names[:2], "P1"]
+
+
 def test_adding_twice_returns_the_same(study: Study, image: ImageRecord) -> None:
     again = study.add_image(str(image.path), height=1, width=1)
     assert again == image

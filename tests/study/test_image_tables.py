@@ -30,7 +30,9 @@ def said(study: Study) -> list:
 def test_one_head(two: Study, tmp_path: Path) -> None:
     text = "image,class,group,split\nslide1,normal,anna,train\nslide2.png,,bob,Test\n"
     report = exchange.import_image_classes(two, write(tmp_path / "c.csv", text))
-    assert str(report) == "1 image class added, 0 already there, new classes: normal."
+    assert str(report) == (
+        "1 image class added, 0 already there, 2 images put into another group or split, new classes: normal."
+    )
     assert said(two) == [[1, "diagnosis", "normal"]]
     assert [(i.group, i.split) for i in two.images()] == [("anna", "train"), ("bob", "test")]
     assert exchange.export_image_classes(two, tmp_path / "d.csv") == 2

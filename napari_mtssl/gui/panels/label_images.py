@@ -259,9 +259,14 @@ class ImagesPage(QWidget):
             return
         if set(ids) <= self._doubted:
             self._doubted.clear()  # all were shown: again from the most uncertain one
-        chosen = next(image_id for image_id in ids if image_id not in self._doubted)
-        self._doubted.add(chosen)
-        self._workspace.select_image(chosen)
+        left_over = [image_id for image_id in ids if image_id not in self._doubted]
+        try:
+            self._workspace.select_any(left_over)
+        finally:
+            # with it, those before it: they cannot be read
+            here = self._workspace.image.id if self._workspace.image is not None else None
+            upto = left_over.index(here) + 1 if here in left_over else len(left_over)
+            self._doubted.update(left_over[:upto])
 
     def _forget_doubts(self) -> None:
         self._doubted.clear()
@@ -273,8 +278,8 @@ class ImagesPage(QWidget):
             show_info(otherwise)
             return
         order = [image.id for image in self._workspace.need_study().images()]
-        after = order[order.index(here) + 1 :] if here in order else order
-        self._workspace.select_image(next((i for i in after if i in others), others[0]))
+        at = order.index(here) + 1 if here in order else 0
+        self._workspace.select_any([i for i in order[at:] + order[:at] if i in set(others)])
 
     def show_sheet(self) -> None:
         """Show all images in a window of their own, sorted by the first question (pattern, diagnosis)."""

@@ -156,9 +156,12 @@ class ImagesBox(QWidget):
         if not files:
             return
         self._need_study()
-        added = self._workspace.add_images(files)
-        if len(added) > 1:
-            show_info(f"{len(added):,} images are in the study now.")
+        study = self._workspace.need_study()
+        before = len(study.images())
+        self._workspace.add_images(files)
+        now = len(study.images())
+        if now != before + 1:
+            show_info(f"{now - before:,} images were added; the study has {now:,} now.")
 
     @guarded
     def add_layer(self) -> None:

@@ -21,6 +21,14 @@ BAND = 1024  # rows of a mask that are read at once
 NOT_OF_IMAGES = ("cell", "block", "mask")
 NO_LABEL = "No image has a mask or a class yet; paint a mask or give some images their class."
 ONE_CLASS = "All labelled images have the same class; label some of another class, too."
+ONLY = (
+    "All that is painted is {0}: the network must see what is not, too. Tick 'Mask is complete' where what "
+    "is not painted is background, or paint some background."
+)
+BARE = (
+    "No mask has any {0}: paint it on some images, or take the mark 'Mask is complete' away where the mask "
+    "is not done."
+)
 FINE = 4  # a mask is read with so many pixels along each pixel of the result, at least
 
 
@@ -56,8 +64,10 @@ def check_fields(study: Study, vocabulary: Mapping[str, tuple[str, ...]], config
     MethodError
         If there is nothing to learn, or as `read_fields`.
     """
-    learnable(vocabulary, config)
-    if len(vocabulary.get("mask", ())) > 1 and study.masked_images("train"):
+    mask_classes, _ = learnable(vocabulary, config)
+    masked = study.masked_images("train") if mask_classes else []
+    if masked:
+        _check_masks(study, masked, mask_classes)
         return
     said = study.image_classes(split="train")
     said = said[(said["status"] != "rejected") & said["kind"].isin(list(vocabulary))]
@@ -65,6 +75,25 @@ def check_fields(study: Study, vocabulary: Mapping[str, tuple[str, ...]], config
         raise MethodError(NO_LABEL)
     if said.groupby("kind")["class"].nunique().max() < 2:
         raise MethodError(ONE_CLASS)
+
+
+def _check_masks(study: Study, masked: Sequence[int], names: Sequence[str]) -> None:
+    """Refuse masks that all say the same, of which a network would learn to say that everywhere."""
+    names_of = {item.code: item.name for item in study.classes("mask")}
+    said: set[str] = set()
+    for image_id in masked:
+        painted = study.painted_pixels(image_id)
+        said |= {names_of[code] for code in painted if code in names_of}
+        record = study.image(image_id)
+        if study.mask_state(image_id).complete and sum(painted.values()) < record.height * record.width:
+            said.add(names[0])
+        if len(said) > 1:
+            return
+    if not said:
+        raise MethodError(NO_LABEL)
+    if said == {names[0]}:
+        raise MethodError(BARE.format(" or ".join(names[1:])))
+    raise MethodError(ONLY.format(*said))
 
 
 def read_fields(

@@ -156,3 +156,29 @@ def test_a_mask_class_made_after_the_start_harms_nobody_until_it_is_painted(stud
         assert source.left_out == ()
         assert source.training().n_labelled
         assert source.left_out == ("heart",)
+
+
+@pytest.mark.parametrize(
+    ("painted", "complete", "sentence"),
+    [
+        (slice(10, 40), False, "All that is painted is lung.*Tick 'Mask is complete'"),
+        (slice(None), True, "All that is painted is lung"),
+        (slice(0), True, "No mask has any lung: paint it"),
+    ],
+)
+def test_masks_that_all_say_the_same_are_refused(study_path, painted, complete, sentence):
+    with Study.open(study_path) as study:
+        code = next(c.code for c in study.classes("mask") if c.name == "lung")
+        for record in study.images("train"):
+            study.clear_mask(record.id)
+        first = study.images("train")[0]
+        patch = np.zeros((96, 96), np.uint16)
+        patch[painted] = code
+        study.paint_mask(first.id, 0, 0, patch, where=patch > 0)
+        study.set_mask_complete(first.id, complete)
+        config = MultiMix.configure(**TINY)
+        with pytest.raises(MethodError, match=sentence):
+            MultiMix.check_labels(study, config)
+        study.paint_mask(first.id, 40, 40, np.full((3, 3), code, np.uint16))
+        study.paint_mask(first.id, 0, 0, np.full((3, 3), study.classes("mask")[0].code, np.uint16))
+        MultiMix.check_labels(study, config)

@@ -1,0 +1,52 @@
+"""Files become images of a study: all that can be read, as one edit. Knows no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_mtssl.images import Image, ImageError, open_planes, stack_of
+
+if TYPE_CHECKING:
+    from napari_mtssl.study import ImageRecord, Study
+
+
+def add_files(
+    study: Study, paths: Sequence[Path], split: str = "train"
+) -> tuple[list[ImageRecord], ImageError | None]:
+    """Register image files, and each plane of stacks.
+
+    Returns
+    -------
+    records : list of ImageRecord
+        Also of those that were in the study already.
+    unread : ImageError or None
+        What is wrong with the first file that cannot be read: one of a folder must not keep the others out.
+    """
+    opened: list[Image] = []
+    unread: list[ImageError] = []
+    for path in paths:
+        try:
+            opened += open_planes(path)
+        except ImageError as error:
+            unread.append(error)
+    records: list[ImageRecord] = []
+    if opened:
+        with study.edit(f"Added {len(opened):,} images"):
+            records = [
+                study.add_image(
+                    image.path,
+                    height=image.height,
+                    width=image.width,
+                    pixel_size_um=image.pixel_size_um,
+                    group=stack_of(image.path),
+                    split=split,
+                )
+                for image in opened
+            ]
+    if len(unread) + len(records) < 2 or not unread:
+        return records, next(iter(unread), None)
+    more = "" if len(unread) == 1 else f" This is the first of {len(unread):,} files that were left out."
+    rest = f" The other {len(records):,} were added." if records else ""
+    return records, ImageError(f"{unread[0]}{more}{rest}")
