@@ -224,7 +224,9 @@ def do_dask(slide: str, run: str, scratch: str, *more: str) -> dict:
     seconds, digests, left, outputs, spent = {}, {}, {}, {}, {}
     for name, workers in {"one": 1, "two": 2, **dict.fromkeys(more, 2)}.items():
         store = SlideStore(Path(tempfile.mkdtemp(dir=scratch)), plan.identity, method.vocabulary["cell"])
+        # as docs/slides.md starts workers
         settings = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+        settings["preload_nanny"] = ["napari_mtssl.engine.workers"]
         with (
             LocalCluster(n_workers=workers, memory_limit=0, **settings) as cluster,
             Client(cluster) as client,

@@ -9,13 +9,17 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from napari_mtssl.engine.workers import QUIET
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -30,6 +34,7 @@ REMOTE = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "inproc://")
 BATCH = 4  # tiles in a task: what a lost worker has to do again
 AHEAD = 2  # tasks that each thread of a worker has waiting
 LOOK = 1.0  # seconds after which it is looked again who is there
+LOOKS = 10  # for as many looks a worker that has gone counts as one that may come back
 PATIENCE = 30.0  # seconds without any worker after which work is given up
 
 logger = logging.getLogger(__name__)
@@ -65,7 +70,11 @@ def connected(runner: str) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     check_runner(runner)
-    quiet = {"distributed.worker.daemon": False, "distributed.admin.log-format": "%(name)s: %(message)s"}
+    quiet = {
+        **QUIET,
+        "distributed.worker.daemon": False,
+        "distributed.admin.log-format": "%(name)s: %(message)s",
+    }
     if runner == PROCESS:
         # a worker that dies is told at once instead of being tried again
         with (
@@ -155,7 +164,8 @@ class DaskTiles:
     patience : float
         Seconds without any worker after which it gives up.
     batch : int
-        Tiles in a task: with one, each is shown as soon as it is done, with more, less is said.
+        Tiles in a task: with one, each is shown as soon as it is done, with more, less is said. The
+        last tasks are shorter, so that all workers end together.
     cancelled : callable, optional
         Once it returns True, what is in hand is left, and no more results come.
     work : callable, optional
@@ -183,25 +193,24 @@ class DaskTiles:
 
         source = iter(pairs)
         waiting: set[Future] = set()
-        alone, looked, threads = 0.0, 0.0, 0
+        results: list[list[tuple[int, Any]]] = []
+        workers = _Workers(self._client)
         try:
             while True:
-                # asking the scheduler takes as long as keeping a tile: once a second will do
-                if (now := time.monotonic()) - looked >= LOOK:
-                    workers = self._client.scheduler_info(n_workers=-1)["workers"]
-                    threads = sum(worker["nthreads"] for worker in workers.values())
-                    alone = 0.0 if workers or not looked else alone + now - looked
-                    looked = now
+                threads = workers.threads()
                 room = AHEAD * max(threads, 1)
-                while len(waiting) < room and (batch := list(islice(source, self._batch))):
+                while len(waiting) < room and (batch := self._batch_of(source, threads)):
                     waiting.add(
                         self._client.submit(
                             self._work, self._job, batch, key=f"{self._name}-{batch[0][0]}", pure=False
                         )
                     )
+                for result in results:  # kept while the workers have something to do already
+                    yield from result
+                results = []
                 if not waiting or self._cancelled():
                     return
-                if alone > self._patience:
+                if workers.alone > self._patience:
                     raise RunnerError(
                         "No worker is left in the cluster. What is done is kept; start it again."
                     )
@@ -209,23 +218,56 @@ class DaskTiles:
                     finished, waiting = wait(waiting, timeout=LOOK, return_when="FIRST_COMPLETED")
                 except TimeoutError:
                     continue
-                for future in finished:
-                    yield from _result(future)
+                results = _taken(self._client, finished)
         finally:
             self._client.cancel(list(waiting))
 
+    def _batch_of(self, source: Iterator[tuple[int, Box]], threads: int) -> list[tuple[int, Box]]:
+        """Take the tiles of the next task: fewer near the end, where all would wait for the last one."""
+        left = length_hint(source, self._batch * AHEAD * max(threads, 1))
+        return list(islice(source, min(max(left // (AHEAD * max(threads, 1)), 1), self._batch)))
 
-def _result(future: Future) -> Any:
-    """Give the result of a task; the end of its worker becomes a sentence."""
+
+class _Workers:
+    """Who is there: asked once in a while, since an answer takes as long as keeping a tile."""
+
+    def __init__(self, client: Client) -> None:
+        self.alone = 0.0  # seconds without any worker
+        self._client = client
+        self._looked = 0.0
+        self._seen: deque[int] = deque(maxlen=LOOKS)
+
+    def threads(self) -> int:
+        """Threads of all workers, of those too that have just gone.
+
+        A worker that was lost is often started again: work is waiting for it then.
+        """
+        if (now := time.monotonic()) - self._looked >= LOOK:
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+            self._seen.append(sum(worker["nthreads"] for worker in workers.values()))
+            self.alone = 0.0 if workers or not self._looked else self.alone + now - self._looked
+            self._looked = now
+        return max(self._seen)
+
+
+def _taken(client: Client, finished: Iterable[Future]) -> list[Any]:
+    """Fetch the results of tasks, in one message; the end of a worker becomes a sentence.
+
+    Dask forgets them at once: what it still holds, it would compute again if that worker were lost.
+    """
     from distributed import KilledWorker
 
+    futures = list(finished)
     try:
-        return future.result()
+        results: list[Any] = client.gather(futures)
     except KilledWorker as error:
         raise RunnerError(
             "The process that worked has ended, perhaps for lack of memory. "
             "What is done is kept; start it again."
         ) from error
+    for future in futures:
+        future.release()
+    return results
 
 
 def _predict_tiles(job: TileJob, batch: list[tuple[int, Box]]) -> list[tuple[int, TileOutput]]:

@@ -224,7 +224,7 @@ def predict_slide(
     """
     todo = set(range(len(plan.tiles))) - store.done()
     n_done, total = len(plan.tiles) - len(todo), len(plan.tiles)
-    wanted = _wanted(plan, todo, view if callable(view) else lambda: view, cancelled or (lambda: False))
+    wanted = _Wanted(plan, todo, view if callable(view) else lambda: view, cancelled or (lambda: False))
     run = executor or (lambda pairs: ((n, predict_tile(method, plan.view, box)) for n, box in pairs))
     for number, output in run(wanted):
         box = plan.box(number)
@@ -236,18 +236,33 @@ def predict_slide(
         yield SlideTile(number, box, output, n_done, total)
 
 
-def _wanted(
-    plan: SlidePlan, todo: set[int], look: Callable[[], Box | None], cancelled: Callable[[], bool]
-) -> Iterator[tuple[int, Box]]:
-    """Tiles to do, those nearest to what is looked at when they are asked for first."""
-    seen = look()
-    queue = deque(number for number in plan.order(seen) if number in todo)
-    while queue and not cancelled():
-        if (now := look()) != seen:
-            left, seen = set(queue), now
-            queue = deque(number for number in plan.order(seen) if number in left)
-        number = queue.popleft()
-        yield number, plan.tiles[number]
+class _Wanted:
+    """Tiles to do, those nearest to what is looked at when they are asked for first; it knows how many."""
+
+    def __init__(
+        self, plan: SlidePlan, todo: set[int], look: Callable[[], Box | None], cancelled: Callable[[], bool]
+    ) -> None:
+        self._plan, self._look, self._cancelled = plan, look, cancelled
+        self._seen = look()
+        self._queue = self._ordered(todo)
+
+    def _ordered(self, left: set[int]) -> deque[int]:
+        return deque(number for number in self._plan.order(self._seen) if number in left)
+
+    def __iter__(self) -> _Wanted:
+        return self
+
+    def __next__(self) -> tuple[int, Box]:
+        if not self._queue or self._cancelled():
+            raise StopIteration
+        if (now := self._look()) != self._seen:
+            self._seen = now
+            self._queue = self._ordered(set(self._queue))
+        number = self._queue.popleft()
+        return number, self._plan.tiles[number]
+
+    def __length_hint__(self) -> int:
+        return len(self._queue)
 
 
 def predict_tile(method: Method, view: Image, box: Box) -> TileOutput:

@@ -53,6 +53,7 @@ def test_two_workers_and_the_loss_of_one(work, tmp_path):
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             memory_limit=0,
+            preload_nanny=["napari_mtssl.engine.workers"],
         ) as cluster,
         connected(cluster.scheduler_address) as client,
     ):
@@ -103,6 +104,18 @@ def test_a_cluster_without_workers_is_told():
         pytest.raises(RunnerError, match="No worker is left"),
     ):
         next(DaskTiles(client, None, patience=1.5)([(0, (0, 0, 1, 1))]))
+
+
+def test_the_last_tasks_are_shorter():
+    tiles, source = DaskTiles(None, None, batch=4), iter([(n, (0, 0, 1, 1)) for n in range(30)])
+    sizes = []
+    while batch := tiles._batch_of(source, threads=2):
+        sizes.append(len(batch))
+    assert sizes[:4] == [4, 4, 4, 4]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-4:] == [1, 1, 1, 1]
+    unknown = (pair for pair in [(n, (0, 0, 1, 1)) for n in range(5)])
+    assert len(tiles._batch_of(unknown, threads=100)) == 4
 
 
 def test_names_of_runners():
