@@ -284,3 +284,23 @@ def test_class_and_centroid_can_be_balanced(bank, build, balance):
     again = build("robust", balance=balance)
     again.load_state(method.state())
     assert torch.equal(again.balancer.weight, method.balancer.weight)
+
+
+def test_labels_are_learnt_from_milder_colours_than_guesses(bank, build):
+    kept = {"scale": 0.0, "stretch": 0.0, "jitter": 0.0, "background_jitter": 0.0}
+    chosen = torch.where(bank.classes == 0)[0].repeat(4)  # cells are moved to where they were clicked
+    source = bank.patches[chosen].float() / 255
+    probs = torch.eye(len(CLASSES))[bank.classes[chosen]]
+
+    def change(share, guessed=False):
+        """How far the mean colour is moved; turns alone bring other corners into view."""
+        views = build("robust", **kept, labelled_colour=share)._views
+        torch.manual_seed(0)
+        if guessed:
+            of = views.unlabelled(source, [], probs, probs, bank.centroids[chosen], torch.ones(len(source)))
+        else:
+            of = views.labelled(bank, chosen, len(CLASSES))
+        return float((of.images.mean((2, 3)) - views.crop(source).mean((2, 3))).abs().mean())
+
+    assert change(0.0) < change(0.33) < change(1.0) / 1.5
+    assert change(0.33, guessed=True) == pytest.approx(change(1.0), rel=0.5)

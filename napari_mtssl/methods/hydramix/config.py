@@ -104,6 +104,14 @@ class HydraMixConfig(NetworkConfig):
     contrast: Contrast = 0.0
     brightness: Brightness = 0.0
     blur: Blur = 0.0
+    labelled_colour: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        title="Colours of labelled patches",
+        description="How much stain, contrast, brightness and sharpness of clicked patches change, as a "
+        "share of what is done to guesses: strong changes find more cells and cost their classes.",
+    )
 
     # Guesses
     temperature: float = Field(
@@ -246,6 +254,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "stain": 0.3,
         "contrast": 0.25,
         "brightness": 0.12,
+        "labelled_colour": 0.33,
         "targets": "soft",
         "alignment": 0.5,
         "ema": 0.99,

@@ -92,11 +92,11 @@ class Views:
         self._weak = AffineRange()
         plain = config.variant == "cnn"
         self._strong = AffineRange() if plain else AffineRange(scale=config.scale, stretch=config.stretch)
-        self._colour = (
-            ColourRange()
-            if plain
-            else ColourRange(config.stain, config.contrast, config.brightness, config.blur)
-        )
+        changes = (config.stain, config.contrast, config.brightness, config.blur)
+        self._colour = ColourRange() if plain else ColourRange(*changes)
+        # a class is told by its colours: labels are learnt from nearly those that were clicked
+        share = 0.0 if plain else config.labelled_colour
+        self._mild = ColourRange(*(share * change for change in changes))
 
     def labelled(self, bank: PatchBank, chosen: torch.Tensor, classes: int) -> Targets:
         """One view of each chosen labelled patch, its targets moved along."""
@@ -107,7 +107,7 @@ class Views:
         source = to_unit(bank.patches[chosen])
         # Jitter is about the cell, wherever it lies in the stored patch.
         off = (bank.centroids[chosen] - (source.shape[-1] - 1) / 2) * is_cell[:, None]
-        images, matrix = self._view(source, shift, strong=True, about=off)
+        images, matrix = self._view(source, shift, self._strong, self._mild, about=off)
         centroids, inside = self._to_window(bank.centroids[chosen], matrix)
         probs = F.one_hot(kind, classes).to(images.dtype)
         return Targets(images, probs, centroids, is_cell * inside, torch.ones_like(is_cell))
@@ -117,7 +117,9 @@ class Views:
         config = self.config
         limit = config.background_jitter if config.strong_views else config.jitter
         shift = torch.full((len(source),), limit, device=source.device)
-        return [self._view(source, shift, strong=not config.strong_views) for _ in range(config.views)]
+        if config.strong_views:
+            return [self._view(source, shift, self._weak) for _ in range(config.views)]
+        return [self._view(source, shift, self._strong, self._colour) for _ in range(config.views)]
 
     def unlabelled(
         self,
@@ -150,7 +152,9 @@ class Views:
         if config.strong_views:
             low, high = config.background_jitter, config.jitter
             shift = torch.where(probs.argmax(1) > 0, high, low)
-            views = [self._view(source, shift, strong=True) for _ in range(config.strong_views)]
+            views = [
+                self._view(source, shift, self._strong, self._colour) for _ in range(config.strong_views)
+            ]
         parts = []
         for images, matrix in views:
             centroids, inside = self._to_window(centroid, matrix)
@@ -181,16 +185,20 @@ class Views:
         return moved, ((moved - 0.5).abs() < reach).all(1).to(moved.dtype)
 
     def _view(
-        self, source: torch.Tensor, shift: torch.Tensor, strong: bool, about: torch.Tensor | None = None
+        self,
+        source: torch.Tensor,
+        shift: torch.Tensor,
+        limits: AffineRange,
+        colour: ColourRange | None = None,
+        about: torch.Tensor | None = None,
     ) -> View:
-        limits = self._strong if strong else self._weak
         size = self.config.window
         matrix = random_affine(len(source), source.shape[-1], size, limits, shift, about)
         images = warp(source, matrix, size)
-        if strong and self.gain == 1:
-            images = jitter_colour(images, self._colour)
-        elif strong:
-            images = jitter_colour(images * self.gain, self._colour) / self.gain
+        if colour is not None and self.gain == 1:
+            images = jitter_colour(images, colour)
+        elif colour is not None:
+            images = jitter_colour(images * self.gain, colour) / self.gain
         return images, matrix
 
 
