@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
 
+def given(study: Study, image_id: int, kind: str) -> str:
+    """Class of a kind that somebody gave an image; empty if none."""
+    said = study.image_classes(image_id)
+    return next(iter(said.loc[said["kind"] == kind, "class"]), "")
+
+
 def image_table(study: Study, heads: Sequence[str], ids: Sequence[int] | None = None) -> pd.DataFrame:
     """Say of each image what is known of it.
 
@@ -22,8 +28,8 @@ def image_table(study: Study, heads: Sequence[str], ids: Sequence[int] | None = 
     DataFrame
         ``image_id``; for each head ``of_HEAD`` (the given class, or the predicted one); ``colours``, for each
         head a pair of the class's colour and whether a person gave it; ``said`` in words; ``doubt`` (0 sure,
-        1 none, mean over heads; NaN without a prediction); ``painted``; ``classed`` (has a class of every
-        head, but for its origin); ``labelled`` (and a mask).
+        1 none, mean over heads of which nobody gave a class; NaN if none of them is predicted); ``painted``;
+        ``classed`` (has a class of every head, but for its origin); ``labelled`` (and a mask).
     """
     colours = {(item.kind, item.name): item.colour for item in study.classes(None)}
     given: dict[tuple[int, str], str] = {
@@ -44,7 +50,7 @@ def image_table(study: Study, heads: Sequence[str], ids: Sequence[int] | None = 
         strips, words, doubts, line = [], [], [], {"image_id": image.id}
         for kind in heads:
             name, guess = given.get((image.id, kind)), best.get((image.id, kind))
-            if guess is not None:
+            if guess is not None and name is None:  # what somebody settled is in no doubt
                 doubts.append(1 - guess[0])
             if name is not None:
                 words.append(f"{kind}: {name}")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from napari_mtssl.engine.events import Event, Preview, Stepped
 from napari_mtssl.gui.block_jobs import GuessingBlocks
 from napari_mtssl.gui.crowd import Crowd
+from napari_mtssl.gui.image_table import given
 from napari_mtssl.gui.rows import button, swatch
 from napari_mtssl.gui.training import Runner, State, duration
 from napari_mtssl.gui.workspace import Workspace
+
+if TYPE_CHECKING:
+    from napari_mtssl.study import Study
 
 
 class StatusLine(QWidget):
@@ -38,7 +44,13 @@ class StatusLine(QWidget):
         layout.addWidget(self.drawn)
         layout.addWidget(self.state)
         layout.addWidget(self.stop)
-        for signal in (workspace.active_changed, workspace.study_changed, workspace.classes_changed):
+        for signal in (
+            workspace.active_changed,
+            workspace.study_changed,
+            workspace.classes_changed,
+            workspace.image_changed,
+            workspace.image_classes_changed,
+        ):
             signal.connect(self._show_class)
         runner.state_changed.connect(self._show_state)
         runner.ended.connect(self._show_state)
@@ -48,6 +60,9 @@ class StatusLine(QWidget):
         self._show_state()
 
     def _show_class(self) -> None:
+        if self._workspace.study is not None and self._workspace.kind in self._workspace.heads():
+            self._show_head(self._workspace.study, self._workspace.kind)
+            return
         found = next((c for c in self._workspace.classes() if c.name == self._workspace.active), None)
         if found is None:
             self.icon.clear()
@@ -56,6 +71,15 @@ class StatusLine(QWidget):
         self.icon.setPixmap(swatch(found.colour).pixmap(14, 14))
         self.active.setText(f"<b>{found.name}</b>" + (f"  [{found.key}]" if found.key else ""))
         self.active.setToolTip("The class that the next click gets")
+
+    def _show_head(self, study: Study, kind: str) -> None:
+        """Say what the image is that is on screen, of the question that the keys answer."""
+        image = self._workspace.image
+        name = "" if image is None else given(study, image.id, kind)
+        colour = self._workspace.colours(kind).get(name)
+        self.icon.setPixmap(swatch(colour).pixmap(14, 14)) if colour else self.icon.clear()
+        self.active.setText(f"{kind}: <b>{name or '–'}</b>")
+        self.active.setToolTip("Which class this image was given; keys give another one")
 
     def _show_drawn(self) -> None:
         drawn, total = self._crowd.drawn, self._crowd.total

@@ -45,7 +45,9 @@ class ClassTable(QWidget):
     what : str
         Asked for when a class is added.
     chosen : callable, optional
-        Called with a class's name when the user clicks it.
+        Called with a class's name when the user clicks it: the image on screen gets it.
+    here : callable, optional
+        Which class the image on screen has; that one is marked then, not the one that was clicked last.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class ClassTable(QWidget):
         counts: Counts,
         what: str,
         chosen: Callable[[str], None] | None = None,
+        here: Callable[[], str] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._workspace, self.kind = workspace, kind
-        self._counts, self._what, self._chosen = counts, what, chosen
+        self._counts, self._what, self._chosen, self._here = counts, what, chosen, here
+        self._gave: tuple[int, int] | None = None  # the study before and after the last click gave a class
         self._columns = columns
         self._build()
         for signal in (workspace.study_changed, workspace.classes_changed, workspace.task_changed):
@@ -92,16 +96,18 @@ class ClassTable(QWidget):
         self.table.verticalHeader().setDefaultSectionSize(24)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.table.setToolTip(
-            "Click a class to label with it; double-click its name, key or colour to change it"
-        )
+        does = "label with it" if self._chosen is None else "give it to this image"
+        self.table.setToolTip(f"Click a class to {does}; double-click its name, key or colour to change it")
         self.table.cellClicked.connect(self._clicked)
         self.table.cellDoubleClicked.connect(self._double_clicked)
         self.table.cellChanged.connect(self._edited)
         layout.addWidget(self.table)
         self.add_button = button("Add class …", self.add_class, f"{self._what[0].upper()}{self._what[1:]}")
+        which = "the selected class" if self._chosen is None else "a class"
         self.remove_button = button(
-            "Remove", self.remove_class, "Remove the selected class; no label may have it"
+            "Remove" if self._chosen is None else "Remove …",
+            self.remove_class,
+            f"Remove {which}; no label may have it",
         )
         self.buttons = row(self.add_button, self.remove_button, None)
         layout.addWidget(self.buttons)
@@ -150,11 +156,18 @@ class ClassTable(QWidget):
                 item.setTextAlignment(int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
                 self.table.setItem(at, FIRST + column, item)
         self.table.blockSignals(False)
+        if self._here is not None:
+            self._mark_active()
 
     def _mark_active(self) -> None:
+        """Mark the class that the next click gives; of whole images the one that this image has."""
         if not self._shown:
             return
-        here, chosen = self._workspace.kind == self.kind, self._workspace.active_of(self.kind)
+        here = self._workspace.kind == self.kind
+        chosen = self._workspace.active_of(self.kind) if self._here is None else self._here()
+        if not chosen:
+            self.table.setCurrentItem(None)
+            self.table.clearSelection()
         for at in range(self.table.rowCount()):
             item = self.table.item(at, NAME)
             active = item.text() == chosen
@@ -180,11 +193,20 @@ class ClassTable(QWidget):
 
     @guarded
     def remove_class(self) -> None:
-        """Remove the selected class."""
-        at = self.table.currentRow()
-        if at < 0:
+        """Remove the selected class; of whole images ask which, for a click would give it to this one."""
+        study, at = self._workspace.need_study(), self.table.currentRow()
+        if self._chosen is not None:
+            names = [item.name for item in self._workspace.classes(self.kind)]
+            name, good = QInputDialog.getItem(
+                self, "Remove class", f"Which {self.kind} is not needed?", names, max(at, 0), False
+            )
+            if not good:
+                return
+        elif at < 0:
             raise WorkspaceError("Select a class in the list first.")
-        self._workspace.need_study().remove_class(self.table.item(at, NAME).text(), self.kind)
+        else:
+            name = self.table.item(at, NAME).text()
+        study.remove_class(name, self.kind)
         self._workspace.classes_edited()
 
     @guarded
@@ -192,10 +214,14 @@ class ClassTable(QWidget):
         name = self.table.item(at, NAME).text()
         self._workspace.set_active(name, self.kind)
         if self._chosen is not None:
+            study = self._workspace.need_study()
+            before = study.change_counter()
             self._chosen(name)
+            self._gave = (before, study.change_counter())
 
     @guarded
     def _double_clicked(self, at: int, column: int) -> None:
+        self._take_back()
         if column == COLOUR:
             item = self._workspace.classes(self.kind)[at]
             colour = QColorDialog.getColor(QColor(item.colour), self, f"Colour of {item.name}")
@@ -203,6 +229,14 @@ class ClassTable(QWidget):
                 study = self._workspace.need_study()
                 study.update_class(item.name, colour=colour.name(), kind=self.kind)
                 self._workspace.classes_edited()
+
+    def _take_back(self) -> None:
+        """Undo what the first click of a double click gave: the user wants to change the class itself."""
+        study, gave = self._workspace.need_study(), self._gave
+        self._gave = None
+        if gave is not None and gave[0] != gave[1] == study.change_counter():
+            study.undo()
+            self._workspace.image_classes_changed.emit()
 
     def _edited(self, at: int, column: int) -> None:
         self._change(at, column)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDialog, QInputDialog, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDialog, QInputDialog, QLabel, QSlider, QVBoxLayout, QWidget
 
+from napari_mtssl.gui.image_table import given
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.browser import ImageBrowser
 from napari_mtssl.gui.panels.classes import ClassTable
@@ -18,6 +19,8 @@ from napari_mtssl.gui.tasks import MASK
 from napari_mtssl.gui.threshold import Threshold
 from napari_mtssl.gui.thumbnails import Thumbnails
 from napari_mtssl.gui.workspace import Workspace
+
+KEYS = "&nbsp;&nbsp;<small>keys 1 to 9, 0</small>"
 
 
 class ImagesPage(QWidget):
@@ -39,8 +42,10 @@ class ImagesPage(QWidget):
         self._workspace = workspace
         self.thumbnails = Thumbnails(self)
         self.heads: dict[str, ClassTable] = {}
+        self._titles: dict[str, QLabel] = {}
         self._threshold = Threshold(workspace)
         self._sheet: QDialog | None = None
+        self._told_complete = False  # that a filled mask is not yet complete
         self._doubted: set[int] = set()  # shown as the most uncertain one since the study was opened
         self._build()
         workspace.study_changed.connect(self.thumbnails.clear)
@@ -52,6 +57,7 @@ class ImagesPage(QWidget):
         self._recount = Calmly(self._count, 300, self)
         for signal in (workspace.image_classes_changed, workspace.mask_changed, workspace.image_changed):
             signal.connect(self._recount)
+        workspace.active_changed.connect(self._name_keys)
         self._make_heads()
         self._show_image()
 
@@ -72,7 +78,8 @@ class ImagesPage(QWidget):
             "All images at once, sorted by the answer to a question, or by doubt",
         )
         layout.addWidget(row(self.unlabelled_button, self.doubt_button, self.sheet_button, None))
-        layout.addWidget(heading("Mask"))
+        self._mask_title = heading("Mask")
+        layout.addWidget(self._mask_title)
         self.mask = ClassTable(
             self._workspace,
             MASK,
@@ -125,11 +132,11 @@ class ImagesPage(QWidget):
             widget = self._heads.takeAt(0).widget()
             widget.hide()
             widget.deleteLater()
-        self.heads = {}
+        self.heads, self._titles = {}, {MASK: self._mask_title}
         for kind in wanted:
-            title = kind.replace("_", " ").capitalize()
+            self._titles[kind] = heading(kind)
             none = button("None", partial(self._give, kind, None), f"Take this image's {kind} away")
-            self._heads.addWidget(row(heading(title), None, none))
+            self._heads.addWidget(row(self._titles[kind], None, none))
             self.heads[kind] = ClassTable(
                 self._workspace,
                 kind,
@@ -140,8 +147,21 @@ class ImagesPage(QWidget):
                 partial(self._image_counts, kind),
                 f"a {kind} that an image can have",
                 partial(self._give, kind),
+                partial(self._here, kind),
             )
             self._heads.addWidget(self.heads[kind])
+        self._name_keys()
+
+    def _name_keys(self) -> None:
+        """Say at the table whose classes the keys give that they do."""
+        for kind, title in self._titles.items():
+            name = kind.replace("_", " ").capitalize()
+            title.setText(f"<b>{name}</b>{KEYS if kind == self._workspace.kind else ''}")
+
+    def _here(self, kind: str) -> str:
+        """Name of the class of a kind that this image has."""
+        study, image = self._workspace.study, self._workspace.image
+        return "" if study is None or image is None else given(study, image.id, kind)
 
     def _count(self) -> None:
         if self._workspace.study is not None and self.isVisibleTo(self.window()):
@@ -214,6 +234,12 @@ class ImagesPage(QWidget):
         count = self._threshold.fill(bright=bright, shift=self.level.value() / 100)
         if not count:
             show_info("Nothing was filled: move the slider to the left, or choose the other brightness.")
+        elif not self.complete.isChecked() and not self._told_complete:
+            self._told_complete = True
+            show_info(
+                "Correct it with Brush and Erase. Then tick 'Mask is complete' (C): without it, nothing says "
+                "where the background is."
+            )
 
     @guarded
     def set_complete(self) -> None:

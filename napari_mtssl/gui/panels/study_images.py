@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,10 @@ from qtpy.QtWidgets import (
 from napari_mtssl.gui import pixel_sizes
 from napari_mtssl.gui.beside import show_pictures
 from napari_mtssl.gui.notify import guarded, show_info
+from napari_mtssl.gui.panels.groups import GroupButton
 from napari_mtssl.gui.rows import button, heading, note, row
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+from napari_mtssl.study.records import plural
 
 if TYPE_CHECKING:
     import napari
@@ -34,7 +37,8 @@ if TYPE_CHECKING:
 SPLITS = {"train": "train", "validation": "validate", "test": "test"}
 SPLIT_TIP = (
     "Train: the network learns from its labels. Validate: they are held out to choose the best weights. "
-    "Test: never looked at while training. All images of a group need the same."
+    "Test: never looked at while training. All images of a group need the same. Several are set at once "
+    "if they are selected, with Shift or Ctrl."
 )
 
 
@@ -76,7 +80,9 @@ class ImagesBox(QWidget):
         layout.addWidget(heading("Images"))
         self.table = QTableWidget(0, 3)
         self.table.setHorizontalHeaderLabels(["Image", "Group", "Used to"])
-        self.table.horizontalHeaderItem(1).setToolTip("What must stay together: a patient, a slide")
+        self.table.horizontalHeaderItem(1).setToolTip(
+            "What must stay together: a patient, a specimen, a slide"
+        )
         self.table.horizontalHeaderItem(2).setToolTip(SPLIT_TIP)
         self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         self.table.verticalHeader().hide()
@@ -101,7 +107,7 @@ class ImagesBox(QWidget):
         self.remove_button = button(
             "Remove",
             self.remove,
-            "Take the selected image and its labels out of the study (undo brings them back)",
+            "Take the selected images and their labels out of the study (undo brings them back)",
         )
         self.size_button = button(
             "Pixel size …",
@@ -114,7 +120,10 @@ class ImagesBox(QWidget):
             self.show_beside,
             "Label, macro and thumbnail of the slide on screen; a label is read only when you ask for it",
         )
-        layout.addWidget(row(self.remove_button, self.size_button, self.beside_button, None))
+        self.group_button = GroupButton(self._workspace, self.selected)
+        layout.addWidget(
+            row(self.group_button, self.size_button, self.beside_button, self.remove_button, None)
+        )
         self.problems = QVBoxLayout()
         layout.addLayout(self.problems)
 
@@ -194,15 +203,20 @@ class ImagesBox(QWidget):
 
     @guarded
     def remove(self) -> None:
-        """Take the selected image out of the study."""
+        """Take the selected images out of the study, in one edit."""
         self._need_study()
-        image_id = self._selected()
-        if image_id is None:
+        ids, study = self.selected(), self._workspace.study
+        if not ids:
             raise WorkspaceError("Select an image in the list first.")
-        self._workspace.study.remove_image(image_id)
+        with study.edit(f"Removed {plural(len(ids), 'image')}") if len(ids) > 1 else nullcontext():
+            for image_id in ids:
+                study.remove_image(image_id)
         self._workspace.refresh_image()
         self._workspace.cells_changed.emit()
-        show_info("The image and its labels were taken out; Undo (step 2) brings them back.")
+        what = (
+            "The image and its labels were" if len(ids) == 1 else f"{len(ids)} images and their labels were"
+        )
+        show_info(f"{what} taken out; Undo (step 2) brings them back.")
 
     @guarded
     def set_size(self) -> None:
@@ -245,8 +259,16 @@ class ImagesBox(QWidget):
 
     @guarded
     def _split_chosen(self) -> None:
-        box = self.sender()
-        self._workspace.study.set_split(box.property("image"), box.currentData())
+        box, study = self.sender(), self._workspace.study
+        chosen, split = box.property("image"), box.currentData()
+        ids = self.selected()
+        if chosen in ids and len(ids) > 1:  # several were selected: it is said of all
+            with study.edit(f"Put {len(ids)} images into {split}"):
+                for image_id in ids:
+                    study.set_split(image_id, split)
+            self._workspace.images_changed.emit()
+        else:
+            study.set_split(chosen, split)
         self._workspace.refresh_image()
         self._workspace.cells_changed.emit()
 
@@ -261,11 +283,18 @@ class ImagesBox(QWidget):
     def _clicked(self, at: int, column: int) -> None:
         image_id = self.table.item(at, 0).data(Qt.ItemDataRole.UserRole)
         current = self._workspace.image
+        if len(self.selected()) > 1:  # several are selected, to say something of all of them
+            return
         if column == 0 and (current is None or current.id != image_id):
             try:
                 self._workspace.select_image(image_id)
             finally:
                 self._mark_current()
+
+    def selected(self) -> list[int]:
+        """Ids of the images selected in the list."""
+        rows = sorted({index.row() for index in self.table.selectedIndexes()})
+        return [self.table.item(at, 0).data(Qt.ItemDataRole.UserRole) for at in rows]
 
     def _selected(self) -> int | None:
         at = self.table.currentRow()
@@ -281,7 +310,7 @@ class ImagesBox(QWidget):
             self.table.blockSignals(True)
             item.setFont(font)
             self.table.blockSignals(False)
-            if here:
+            if here and len(self.selected()) < 2:  # what the user selected stays
                 self.table.setCurrentItem(item)
 
     # -- problems ------------------------------------------------------------------------------------------
@@ -347,6 +376,7 @@ class ImagesBox(QWidget):
             self.remove_button,
             self.size_button,
             self.beside_button,
+            self.group_button,
             self.table,
         ):
             widget.setEnabled(study is not None)
