@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -124,6 +125,20 @@ class WeightsError(ValueError):
     """Weights of the user's own do not fit; the message says why."""
 
 
+def check_weights(source: str) -> None:
+    """Say at once that there is no such file, or no timm; nothing is read.
+
+    Raises
+    ------
+    WeightsError
+        In the words of `load_encoder`.
+    """
+    if source.startswith("timm:"):
+        _timm()
+    elif source:
+        _file(source)
+
+
 def load_encoder(encoder: nn.Module, source: str) -> int:
     """Load weights of the user's own into an encoder.
 
@@ -180,21 +195,32 @@ def _read(source: str) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = Path(source).expanduser()
-    if path.suffix != ".safetensors" or not path.is_file():
-        raise WeightsError(f"There is no file {path} of weights; give a .safetensors file.")
+    path = _file(source)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"The weights {path} cannot be read ({error}).") from error
 
 
-def _from_timm(what: str) -> dict[str, torch.Tensor]:
+def _file(source: str) -> Path:
+    path = Path(source).expanduser()
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise WeightsError(f"There is no file {path} of weights; give a .safetensors file.")
+    return path
+
+
+def _timm() -> Any:
     try:
-        timm = import_module("timm")
+        return import_module("timm")
     except ImportError as error:
         raise WeightsError("timm is not installed; install it, or give a .safetensors file.") from error
+
+
+def _from_timm(what: str) -> dict[str, torch.Tensor]:
     name, _, file = what.partition("@")
-    model = timm.create_model(name, pretrained=False, checkpoint_path=file)
+    try:
+        model = _timm().create_model(name, pretrained=False, checkpoint_path=file)
+    except (RuntimeError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"timm cannot make '{name}' with {file or 'random weights'}: {error}") from error
     state: dict[str, torch.Tensor] = model.state_dict()
     return state

@@ -99,3 +99,21 @@ def test_enough_labels_pass(study):
     for name in ("hydramix", "superres", "multimix", "joint-unet"):
         method = get_method(name)
         method.check_labels(study, method.configure("robust"))
+
+
+def test_a_mask_of_one_class_alone_would_be_everywhere(study):
+    method = get_method("joint-unet")
+    for name in ("low", "high"):
+        study.add_class(name, kind="grade")
+    code = study.add_class("cell", kind="mask").code
+    image = study.images()[0].id
+    study.paint_mask(image, 0, 0, np.full((9, 9), code, np.uint16))
+    with pytest.raises(MethodError, match="every pixel would become 'cell': tick 'Mask is complete'"):
+        method.check_labels(study, method.configure("robust"))
+    study.set_image_class(image, "grade", "low")
+    method.check_labels(study, method.configure("robust", only="grade"))
+    study.paint_mask(image, 20, 0, np.full((9, 9), study.class_named("background", "mask").code, np.uint16))
+    method.check_labels(study, method.configure("robust"))
+    study.undo()
+    study.set_mask_complete(image, True)
+    method.check_labels(study, method.configure("robust"))

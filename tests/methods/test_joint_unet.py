@@ -273,3 +273,27 @@ def test_a_share_of_views_stays_sharp():
     some = Views(JointUNetMethod.configure(**settings, warped=0.5)).warped(images)[0]
     sharp = (some - images).abs().amax((1, 2, 3)) < 1e-4
     assert 0 < int(sharp.sum()) < 16
+
+
+def test_an_encoder_of_ones_own_is_needed_to_begin_only(data, tmp_path):
+    from safetensors.torch import save_file
+
+    theirs = build(data, seed=5, ema=0.9)
+    state = {name: value.contiguous() for name, value in theirs.network.encoder.state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors")
+    settings = {"weights": str(tmp_path / "w.safetensors"), "ema": 0.9, "steps": 100}
+    mine = build(data, **settings)
+    mine.prepare(image_set(data))
+    for network in (mine.network, mine.teacher):
+        assert torch.equal(network.encoder.last, theirs.network.encoder.last)
+    with torch.no_grad():
+        mine.network.encoder.last.add_(1)
+    mine.prepare(image_set(data))  # labels came in: what was learnt stays
+    assert not torch.equal(mine.network.encoder.last, theirs.network.encoder.last)
+    (tmp_path / "w.safetensors").unlink()
+    again = build(data, **settings)
+    again.load_state(mine.state())
+    again.prepare(image_set(data))
+    assert torch.equal(again.network.encoder.last, mine.network.encoder.last)
+    with pytest.raises(MethodError, match="no file"):
+        build(data, **settings).prepare(image_set(data))

@@ -1,9 +1,19 @@
+import sys
+import types
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from napari_mtssl.nets.joint_unet import JointUNet, masked_moments, moments
-from napari_mtssl.nets.resnet34 import BLOCKS, BasicBlock, ResNet34Encoder, WeightsError, load_encoder
+from napari_mtssl.nets.resnet34 import (
+    BLOCKS,
+    BasicBlock,
+    ResNet34Encoder,
+    WeightsError,
+    check_weights,
+    load_encoder,
+)
 
 HEADS = {"pattern": 7, "intensity": 2}
 
@@ -105,3 +115,27 @@ def test_the_users_weights_are_taken(tmp_path):
         load_encoder(mine, str(tmp_path / "o.safetensors"))
     with pytest.raises(WeightsError, match="no file"):
         load_encoder(mine, str(tmp_path / "none.safetensors"))
+    with pytest.raises(WeightsError, match="no file"):
+        check_weights(str(tmp_path / "none.safetensors"))
+    check_weights(str(tmp_path / "w.safetensors"))
+    check_weights("")
+
+
+def test_timm_makes_an_encoder_or_says_why_not(monkeypatch, tmp_path):
+    """With a stand-in: timm itself is not needed."""
+    theirs = ResNet34Encoder(8)
+
+    def create_model(name, pretrained, checkpoint_path):
+        if name != "resnet34":
+            raise RuntimeError(f"Unknown model ({name})")
+        return theirs
+
+    monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model))
+    mine = ResNet34Encoder(8)
+    load_encoder(mine, "timm:resnet34@w.pth")
+    assert torch.equal(mine.last, theirs.last)
+    with pytest.raises(WeightsError, match=r"timm cannot make 'resnet35' with w\.pth: Unknown model"):
+        load_encoder(mine, "timm:resnet35@w.pth")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(WeightsError, match="timm is not installed"):
+        check_weights("timm:resnet34")

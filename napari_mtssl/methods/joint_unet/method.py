@@ -32,7 +32,7 @@ from napari_mtssl.methods.joint_unet.tiles import SlideMask
 from napari_mtssl.methods.joint_unet.views import Views, dihedral, mask_loss
 from napari_mtssl.methods.prediction import Prediction
 from napari_mtssl.nets.joint_unet import JointUNet
-from napari_mtssl.nets.resnet34 import WeightsError, load_encoder
+from napari_mtssl.nets.resnet34 import WeightsError, check_weights, load_encoder
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image, ImagePool
@@ -72,11 +72,6 @@ class JointUNetMethod(Method):
             config.dropout,
             pooling=config.pooling,
         )
-        if config.weights:
-            try:
-                load_encoder(network.encoder, config.weights)
-            except WeightsError as error:
-                raise MethodError(str(error)) from error
         self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._teacher, self._follow = self._network, None
         if config.ema > 0:
@@ -94,6 +89,10 @@ class JointUNetMethod(Method):
         """Say what is missing before anything slow begins; see `Method.check_labels`."""
         assert isinstance(config, JointUNetConfig)
         check_images(study, cls.vocabulary_of(study), config.only)
+        try:
+            check_weights(config.weights)
+        except WeightsError as error:
+            raise MethodError(str(error)) from error
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -143,11 +142,26 @@ class JointUNetMethod(Method):
         """
         if bool(self._network.fitted):
             return
+        self._take_weights()
         pixels = _images(samples).images[:, :, ::4, ::4].float() / 255
         mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
         std = std.max().expand_as(std)
         for network in {self._network, self._teacher}:
             network.normalise_with(mean, std)
+
+    def _take_weights(self) -> None:
+        """Begin with an encoder of the user's own.
+
+        Not when the method is made: one that has learnt is made anew from its own weights to predict, also
+        where the file that it began with is not any more.
+        """
+        if not self.config.weights:
+            return
+        try:
+            for network in {self._network, self._teacher}:
+                load_encoder(network.encoder, self.config.weights)
+        except WeightsError as error:
+            raise MethodError(str(error)) from error
 
     def optimiser(self) -> torch.optim.Optimizer:
         """Adam (the report), or AdamW with weight decay on every kernel."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 UNKNOWN = 255  # of a mask's pixels
 MASK = "mask"
+NO_BACKGROUND = (
+    "No mask says where the background is, so every pixel would become '{}': tick 'Mask is complete' for an "
+    "image of which all is painted, or paint some background."
+)
 NO_LABEL = "No image has a mask or a class yet; label some images first."
 
 
@@ -145,13 +149,31 @@ def check_images(study: Study, vocabulary: Mapping[str, Sequence[str]], only: st
     Raises
     ------
     MethodError
-        If there is nothing to learn, or nothing is labelled.
+        If there is nothing to learn, nothing is labelled, or masks are of one class alone.
     """
-    learnable(vocabulary, only)
+    kinds = learnable(vocabulary, only)
     said = study.image_classes(split="train")
     said = said[(said["status"] != "rejected") & said["kind"].isin(list(vocabulary))]
     if not len(said) and not (MASK in vocabulary and study.masked_images("train")):
         raise MethodError(NO_LABEL)
+    if MASK in kinds:
+        _check_masks(study, vocabulary[MASK])
+
+
+def _check_masks(study: Study, names: Sequence[str]) -> None:
+    """Say if all that is painted is of one class: a network would see it everywhere."""
+    codes = {item.code: item.name for item in study.classes(MASK) if item.name in names}
+    painted: set[str] = set()
+    for image_id in study.masked_images("train"):
+        if study.mask_state(image_id).complete:
+            return
+        painted |= {
+            codes[code] for code, count in study.painted_pixels(image_id).items() if code in codes and count
+        }
+        if len(painted) > 1:
+            return
+    if painted:
+        raise MethodError(NO_BACKGROUND.format(*painted))
 
 
 def read_images(
