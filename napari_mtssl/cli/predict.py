@@ -97,6 +97,8 @@ def _predict(predictor: Predictor, image: Image, colours: Colours, out: Path, st
         return "; ".join([said, *([write_classes(image, found, out)] if len(found.image) else [])])
     found = predicted(method, image, predictor)
     said = write_results(method, image, found, colours, out)
+    if image.is_slide and method.on_slide() is not None:
+        said += "; of the reduced picture, for the run or the slide does not tell how large its pixels are"
     with Study.open(study) as source:
         kept = keep_found(source, run, method, image, found)
     if kept:

@@ -46,7 +46,7 @@ def write_slide(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from napari_mtssl.engine.slide_prediction import SlideStore, plan_slide, predict_slide
+    from napari_mtssl.engine.slide_prediction import SlideStore, looked_over, plan_slide, predict_slide
 
     plan = plan_slide(method, image, um_per_px=um_per_px)
     folder = out / f"{image.path.stem}.prediction"
@@ -56,6 +56,8 @@ def write_slide(
         before = len(store.done())
         if before:
             notes.print(f"{image.path.name}: {before} of {len(plan.tiles)} tiles were done before.")
+        if before < len(plan.tiles):
+            plan = looked_over(method, plan, store)
         with Progress(*columns, console=notes, transient=True) as progress:
             task = progress.add_task(image.path.name, total=len(plan.tiles), completed=before)
             for tile in predict_slide(method, plan, store, executor=workers(plan)):

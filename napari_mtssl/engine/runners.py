@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from napari_mtssl.engine.workers import QUIET
 
 if TYPE_CHECKING:
+    import numpy as np
     from distributed import Client, Future
 
     from napari_mtssl.engine.dense import Box
@@ -126,6 +127,8 @@ class TileJob:
         Fingerprint of the trained method: a worker that finds another one there refuses.
     which : {"best", "last"}
     device : str
+    whole : mapping of str to ndarray, optional
+        What tiles must know of all of the slide (`SlidePlan.whole`).
     """
 
     run_dir: str
@@ -135,10 +138,11 @@ class TileJob:
     digest: str
     which: str = "best"
     device: str = "auto"
+    whole: Mapping[str, np.ndarray] | None = None
 
 
 def tile_job(run_dir: Path, plan: SlidePlan, which: str = "best", device: str = "auto") -> TileJob:
-    """Describe the prediction of a slide to workers."""
+    """Describe the prediction of a slide to workers; the plan is one that was `looked_over`."""
     view = plan.view
     return TileJob(
         str(Path(run_dir).resolve()),
@@ -148,6 +152,7 @@ def tile_job(run_dir: Path, plan: SlidePlan, which: str = "best", device: str = 
         plan.identity["run"],
         which,
         device,
+        plan.whole,
     )
 
 
@@ -272,10 +277,10 @@ def _taken(client: Client, finished: Iterable[Future]) -> list[Any]:
 
 def _predict_tiles(job: TileJob, batch: list[tuple[int, Box]]) -> list[tuple[int, TileOutput]]:
     """Predict some tiles; runs on a worker."""
-    from napari_mtssl.engine.slide_prediction import predict_tile
+    from napari_mtssl.engine.slide_prediction import knowing, predict_tile
 
     method, view = opened(job)
-    slicer = method.on_slide() or method
+    slicer = knowing(method.on_slide() or method, job.whole)
     return [(number, predict_tile(slicer, view, box)) for number, box in batch]
 
 

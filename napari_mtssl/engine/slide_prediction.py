@@ -6,8 +6,8 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,12 +82,18 @@ class SlidePlan:
         Side of a tile in pixels of `view`.
     identity : dict
         What the result depends on.
+    tissue : TissueMask
+        Where it is predicted.
+    whole : mapping of str to ndarray, or None
+        What tiles must know of all of the slide; None: nobody has looked yet, see `looked_over`.
     """
 
     view: Image
     tiles: tuple[Box, ...]
     tile: int
     identity: dict[str, Any]
+    tissue: TissueMask
+    whole: Mapping[str, np.ndarray] | None = None
 
     def box(self, number: int) -> tuple[float, float, float, float]:
         """Where the cells of a tile lie, level-0 pixels of the file; pixel centres are at integers."""
@@ -143,7 +149,8 @@ def plan_slide(
     tissue : TissueMask, optional
         Where to predict; found by default.
     tile : int
-        Side of a tile, rounded up to what the method needs.
+        Side of a tile, rounded up to what the method needs, and at least twice its halo: what is computed
+        around a tile is thrown away, and may be three times the tile at most.
 
     Raises
     ------
@@ -164,7 +171,7 @@ def plan_slide(
         if abs(um_per_px / image.pixel_size_um - 1) > SAME_SIZE:
             view = image.at(um_per_px)
     tissue = tissue or find_tissue(image)
-    tile = round_up(tile, method.geometry.unit)
+    tile = round_up(max(tile, 2 * method.geometry.halo), method.geometry.unit)
     rows, cols = view.scale
     wanted = sorted(boxes(method, view, tile))
     tiles = tuple(b for b in wanted if tissue.touches((b[0] * rows, b[1] * cols, b[2] * rows, b[3] * cols)))
@@ -177,7 +184,30 @@ def plan_slide(
         "tile size": tile,
         "tissue": hashlib.blake2b(tissue.mask.tobytes(), digest_size=8).hexdigest(),
     }
-    return SlidePlan(view, tiles, tile, identity)
+    return SlidePlan(view, tiles, tile, identity, tissue)
+
+
+def looked_over(method: Method, plan: SlidePlan, store: SlideStore) -> SlidePlan:
+    """Add to a plan what tiles must know of all of the slide.
+
+    It is taken once and kept beside the tiles, so that it is the same, bit for bit, for whoever goes on, and
+    for every worker: to be called before workers are told of the plan.
+
+    Raises
+    ------
+    ImageError
+        If pixels cannot be read.
+    SlideError
+        If the store cannot be written.
+    """
+    if plan.whole is None:
+        plan = replace(plan, whole=store.whole(lambda: method.look_over(plan.view, plan.tissue)))
+    return plan
+
+
+def knowing(method: Method, whole: Mapping[str, np.ndarray] | None) -> Method:
+    """Give what predicts the tiles of a slide: the method, with what it must know of all of it."""
+    return method.knowing(whole) if whole else method
 
 
 def predict_slide(
@@ -225,8 +255,7 @@ def predict_slide(
     todo = set(range(len(plan.tiles))) - store.done()
     n_done, total = len(plan.tiles) - len(todo), len(plan.tiles)
     wanted = _Wanted(plan, todo, view if callable(view) else lambda: view, cancelled or (lambda: False))
-    run = executor or (lambda pairs: ((n, predict_tile(method, plan.view, box)) for n, box in pairs))
-    for number, output in run(wanted):
+    for number, output in (executor or _in_this_thread(method, plan, store))(wanted):
         box = plan.box(number)
         if on_tile is not None:
             on_tile(number, output)
@@ -234,6 +263,18 @@ def predict_slide(
         store.commit(number, output)
         n_done += 1
         yield SlideTile(number, box, output, n_done, total)
+
+
+def _in_this_thread(method: Method, plan: SlidePlan, store: SlideStore) -> Executor:
+    """Predict one tile after another; the slide is looked over when there is a first one."""
+
+    def run(pairs: Iterable[tuple[int, Box]]) -> Iterator[tuple[int, TileOutput]]:
+        here = None
+        for number, box in pairs:
+            here = here or knowing(method, looked_over(method, plan, store).whole)
+            yield number, predict_tile(here, plan.view, box)
+
+    return run
 
 
 class _Wanted:

@@ -8,9 +8,10 @@ that it is done, in one transaction.
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,26 @@ class SlideStore:
         row = self._db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
+    def whole(self, take: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Give what is kept of the slide as a whole; what `take` gives if there is nothing yet, and keep it.
+
+        Raises
+        ------
+        SlideError
+            If it cannot be written.
+        """
+        row = self._db.execute("SELECT value FROM about WHERE name = 'whole'").fetchone()
+        if row is None:
+            packed = io.BytesIO()
+            np.savez(packed, **take())  # type: ignore[arg-type]
+            row = (packed.getvalue(),)
+            try:
+                self._db.execute("INSERT INTO about VALUES ('whole', ?)", row)
+            except sqlite3.OperationalError as error:
+                raise _full(self.folder, error) from error
+        with np.load(io.BytesIO(row[0]), allow_pickle=False) as found:
+            return dict(found)
+
     def done(self) -> set[int]:
         """Numbers of the tiles that are done."""
         return {number for (number,) in self._db.execute("SELECT number FROM tiles")}
@@ -163,7 +184,7 @@ class SlideStore:
                 self._db.execute("ROLLBACK")
                 raise
         except sqlite3.OperationalError as error:
-            raise SlideError(f"{self.folder} cannot be written ({error}); is the disk full?") from error
+            raise _full(self.folder, error) from error
 
     def cells(self) -> pd.DataFrame:
         """All cells found so far, in the order of the tiles.
@@ -221,6 +242,10 @@ class SlideStore:
     def close(self) -> None:
         """Let another program use the folder."""
         self._db.close()
+
+
+def _full(folder: Path, error: sqlite3.OperationalError) -> SlideError:
+    return SlideError(f"{folder} cannot be written ({error}); is the disk full?")
 
 
 def _means(block: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from napari_mtssl.engine.slide_prediction import (
     SlidePlan,
     SlideStore,
     TileOutput,
+    looked_over,
     plan_slide,
     predict_slide,
 )
@@ -85,6 +86,8 @@ def slide_previews(
         return Preview(step, image_id, box, prediction_of(method, output), scale, done, total)
 
     try:
+        if len(store.done()) < total:
+            plan = looked_over(method, plan, store)
         for result in predict_slide(
             method,
             plan,

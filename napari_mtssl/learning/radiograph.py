@@ -296,21 +296,36 @@ def normalise(images: torch.Tensor, equalise: bool = False) -> torch.Tensor:
         makes a difference.
     """
     if equalise:
-        images = _ranks(images)
+        images = ranked(images, *rank_table(images))
     mean = images.mean((2, 3), keepdim=True)
     std = images.std((2, 3), keepdim=True).clamp_min(1e-3)
     return (images - mean) / std
 
 
-def _ranks(images: torch.Tensor, bins: int = 256) -> torch.Tensor:
-    """Share of the image's pixels that are darker, from a histogram."""
-    count, channels = images.shape[:2]
-    flat = images.reshape(count * channels, -1)
-    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
-    place = (flat - low) / (high - low).clamp_min(1e-6) * (bins - 1)
+def rank_table(images: torch.Tensor, bins: int = 256) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Take what ranks of grey values follow from: the least and greatest, and the shares below each bin.
+
+    Returns
+    -------
+    low, high : Tensor, shape (N, C, 1)
+    total : Tensor, shape (N, C, bins + 1)
+    """
+    flat = images.flatten(2)
+    low, high = flat.amin(2, keepdim=True), flat.amax(2, keepdim=True)
+    left = _place(flat, low, high, bins).floor().clamp(0, bins - 2).long()
+    counts = torch.zeros(*flat.shape[:2], bins, device=images.device, dtype=flat.dtype)
+    counts.scatter_add_(2, left, torch.ones_like(flat))
+    return low, high, F.pad(counts.cumsum(2), (1, 0)) / flat.shape[2]
+
+
+def ranked(images: torch.Tensor, low: torch.Tensor, high: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """Share of the pixels that are darker, by a table of `rank_table`; values beyond it have its ends'."""
+    bins = total.shape[2] - 1
+    place = _place(images.flatten(2), low, high, bins).clamp(0, bins - 1)
     left = place.floor().clamp(0, bins - 2).long()
-    counts = torch.zeros(len(flat), bins, device=images.device, dtype=flat.dtype)
-    counts.scatter_add_(1, left, torch.ones_like(flat))
-    total = F.pad(counts.cumsum(1), (1, 0)) / flat.shape[1]
-    below, above = total.gather(1, left), total.gather(1, left + 1)
+    below, above = total.gather(2, left), total.gather(2, left + 1)
     return (below + (place - left) * (above - below)).view_as(images)
+
+
+def _place(flat: torch.Tensor, low: torch.Tensor, high: torch.Tensor, bins: int) -> torch.Tensor:
+    return (flat - low) / (high - low).clamp_min(1e-6) * (bins - 1)

@@ -18,6 +18,7 @@ from napari_mtssl.methods.prediction import Prediction
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image, ImagePool
+    from napari_mtssl.images.tissue import TissueMask
     from napari_mtssl.study import Study
     from napari_mtssl.study.records import Split
 
@@ -117,6 +118,28 @@ class Method(ABC):
     def on_slide(self) -> Method | None:
         """Give what predicts slides tile by tile: this method; None if it only predicts images whole."""
         return None if self.whole_image else self
+
+    def look_over(self, view: Image, tissue: TissueMask) -> dict[str, np.ndarray]:
+        """Take from a slide what every one of its tiles must know of all of it; nothing by default.
+
+        It is asked for once, of what `on_slide` gave, is kept beside the tiles, and reaches every worker.
+
+        Parameters
+        ----------
+        view : Image
+            The slide at the pixel size that it is predicted at.
+        tissue : TissueMask
+
+        Raises
+        ------
+        ImageError
+            If pixels cannot be read.
+        """
+        return {}
+
+    def knowing(self, whole: Mapping[str, np.ndarray]) -> Method:
+        """Give what predicts the tiles of a slide of which `look_over` gave this."""
+        return self
 
     # -- labels --------------------------------------------------------------------------------------------
 

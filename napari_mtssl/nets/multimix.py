@@ -51,6 +51,12 @@ class MultiMixNet(nn.Module):
         Channels of the five levels.
     dropout : float
 
+    Attributes
+    ----------
+    corners : bool
+        Whether maps are enlarged and reduced so that the middles of their corners fall together, as
+        published: then where a place is taken from depends on how large the image is.
+
     References
     ----------
     .. [1] Haque, Imran, Wang, Terzopoulos, MultiMix: sparingly-supervised, extreme multitask learning from
@@ -68,6 +74,7 @@ class MultiMixNet(nn.Module):
     ) -> None:
         super().__init__()
         self.channels, self.masks = channels, masks
+        self.corners = True
         steps = zip([channels, *widths[:-1]], widths, strict=True)
         self.encoder = nn.ModuleList(DoubleConv(i, o, dropout) for i, o in steps)
         self.heads = nn.ModuleList(nn.Linear(widths[-1], n) for n in classes)
@@ -120,17 +127,16 @@ class MultiMixNet(nn.Module):
             raise ValueError("This network's decoder " + ("needs" if self.bridged else "has no") + " bridge.")
         up = features[-1]
         for block, skip in zip(self.decoder, reversed(features[:-1]), strict=True):
-            up = F.interpolate(up, scale_factor=2.0, mode="bilinear", align_corners=True)
+            up = F.interpolate(up, scale_factor=2.0, mode="bilinear", align_corners=self.corners)
             parts = [up, skip] if bridge is None else [up, skip, bridge]
             up, bridge = block(torch.cat(parts, dim=1)), None
         return self.out(up).float()
 
-    @staticmethod
-    def reduce(images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
+    def reduce(self, images: torch.Tensor, saliency: torch.Tensor) -> torch.Tensor:
         """Put image (N, C, H, W) and saliency (N, 1, H, W) together at an eighth of their side."""
         both = torch.cat([images, saliency], dim=1)
         size = (both.shape[2] // REDUCE, both.shape[3] // REDUCE)
-        return F.interpolate(both, size=size, mode="bilinear", align_corners=True)
+        return F.interpolate(both, size=size, mode="bilinear", align_corners=self.corners)
 
     def forward(
         self, images: torch.Tensor, saliency: torch.Tensor | None = None

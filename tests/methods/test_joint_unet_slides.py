@@ -11,7 +11,6 @@ from napari_mtssl.engine.predictor import Predictor
 from napari_mtssl.engine.slide_prediction import slicer_of
 from napari_mtssl.images import open_image
 from napari_mtssl.methods.joint_unet import JointUNetMethod
-from napari_mtssl.methods.multimix import MultiMix
 
 TINY = {"precision": "float32", "size": 64, "base": 4, "tta": 1}
 CLASSES = {"mask": ("background", "gland"), "grade": ("benign", "malignant")}
@@ -71,10 +70,8 @@ def test_a_slide_is_read_at_the_size_that_was_learnt_and_has_one_class(path, tmp
     assert slicer_of(method, image, 1.0) is None
 
 
-def test_without_a_mask_and_in_lungs_images_stay_whole():
+def test_without_a_mask_images_stay_whole():
     assert build("residual", {"grade": CLASSES["grade"]}).on_slide() is None
-    vocabulary = {"mask": ("background", "lung"), "diagnosis": ("normal", "pneumonia")}
-    assert MultiMix(MultiMix.configure("robust"), vocabulary, torch.device("cpu")).on_slide() is None
 
 
 def test_the_mask_of_a_slide_is_read_in_rows(path, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from napari_mtssl.methods.multimix.reader import check_fields, learnable, read_f
 from napari_mtssl.methods.multimix.refine import refine
 from napari_mtssl.methods.multimix.samples import FieldBank, guesses_table
 from napari_mtssl.methods.multimix.scores import field_scores
+from napari_mtssl.methods.multimix.slide import SlideFields
 from napari_mtssl.methods.multimix.views import Views, inside, move_mask
 from napari_mtssl.methods.prediction import Prediction, no_image_classes
 from napari_mtssl.nets.multimix import Classifier, MultiMixNet
@@ -297,7 +298,7 @@ class MultiMix(Method):
 
     def predict_image(self, image: Image) -> Prediction:
         """Masks, their uncertainty, the saliency, and the probability of each class, of a whole image."""
-        pixels = self._pixels(image)
+        pixels = self.pixels_of(image)
         masks, classes = self.predict_fields(pixels)
         rows = [
             {"kind": kind, "class": name, "probability": float(p)}
@@ -315,6 +316,20 @@ class MultiMix(Method):
             pictures["uncertainty"] = entropy.astype(np.float32)
         frame = pd.DataFrame(rows) if rows else no_image_classes()
         return Prediction(mask=mask, pictures=pictures, image=frame)
+
+    def slide_um(self, notes: Mapping[str, Any]) -> float | None:
+        """Micrometres a pixel: those of the learnt images as the network saw them, all of it at its size."""
+        extent = notes.get("extent_um")
+        return None if extent is None else float(extent) / self.config.size
+
+    def on_slide(self) -> Method | None:
+        """Give what predicts the mask of a slide tile by tile; None if no mask is learnt.
+
+        Nor if the decoder was shown the saliency of other images, as a control: a tile has no such image.
+        """
+        if not self.mask_classes or (self._teacher.bridged and self.config.bridge == "shuffled"):
+            return None
+        return cast(Method, SlideFields(self))
 
     def explain(
         self, image: Image, kind: str | None = None, class_name: str | None = None, how: str = "gradient"
@@ -348,11 +363,11 @@ class MultiMix(Method):
         head, names = list(self.heads).index(kind), self.heads[kind]
         if class_name is not None and class_name not in names:
             raise MethodError(f"There is no class '{class_name}' of {kind}; choose of: {', '.join(names)}.")
-        seen = self.normal(self._pixels(image))
+        seen = self.normal(self.pixels_of(image))
         index = None if class_name is None else names.index(class_name)
         return _enlarged(to_range(class_map(Classifier(self._teacher, head), seen, index, how)))[0]
 
-    def _pixels(self, image: Image) -> torch.Tensor:
+    def pixels_of(self, image: Image) -> torch.Tensor:
         """One image (1, C, S, S) in [0, 1]."""
         pixels = resized(image, self.config)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels

@@ -22,10 +22,7 @@ def refine(probabilities: np.ndarray, config: MultiMixConfig) -> np.ndarray:
         Pixels that are taken from a class become background, and the other way round; those that keep their
         class keep their probabilities, up to smoothing.
     """
-    found = probabilities.astype(np.float32)
-    if config.smooth:
-        sigma = config.smooth * found.shape[-1]
-        found = np.stack([ndimage.gaussian_filter(plane, sigma, mode="nearest") for plane in found])
+    found = smoothed(probabilities.astype(np.float32), config.smooth * probabilities.shape[-1])
     if not config.largest:
         return found
     best = found.argmax(axis=0)
@@ -35,6 +32,13 @@ def refine(probabilities: np.ndarray, config: MultiMixConfig) -> np.ndarray:
         _exchange(found, inside & ~kept, index)
         _exchange(found, kept & (best == 0), index)
     return found
+
+
+def smoothed(probabilities: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur each plane (K + 1, h, w) by a Gaussian of `sigma` pixels; 0 changes nothing."""
+    if not sigma:
+        return probabilities
+    return np.stack([ndimage.gaussian_filter(plane, sigma, mode="nearest") for plane in probabilities])
 
 
 def _exchange(found: np.ndarray, where: np.ndarray, index: int) -> None:
