@@ -254,7 +254,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "stain": 0.3,
         "contrast": 0.25,
         "brightness": 0.12,
-        "labelled_colour": 0.33,
         "targets": "soft",
         "alignment": 0.5,
         "ema": 0.99,
