@@ -37,6 +37,14 @@ class Waiting(Event):
 
 
 @dataclass(frozen=True)
+class NotExplained(Event):
+    """Where a class is seen cannot be shown; training is not concerned."""
+
+    kind = "not_explained"
+    message: str
+
+
+@dataclass(frozen=True)
 class FoldsScored(Event):
     """Cross-validation has done `done` of `total` trainings.
 
@@ -157,7 +165,7 @@ class TrainJob:
                     if self.control.sight not in (None, sight) and self.control.viewport is not None:
                         sight, image_id = self.control.sight, self.control.viewport[0]
                         target = Target(ended.run_dir.name, image_id, None, request.device)
-                        yield explained(study, target, *sight)
+                        yield _explained_or_why_not(study, target, *sight)
                     time.sleep(LOOK_SECONDS)
                 # A round of what is new is shorter than the first: the network knows most of it already.
                 resume, steps = ended.run_dir.name, ended.step + max(request.steps // 3, 1)
@@ -274,6 +282,16 @@ def explained(study: Study, target: Target, kind: str, name: str, how: str) -> P
     scale = (record.height / picture.shape[0], record.width / picture.shape[1])
     said = Prediction(pictures={"saliency": picture})
     return Preview(0, record.id, (0, 0, record.height, record.width), said, scale, 1, 1)
+
+
+def _explained_or_why_not(study: Study, target: Target, *sight: str) -> Preview | NotExplained:
+    """Do not end a training that waits for labels because of a class that it does not know."""
+    from napari_mtssl.methods.base import MethodError
+
+    try:
+        return explained(study, target, *sight)
+    except MethodError as error:
+        return NotExplained(0, str(error))
 
 
 class FoldsJob:

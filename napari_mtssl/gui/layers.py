@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 LABELS, PREDICTIONS, PSEUDO, UNCERTAINTY = "Labels", "Predictions", "Pseudo-labels", "Uncertainty"
 STYLES: dict[str, dict[str, Any]] = {
-    LABELS: {"size": 9, "symbol": "disc", "border_color": "white", "border_width": 0.15, "opacity": 0.9},
+    # half a white border: from far away the whole ones of many labels ran into one white blob
+    LABELS: {"size": 9, "symbol": "disc", "border_color": "#ffffff80", "border_width": 0.15, "opacity": 0.9},
     PREDICTIONS: {"size": 15, "symbol": "disc", "border_width": 0.2, "opacity": 1.0},
     PSEUDO: {"size": 6, "symbol": "square", "border_width": 0, "opacity": 0.6, "visible": False},
 }
-LEAST = {LABELS: 8, PREDICTIONS: 4, PSEUDO: 3}  # pixels on the screen: seen from far above, too
+LEAST = {LABELS: 5, PREDICTIONS: 4, PSEUDO: 3}  # pixels on the screen: seen from far above, too
 LIGHTS = {UNCERTAINTY: "magma", "Saliency": "inferno", "Probability": "viridis"}
 DYES = {UNCERTAINTY: "#c2187e", "Saliency": "#e03000", "Probability": "#1f8a5f"}
 BRIGHT = 0.5  # of white: a brighter image is dyed

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def report(study: Study, heads: Sequence[str]) -> pd.DataFrame:
-    """One line for each image: classes given and predicted, areas of exact classes if a mask is predicted."""
+    """One line for each image: classes given and predicted, areas where a mask is complete or predicted."""
     from napari_mtssl.gui.image_table import image_table
 
     said = study.image_predictions()
@@ -29,7 +29,7 @@ def report(study: Study, heads: Sequence[str]) -> pd.DataFrame:
             row[f"{kind}_predicted"] = top["class"].iloc[0] if len(top) else ""
             row[f"{kind}_probability"] = top["probability"].iloc[0] if len(top) else np.nan
         row["mask_painted"] = line.painted
-        if study.mask_prediction(image.id) is not None:
+        if study.mask_state(image.id).complete or study.mask_prediction(image.id) is not None:
             row |= _areas(study, image)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -412,21 +412,22 @@ class RasterLayers:
     def areas(self) -> Mapping[str, int]:
         """Level-0 pixels of each class in the mask that is exported: painted, else predicted.
 
-        Empty where nothing is predicted. In an image too large to be held, what is painted does not count.
+        Empty where nothing is predicted and no mask is complete. In an image too large to be held, what is
+        painted does not count.
         """
-        held = self.predicted
-        if held is None:
-            return {}
+        held, record = self.predicted, self.workspace.need_image()
         classes = {item.code: item for item in self.mask_classes()}
-        element, codes = held.scale[0] * held.scale[1], held.codes
-        record = self.workspace.need_image()
-        whole = self.predicted_codes(record)
-        paint = self.found.get(PAINT)
-        if whole is not None and paint is not None and paint.data.shape == whole.shape:
-            painted = np.asarray(paint.data)
-            if self.workspace.need_study().mask_state(record.id).complete:
-                whole = np.full_like(whole, next(c.code for c in classes.values() if c.background))
-            element, codes = 1.0, np.where(painted > 0, painted, whole)
+        whole, paint = self.predicted_codes(record), self.found.get(PAINT)
+        shown = paint is not None and paint.data.shape == (record.height, record.width)
+        if shown and self.workspace.need_study().mask_state(record.id).complete:
+            background = next(code for code, item in classes.items() if item.background)
+            whole = np.full(paint.data.shape, background, np.uint16)
+        if whole is not None and shown:
+            element, codes = 1.0, np.where(np.asarray(paint.data) > 0, paint.data, whole)
+        elif held is not None:
+            element, codes = held.scale[0] * held.scale[1], held.codes
+        else:
+            return {}
         counts = np.bincount(codes.ravel(), minlength=max(classes, default=0) + 1)
         return {item.name: round(counts[code] * element) for code, item in classes.items()}
 

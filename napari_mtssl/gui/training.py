@@ -33,7 +33,7 @@ class State(Enum):
     VALIDATING = "Cross-validating"
     GUESSING = "Guessing blocks"
     PAUSED = "Paused"
-    WAITING = "Up to date: waiting for new labels"
+    WAITING = "Up to date: waiting for labels"
     STOPPING = "Stopping …"
 
 

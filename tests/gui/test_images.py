@@ -235,6 +235,33 @@ def test_predicted_classes_are_listed_by_doubt_and_accepted_in_one_edit(dock, wa
     assert len(dock.workspace.study.image_classes()) == 1
 
 
+def test_the_review_has_room_for_long_classes_and_shows_areas_of_a_painted_mask(dock, wait, told):
+    study, first = dock.workspace.study, dock.workspace.image.id
+    long = "pneumonia, organising, of unknown origin, in both lungs"
+    study.update_class("pneumonia", new_name=long, kind="diagnosis")
+    study.add_class("clinic", kind="origin")
+    study.set_image_class(first, "diagnosis", long)
+    lung = next(item.code for item in study.classes("mask") if item.name == "lung")
+    study.paint_mask(first, 0, 0, np.full((10, SIZE), lung, np.uint16))
+    study.set_mask_complete(first, True)
+    dock.workspace.everything_changed()
+    dock.tabs.setCurrentIndex(3)
+    review = dock.mask_review
+    wait(lambda: review.images.rowCount() == 4 and review.areas.rowCount() == 2, 10)
+    header = review.images.horizontalHeader()
+    header.setSectionResizeMode(1, header.ResizeMode.Interactive)  # a window that is not shown has any width
+    for width, wraps in ((900, False), (150, True)):
+        review.images.setColumnWidth(1, width)
+        review._show_images(dock.workspace.image_table())
+        heights = {review.images.item(at, 1).text(): review.images.rowHeight(at) for at in range(4)}
+        assert (heights[long] > 1.2 * heights["no class yet"]) is wraps, heights
+    assert review.areas.item(1, 1).text() == f"{10 * SIZE} px"
+    assert not review.use_button.isEnabled()  # nothing is predicted
+    # where an image comes from is not learnt: nothing sees it
+    offered = [review.seen_class.itemText(at) for at in range(review.seen_class.count())]
+    assert offered == ["normal", long]
+
+
 def test_the_review_opens_with_the_image_on_screen_selected_and_follows_it(dock, wait, qtbot):
     ids = [image.id for image in dock.workspace.study.images()]
     for image_id, share in zip(ids, (0.9, 0.45, 0.2, 0.6), strict=True):

@@ -98,10 +98,12 @@ class ReviewPanel(QWidget):
         self.table.sortByColumn(1, Qt.SortOrder.AscendingOrder)
         self.table.verticalHeader().hide()
         self.table.verticalHeader().setDefaultSectionSize(22)
-        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        self.table.horizontalHeader().setStretchLastSection(True)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)  # names of classes may be long
+        header.setMinimumSectionSize(36)
         self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        for column, width in enumerate((88, 92, 84, 40)):
+        for column, width in enumerate((46, 52, 44, 44), start=1):
             self.table.setColumnWidth(column, width)
         self.table.setMinimumHeight(220)
         self.table.selectionModel().currentRowChanged.connect(self._focus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from napari_mtssl.gui.measuring import area_lines, report
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.rasters import RasterLayers
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row, swatch
-from napari_mtssl.gui.tasks import MASK
+from napari_mtssl.gui.tasks import MASK, ORIGIN
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class MaskReview(QWidget):
         box.setContentsMargins(0, 0, 0, 0)
         box.addWidget(heading("Images, the most doubtful first"))
         self.images = _table(("Image", "Classes", "Doubt", "Mask"))
+        self.images.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
         self.images.setMinimumHeight(200)
         self.images.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.images.cellClicked.connect(self._clicked)
@@ -146,7 +148,7 @@ class MaskReview(QWidget):
             for column, text in enumerate(line):
                 self.areas.setItem(at, column, QTableWidgetItem(text))
             self.areas.item(at, 0).setIcon(swatch(colours[line[0]]))
-        self.use_button.setEnabled(bool(areas))
+        self.use_button.setEnabled(self._rasters.predicted is not None)
         self.images_box.setVisible(workspace.task.heads)
         for each in self.seen_rows:
             each.setVisible(workspace.task.explains)
@@ -155,7 +157,8 @@ class MaskReview(QWidget):
             self._show_images(workspace.image_table())
 
     def _show_classes(self) -> None:
-        names = [(kind, name) for kind in self._workspace.heads() for name in self._workspace.colours(kind)]
+        heads = [kind for kind in self._workspace.heads() if kind != ORIGIN]  # that is not learnt
+        names = [(kind, name) for kind in heads for name in self._workspace.colours(kind)]
         if [self.seen_class.itemData(at) for at in range(self.seen_class.count())] == names:
             return
         self.seen_class.clear()
@@ -175,6 +178,7 @@ class MaskReview(QWidget):
         if len(chosen) < 2 and image is not None:
             chosen = {image.id}  # one is always that on screen; several were selected by the user
         self._loading = True
+        self._fit_names(names.values())
         self.images.setRowCount(len(table))
         self.images.clearSelection()
         for at, line in enumerate(table.itertuples()):
@@ -185,7 +189,9 @@ class MaskReview(QWidget):
                 said = said.replace(f"{kind}: ", "")  # the classes tell which kind they are of
             for column, text in enumerate((names[line.image_id], said, doubt, mask)):
                 self.images.setItem(at, column, QTableWidgetItem(text))
+            self.images.item(at, 0).setToolTip(names[line.image_id])
             self.images.item(at, 1).setToolTip(line.said)
+            self._fit_height(at, said)
             self.images.item(at, 0).setData(ID, line.image_id)
             if line.image_id in chosen:
                 for column in range(self.images.columnCount()):
@@ -195,6 +201,19 @@ class MaskReview(QWidget):
                     self.images.setCurrentCell(at, 0, keep)
                     self.images.scrollToItem(self.images.item(at, 0))
         self._loading = False
+
+    def _fit_names(self, names: Iterable[str]) -> None:
+        """Give long names of files at most two fifths of the list: the classes are what is judged."""
+        widest = max((self.images.fontMetrics().horizontalAdvance(name) for name in names), default=0)
+        self.images.setColumnWidth(0, min(max(widest + 12, 56), self.images.viewport().width() * 2 // 5))
+
+    def _fit_height(self, at: int, said: str) -> None:
+        """Let classes that are too long for one line go on in the next."""
+        wide = self.images.fontMetrics().horizontalAdvance(said) + 10 > self.images.columnWidth(1)
+        if wide:
+            self.images.resizeRowToContents(at)
+        else:
+            self.images.setRowHeight(at, self.images.verticalHeader().defaultSectionSize())
 
     def showEvent(self, event: object) -> None:
         """Show what changed while hidden."""

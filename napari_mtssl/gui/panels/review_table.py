@@ -12,7 +12,8 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 from napari_mtssl.gui.predictions import SETTLED_RADIUS, empty
 from napari_mtssl.gui.rows import swatch
 
-HEADERS = ("Class", "Confidence", "Uncertainty", "Row", "Col")
+HEADERS = ("Class", "Sure", "Doubt", "Row", "Col")  # short, so that long names of classes have room
+TIPS = ("", "Confidence: how probable the class is", "Uncertainty: 0 none, 1 the most", "", "")
 FIELDS = ("class", "confidence", "uncertainty", "row", "col")
 
 
@@ -97,6 +98,8 @@ class PredictionModel(QAbstractTableModel):
         """Return a column's name."""
         if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
             return HEADERS[section]
+        if role == Qt.ItemDataRole.ToolTipRole and orientation == Qt.Orientation.Horizontal:
+            return TIPS[section]
         return None
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
@@ -107,6 +110,8 @@ class PredictionModel(QAbstractTableModel):
             if field == "class":
                 return str(value)
             return f"{value:.0f}" if field in ("row", "col") else f"{value:.2f}"
+        if role == Qt.ItemDataRole.ToolTipRole and field == "class":
+            return str(self._all["class"].iat[self._order[index.row()]])
         if role == Qt.ItemDataRole.DecorationRole and field == "class":
             name = self._all["class"].iat[self._order[index.row()]]
             if name not in self._icons:

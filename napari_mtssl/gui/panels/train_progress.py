@@ -25,7 +25,7 @@ from napari_mtssl.engine.events import (
     Validated,
     WorkerLost,
 )
-from napari_mtssl.gui.jobs import FoldsScored, Waiting
+from napari_mtssl.gui.jobs import FoldsScored, NotExplained, Waiting
 from napari_mtssl.gui.notify import show_info, show_warning
 from napari_mtssl.gui.plots import Curves
 from napari_mtssl.gui.rows import Calmly, button, note, row
@@ -173,6 +173,7 @@ class TrainProgress(QWidget):
             OutOfMemory: self._warned,
             WorkerLost: self._warned,
             ClassesLeftOut: self._warned,
+            NotExplained: self._warned,
             Preview: self._predicted,
             Paused: self._paused,
             Waiting: self._waiting,
@@ -226,7 +227,9 @@ class TrainProgress(QWidget):
         self.say(text)
         show_info(text)
 
-    def _warned(self, event: LossNotFinite | OutOfMemory | WorkerLost | ClassesLeftOut) -> None:
+    def _warned(
+        self, event: LossNotFinite | OutOfMemory | WorkerLost | ClassesLeftOut | NotExplained
+    ) -> None:
         self.say(event.message)
         show_warning(event.message)
 
