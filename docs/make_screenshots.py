@@ -64,7 +64,7 @@ class Story:
         if sample is not None:
             self.viewer.open_sample("napari-mtssl", sample)
         _, self.dock = self.viewer.window.add_plugin_dock_widget("napari-mtssl", "Label and train")
-        self.wait(60, lambda: self.dock.train_panel.advanced_note.isHidden())
+        self.wait(600, lambda: self.dock.train_panel.advanced_note.isHidden())
         self.wait(1)
 
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:

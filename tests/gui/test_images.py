@@ -16,6 +16,7 @@ from napari_mtssl.gui.thumbnails import SIDE, thumbnail
 from napari_mtssl.images import ImagePool
 from napari_mtssl.methods.prediction import Prediction
 from napari_mtssl.study import Study
+from napari_mtssl.study.mask_zarr import export_mask_zarr
 
 pytestmark = pytest.mark.gui
 SIZE = 80
@@ -427,7 +428,15 @@ def test_classes_and_masks_are_imported(dock, page, tmp_path, monkeypatch, told)
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a, **k: str(folder))
     page.import_button.menu().actions()[1].trigger()
     assert "folder" in texts[1]
-    assert np.asarray(dock.rasters.found[PAINT].data)[:20].all()
+    painted = np.array(dock.rasters.found[PAINT].data)
+    assert painted[:20].all()
+    study, first = dock.workspace.study, dock.workspace.image.id
+    export_mask_zarr(study, first, tmp_path / "mask.zarr")
+    study.clear_mask(first)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a, **k: str(tmp_path / "mask.zarr"))
+    page.import_button.menu().actions()[2].trigger()
+    back = np.asarray(dock.rasters.found[PAINT].data)
+    np.testing.assert_array_equal(back[:20], painted[:20])
     (tmp_path / "said.csv").write_text("image,diagnosis\nnobody.png,pneumonia\n")
     page.import_button.menu().actions()[0].trigger()
     assert any("nobody" in message for _, message in told)

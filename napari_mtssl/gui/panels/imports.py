@@ -138,8 +138,14 @@ def image_imports(workspace: Workspace) -> dict[str, Import]:
         said = None if (path / "classes.csv").exists() else workspace.active_of(MASK)
         return import_masks(study, path, said)
 
+    def labels(study: Study, path: Path, image_id: int) -> Any:
+        from napari_mtssl.study.mask_zarr import import_mask_zarr
+
+        return import_mask_zarr(study, path, image_id)
+
     return {
         "Classes: CSV (image, class, group, split) …": ("CSV (*.csv)", classes),
         "Masks: a folder of PNGs …": (FOLDER, masks),
+        "Mask of this image: OME-Zarr labels …": (FOLDER, labels),
         "Mask of this image: GeoJSON from QuPath …": ("GeoJSON (*.geojson *.json)", outlines),
     }
