@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from napari_mtssl.images.tissue import TissueMask
     from napari_mtssl.methods.multimix.method import MultiMix
 
-# Statistics come from so many windows of the slide, of which a rim does not count: it has seen padding.
-WINDOWS, SIDE, RIM = 12, 384, 64
+# Statistics come from so many windows of the slide, of which a rim does not count: it has seen padding. All
+# are in memory at once, with what the way back needs: about as much as a tile of 650 pixels.
+WINDOWS, SIDE, RIM = 8, 384, 64
 
 
 class SlideFields:
@@ -97,6 +98,7 @@ class SlideFields:
                 span = ranges(saliency, self._method.config.size, rim)
                 whole[f"range.{turn}"] = torch.tensor(span)
             self._net.decode(features, self._bridge(view, saliency, whole, turn))
+            del features, saliency  # large, and the next turn has its own
             whole |= {f"{name}.{turn}": held for name, held in self._net.statistics().items()}
         return {name: values.cpu().numpy() for name, values in whole.items()}
 
