@@ -141,3 +141,9 @@ def test_patients_of_many_images_at_once(dock, answer, told):
         "There is no '%' in the name of any image.",
         "A group needs a name.",
     ]
+
+
+def test_a_study_that_cannot_be_written_is_not_cross_validated(dock, told, monkeypatch):
+    monkeypatch.setattr(type(dock.workspace.study), "read_only", True)
+    dock.train_panel.cross_validate()
+    assert not dock.runner.busy and "read-only" in told[-1][1]

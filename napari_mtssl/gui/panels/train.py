@@ -132,11 +132,7 @@ class TrainPanel(QWidget):
     @guarded
     def start(self) -> None:
         """Start training with the settings shown."""
-        study = self._need_study()
-        if study.read_only:
-            raise WorkspaceError(
-                "This study is read-only: training needs a folder it can write to. Copy the study elsewhere."
-            )
+        study = self._need_writable()
         request = self.settings.request(study)
         try:
             self.settings.check(study)
@@ -208,7 +204,7 @@ class TrainPanel(QWidget):
     @guarded
     def cross_validate(self) -> None:
         """Train and score fold after fold, by patient, with the settings shown."""
-        study, runner = self._need_study(), self.settings.runner_name()
+        study, runner = self._need_writable(), self.settings.runner_name()
         overrides = {**self.form.overrides(), "steps": self.steps.value()}
         self.shown.begin()
         self.say("Cross-validation starts.")
@@ -273,3 +269,11 @@ class TrainPanel(QWidget):
         if self._workspace.study is None:
             raise WorkspaceError("Open a study first (step 1).")
         return self._workspace.study
+
+    def _need_writable(self) -> Study:
+        study = self._need_study()
+        if study.read_only:
+            raise WorkspaceError(
+                "This study is read-only: training needs a folder it can write to. Copy the study elsewhere."
+            )
+        return study
