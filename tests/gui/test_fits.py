@@ -24,6 +24,7 @@ def full(make_dock, study_path):
     dock.train_panel.library_ready()
     for section in dock.findChildren(QCollapsible):
         section.expand(animate=False)
+    dock.train_panel.folds.open_button.show()  # as after a cross-validation
     dock.window().resize(1400, 900)
     dock.window().show()
     return dock

@@ -288,6 +288,7 @@ def test_a_cross_validation_tells_how_far_it_is_and_can_be_stopped(ready, specim
     wait(lambda: not dock.runner.busy, 30)
     assert dock.runner.failure is None, dock.runner.failure
     assert panel.folds.report is None and panel.folds.open_button.isHidden()  # no fold was done
+    assert panel.progress.format() == "0 of 2 trainings done"
     assert panel.folds.button.isEnabled()
     assert not errors(told)
 

@@ -60,9 +60,10 @@ class FoldsBox(QWidget):
         )
         self.open_button.hide()
         self._options = (self.count, self.button, self.validate, self.compare)
-        layout.addWidget(row(self.count, "folds", self.button, self.open_button, None))
+        layout.addWidget(row(self.count, "folds", self.button, None))
         layout.addWidget(self.validate)
         layout.addWidget(self.compare)
+        layout.addWidget(row(self.open_button, None))  # beside the other it would make the dock wider
         self.scores = note("A patient is the group of an image (step 1).")
         layout.addWidget(self.scores)
 

@@ -259,7 +259,10 @@ class TrainProgress(QWidget):
         self.progress.setValue(round(1000 * min(event.done + part, event.total) / max(event.total, 1)))
         steps = f"  ·  step {event.at_step:,} of {event.at_steps:,}" if event.at_steps else ""
         number = min(event.done + 1, event.total)
-        self.progress.setFormat(f"training {number} of {event.total}{steps}")
+        if event.at:
+            self.progress.setFormat(f"training {number} of {event.total}{steps}")
+        else:  # the last word: all are done, or Stop was pressed
+            self.progress.setFormat(f"{event.done} of {event.total} trainings done")
         if event.report is not None:
             self.say(f"Cross-validated: tables, pictures and report.md are in {event.report.parent}.")
 
