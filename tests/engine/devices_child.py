@@ -1,4 +1,4 @@
-"""A program that trains on some CPU processes: python devices_child.py DEVICES OUT."""
+"""A program that trains on some CPU processes: python devices_child.py DEVICES OUT [NAME ...]."""
 
 import json
 import sys
@@ -101,12 +101,48 @@ def balanced_multimix():
     return lungs(variant="umtl-s", balance="gradnorm", balance_start="first", class_batch=1)
 
 
+def specimens(preset="robust", **settings):
+    """Masks of four images, two heads of six, dropout, guesses of a teacher, and pooling in the mask."""
+    from napari_mtssl.methods.joint_unet import ImageSet, JointUNetMethod
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (8, 64, 64, 3), dtype=np.uint8)
+    masks = np.full((8, 64, 64), 255, np.uint8)
+    masks[:4] = images[:4, ..., 1] > 127
+    labels = {
+        "pattern": np.array([0, 1, 2, 0, 1, 2, -1, -1]),
+        "intensity": np.array([0, 1, 0, 1, 0, 1, -1, -1]),
+    }
+    sizes = {"size": 64, "base": 4, "batch_size": 5, "steps": 10, "warmup": 1, "learning_rate": 3e-5}
+    config = JointUNetMethod.configure(preset, **(EXACT | sizes | settings))
+    names = {
+        "mask": ("background", "cell"),
+        "pattern": ("one", "two", "three"),
+        "intensity": ("weak", "strong"),
+    }
+    method = JointUNetMethod(config, names, torch.device("cpu"))
+    return method, ImageSet.from_arrays(images, masks, labels)
+
+
+def paper_specimens():
+    return specimens("paper")
+
+
+def balanced_specimens():
+    return specimens(balance="gradnorm", balance_start="first", encoder="residual")
+
+
+MAKERS = (
+    *(tiny, hydramix, gradnorm, dbmtl, multimix, paper_multimix, balanced_multimix),
+    *(specimens, paper_specimens, balanced_specimens),
+)
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     devices, out = int(sys.argv[1]), Path(sys.argv[2])
     peers = together(devices, torch.device("cpu")) if devices > 1 else Alone()
     said = {}
-    for make in (tiny, hydramix, gradnorm, dbmtl, multimix, paper_multimix, balanced_multimix):
+    for make in [maker for maker in MAKERS if maker.__name__ in sys.argv[3:] or not sys.argv[3:]]:
         method, samples = make()
         with tempfile.TemporaryDirectory() as folder:
             events = list(
