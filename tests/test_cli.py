@@ -105,6 +105,26 @@ def test_new_keeps_size_pixel_size_and_split(spots, tmp_path):
     assert (record.height, record.width, record.pixel_size_um, record.split) == (160, 160, 0.5, "validation")
 
 
+def test_an_image_at_a_url_is_labelled_trained_from_and_predicted(spots, tmp_path):
+    import fsspec
+
+    image, table = spots
+    ok("convert", image, tmp_path / "far.ome.zarr")
+    url = "memory://commands/far.ome.zarr"
+    fsspec.filesystem("memory").put(str(tmp_path / "far.ome.zarr"), "/commands/far.ome.zarr", recursive=True)
+    table.write_text(table.read_text().replace("spots.png", "far.ome.zarr"))
+    path = tmp_path / "a.mtssl"
+    assert "password or a key" in run("new", path, "https://ada:secret@host/far.ome.zarr").output
+    ok("new", path, url, "--pixel-size", "0.5")
+    ok("import", path, table)
+    ok("train", "hydramix", path, "--steps", 1, "--run", "short", *TINY)
+    ok("predict", path, url, "--out", tmp_path / "found")
+    assert (tmp_path / "found" / "far.ome.geojson").exists()
+    ok("export", path, "--csv", tmp_path / "out.csv")
+    assert "far.ome.zarr" in (tmp_path / "out.csv").read_text()
+    fsspec.filesystem("memory").rm("/commands", recursive=True)
+
+
 def test_new_with_one_wrong_image_leaves_nothing(spots, tmp_path):
     assert run("new", tmp_path / "b", spots[0], tmp_path / "missing.png").exit_code == 2
     assert not (tmp_path / "b.mtssl").exists()

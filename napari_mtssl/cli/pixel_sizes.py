@@ -26,10 +26,10 @@ def recall(images: Sequence[Image], study: Study, out: Path) -> None:
     """
     from napari_mtssl.images.tissue import tissue_file
 
-    records = {record.path.absolute(): record for record in study.images()}
+    records = {record.location: record for record in study.images()}
     remembered = _remembered(out)
     for image in images:
-        record = records.get(image.path.absolute())
+        record = records.get(image.location)
         if record is not None:
             image.tissue_file = tissue_file(study.path, record.id)
         if image.pixel_size_um is None:
@@ -49,11 +49,11 @@ def settle(images: Sequence[Image], study: Study, out: Path) -> None:
     size = ask(silent)
     if size is None:
         return
-    records = {record.path.absolute(): record for record in study.images()}
+    records = {record.location: record for record in study.images()}
     remembered = _remembered(out)
     for image in silent:
         image.pixel_size_um = size
-        record = records.get(image.path.absolute())
+        record = records.get(image.location)
         if record is not None:
             study.set_pixel_size(record.id, size)
         else:

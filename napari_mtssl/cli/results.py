@@ -82,7 +82,7 @@ def keep_found(study: Study, run: str, method: Method, image: Image, found: Pred
     str
         What was kept, in words; empty if nothing was.
     """
-    record = next((each for each in study.images() if each.path.absolute() == image.path.absolute()), None)
+    record = next((each for each in study.images() if each.location == image.location), None)
     if record is None:
         return ""
     kept, names = [], method.vocabulary.get("mask", ())

@@ -70,9 +70,10 @@ class Template(StrEnum):
 
 
 Images = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
-        metavar="IMAGE...", help="Images, stacks, or folders of PNG, JPEG, BMP, TIFF or DICOM files."
+        metavar="IMAGE...",
+        help="Images, stacks, folders of PNG, JPEG, BMP, TIFF or DICOM files, or URLs of OME-Zarr images.",
     ),
 ]
 TemplateName = Annotated[
@@ -153,11 +154,15 @@ def new(
         notes.print("Next: import labels into it, or run napari-mtssl and open it there to label.")
 
 
-def _opened(images: list[Path], pixel_size: float | None) -> list[Image]:
+def _opened(images: list[str], pixel_size: float | None) -> list[Image]:
     """Open all images, and planes of stacks; ask once for the pixel size of slides that do not tell."""
     from napari_mtssl.cli.pixel_sizes import ask
     from napari_mtssl.images import image_files, open_planes
+    from napari_mtssl.study.addresses import check_url, is_url
 
+    for path in images:
+        if is_url(path):
+            check_url(path)
     found = [open_planes(path, pixel_size_um=pixel_size) for path in image_files(images)]
     opened = [image for planes in found for image in planes]
     silent = [image for image in opened if image.is_slide and image.pixel_size_um is None]
@@ -172,7 +177,7 @@ def _add(study: Study, image: Image, split: Split, group_before: str | None) -> 
     from napari_mtssl.images import stack_of
 
     return study.add_image(
-        image.path,
+        image.location,
         height=image.height,
         width=image.width,
         pixel_size_um=image.pixel_size_um,

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_mtssl.images import Image, ImageError, open_planes, stack_of
+from napari_mtssl.study.addresses import check_url, is_url
 
 if TYPE_CHECKING:
     from napari_mtssl.study import ImageRecord, Study
 
 
 def add_files(
-    study: Study, paths: Sequence[Path], split: str = "train"
+    study: Study, paths: Sequence[Path | str], split: str = "train"
 ) -> tuple[list[ImageRecord], ImageError | None]:
-    """Register image files, and each plane of stacks.
+    """Register image files or URLs, and each plane of stacks.
 
     Returns
     -------
@@ -28,7 +29,7 @@ def add_files(
     unread: list[ImageError] = []
     for path in paths:
         try:
-            opened += open_planes(path)
+            opened += open_planes(check_url(str(path)) if is_url(path) else path)
         except ImageError as error:
             unread.append(error)
     records: list[ImageRecord] = []
@@ -36,7 +37,7 @@ def add_files(
         with study.edit(f"Added {len(opened):,} images"):
             records = [
                 study.add_image(
-                    image.path,
+                    image.location,
                     height=image.height,
                     width=image.width,
                     pixel_size_um=image.pixel_size_um,

@@ -115,8 +115,8 @@ class Workspace:
 
     # -- images --------------------------------------------------------------------------------------------
 
-    def add_images(self, paths: Sequence[Path], split: str = "train") -> list[ImageRecord]:
-        """Register image files, as one edit; the first new one is shown if none was.
+    def add_images(self, paths: Sequence[Path | str], split: str = "train") -> list[ImageRecord]:
+        """Register image files or URLs, as one edit; the first new one is shown if none was.
 
         Raises
         ------

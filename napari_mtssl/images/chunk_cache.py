@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_mtssl.images.image import ImageError
 from napari_mtssl.images.sources import window
 
 if TYPE_CHECKING:
@@ -60,13 +61,15 @@ class Cached:
     Parameters
     ----------
     source : Source
+    url : str
+        Where it is, for messages.
     cache : ChunkCache
     """
 
     nbytes_held = 0  # the cache has a bound of its own
 
-    def __init__(self, source: Source, cache: ChunkCache = SHARED) -> None:
-        self._source, self._cache = source, cache
+    def __init__(self, source: Source, url: str, cache: ChunkCache = SHARED) -> None:
+        self._source, self._url, self._cache = source, url, cache
         self._number = next(_numbers)  # an id() could be used again after this source is gone
         self.shape, self.dtype, self.chunks = source.shape, source.dtype, source.chunks
         self.ndim = len(self.shape)
@@ -91,6 +94,10 @@ class Cached:
         if chunk is None:
             high, wide = self.chunks
             where: tuple[Any, ...] = (slice(i * high, (i + 1) * high), slice(j * wide, (j + 1) * wide))
-            chunk = np.asarray(self._source[where])
+            try:
+                chunk = np.asarray(self._source[where])
+            except Exception as error:  # every store has errors of its own
+                why = " ".join(str(error).split()) or type(error).__name__
+                raise ImageError(f"{self._url} cannot be read ({why}); does the server answer?") from error
             self._cache.put(key, chunk)
         return chunk

@@ -11,8 +11,8 @@ from napari_mtssl.images.opening import is_image
 MASKS = ("@", "_mask")  # ends of the names of masks that lie beside their images
 
 
-def image_files(paths: Iterable[Path]) -> list[Path]:
-    """List images, and the images in folders; files there whose names end on ``@`` or ``_mask`` are masks.
+def image_files(paths: Iterable[Path | str]) -> list[Path | str]:
+    """List images, URLs, and images in folders; files there whose names end on ``@`` or ``_mask`` are masks.
 
     A folder whose name is that of an OME-Zarr image is one image; what lies inside of such a folder means it.
 
@@ -21,8 +21,12 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     ImageError
         If there are no images in a folder.
     """
-    found: list[Path] = []
-    for path in map(around, paths):
+    found: list[Path | str] = []
+    for given in paths:
+        if "://" in str(given):
+            found.append(str(given))
+            continue
+        path = around(Path(given))
         if not path.is_dir() or is_image(path):
             found.append(path)
             continue

@@ -108,6 +108,11 @@ class Image:
         )
 
     @property
+    def location(self) -> str:
+        """Absolute path or URL: what opens it again, and what a study knows it by."""
+        return self.url or str(self.path.absolute())
+
+    @property
     def height(self) -> int:
         """Rows of level 0."""
         return self.sources[0].shape[0]

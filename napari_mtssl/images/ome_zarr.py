@@ -37,17 +37,23 @@ def open_ome_zarr(path: Path, url: str | None = None) -> Image:
     import zarr
     import zarr.errors
 
+    from napari_mtssl.study.addresses import options, shown
+
+    where = path.name if url is None else shown(url)
     try:
-        group = zarr.open_group(path if url is None else url, mode="r")
+        if url is None:
+            group = zarr.open_group(path, mode="r")
+        else:
+            group = zarr.open_group(url, mode="r", storage_options=options(url))
     except ImportError as error:
         raise ImageError(
-            f"{url} needs a package that is not installed ({error}); install napari-mtssl[remote]."
+            f"{where} needs a package that is not installed ({error}); install napari-mtssl[remote]."
         ) from error
     except (OSError, KeyError, ValueError, zarr.errors.BaseZarrError) as error:
         raise ImageError(
             f"{path.name} is not an OME-Zarr image (no group in it); choose the folder of one."
             if url is None
-            else f"There is no OME-Zarr image at {url}, or it cannot be reached ({error}); check the address."
+            else f"There is no OME-Zarr image at {where}, or it cannot be reached ({error}); check it."
         ) from error
     group, image = _multiscale(group, path)
     axes = _axes(image, path)
@@ -65,7 +71,7 @@ def open_ome_zarr(path: Path, url: str | None = None) -> Image:
             )
         check_pixels(path.name, array.dtype, axes, array.shape)
         source: Source = Tiled(array, axes, array.chunks)
-        sources.append(source if url is None else Cached(source))
+        sources.append(source if url is None else Cached(source, where))
     return Image(path, sources, _pixel_size(image, axes))
 
 

@@ -109,10 +109,7 @@ def _open_file(path: Path) -> Image:
     """Open a file or folder."""
     if not path.exists():
         if re.match(r"[a-z][a-z0-9+]+:/", path.as_posix()):  # a path has one slash of an address's two
-            raise ImageError(
-                "Only files can be in a study; what is at an address can be predicted, or brought here with: "
-                "napari-mtssl convert URL OUT.ome.zarr"
-            )
+            raise ImageError(f"{path} is no path of a file, and an address has two slashes; give it as text.")
         raise ImageError(f"There is no file {path}; check the path.")
     opener = _opener(path)
     if opener is None:

@@ -10,6 +10,8 @@ from typing import Protocol
 from napari_mtssl.images.image import Image, ImageError
 from napari_mtssl.images.opening import open_image
 
+Key = tuple[str, int, int, float | None]
+
 
 class Record(Protocol):
     """What the pool needs to know of a study's image."""
@@ -49,7 +51,7 @@ class ImagePool:
     def __init__(self, max_images: int = 64, max_bytes: int = 1 << 30) -> None:
         self.max_images = max_images
         self.max_bytes = max_bytes
-        self._open: OrderedDict[tuple[Path, int, int, float | None], Image] = OrderedDict()
+        self._open: OrderedDict[Key, Image] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, record: Record) -> Image:
@@ -61,17 +63,11 @@ class ImagePool:
             If the file is gone, cannot be read, or has another size than when it was added to the study.
         """
         path = Path(record.path)
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise ImageError(
-                f"The image {path} has moved or cannot be reached; say where it is now."
-            ) from error
-        key = (path, stat.st_mtime_ns, stat.st_size, record.pixel_size_um)
+        where, key = _key_of(record)
         with self._lock:
             image = self._open.pop(key, None)
             if image is None:
-                image = open_image(path, pixel_size_um=record.pixel_size_um)
+                image = open_image(where, pixel_size_um=record.pixel_size_um)
                 if (image.height, image.width) != (record.height, record.width):
                     raise ImageError(
                         f"{path.name} is now {image.height} x {image.width} pixels but was {record.height} x "
@@ -95,3 +91,16 @@ class ImagePool:
         """Forget all images."""
         with self._lock:
             self._open.clear()
+
+
+def _key_of(record: Record) -> tuple[Path | str, Key]:
+    """Tell what opens an image, and what is different of others and of what it was before."""
+    url: str | None = getattr(record, "url", None)  # a record of files alone need not have it
+    if url is not None:
+        return url, (url, 0, 0, record.pixel_size_um)
+    path = Path(record.path)
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise ImageError(f"The image {path} has moved or cannot be reached; say where it is now.") from error
+    return path, (str(path), stat.st_mtime_ns, stat.st_size, record.pixel_size_um)

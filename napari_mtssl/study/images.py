@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from napari_mtssl.study import files, schema
+from napari_mtssl.study import addresses, files, schema
 from napari_mtssl.study.core import StudyCore
 from napari_mtssl.study.records import (
     SPLITS,
@@ -39,8 +41,8 @@ class ImageTable(StudyCore):
 
         Parameters
         ----------
-        path : path
-            File, or OME-Zarr folder. It stays where it is.
+        path : path or str
+            File, OME-Zarr folder, or the URL of an OME-Zarr image. It stays where it is.
         height, width : int
             Level-0 pixels.
         pixel_size_um : float, optional
@@ -53,18 +55,19 @@ class ImageTable(StudyCore):
         Raises
         ------
         StudyError
-            If the file cannot be read, a value is not valid, or the study cannot be written.
+            If the file cannot be read, the server does not answer, the URL has a password in it, a value is
+            not valid, or the study cannot be written.
         """
-        path = Path(path).expanduser().absolute()
+        location, path = _located(path)
         for record in self.images():
-            if record.path == path:
+            if record.location == location:
                 return record
         check_choice(split, SPLITS, "split")
         if height < 1 or width < 1:
             raise StudyError(f"{path.name} has no pixels: {height} rows, {width} columns.")
         _check_pixel_size(pixel_size_um)
         values = {
-            **_identity(path, self.path),
+            **_identity(location, self.path),
             "height": int(height),
             "width": int(width),
             "pixel_size_um": pixel_size_um,
@@ -100,7 +103,7 @@ class ImageTable(StudyCore):
         return self._record(*rows[0])
 
     def find_image(self, name: str) -> ImageRecord:
-        """Find an image by its path, its file name, or its file name without suffix, in this order.
+        """Find an image by its path or URL, its file name, or that without suffix, in this order.
 
         Raises
         ------
@@ -108,12 +111,18 @@ class ImageTable(StudyCore):
             If there is none, or more than one.
         """
         images = self.images()
-        for of in (lambda p: str(p), lambda p: p.name, lambda p: p.stem, lambda p: p.name.split(".")[0]):
-            found = [image for image in images if of(image.path) == name]
+        ways: tuple[Callable[[ImageRecord], str], ...] = (
+            lambda image: image.location,
+            lambda image: image.path.name,
+            lambda image: image.path.stem,
+            lambda image: image.path.name.split(".")[0],
+        )
+        for way in ways:
+            found = [image for image in images if way(image) == name]
             if len(found) == 1:
                 return found[0]
             if found:
-                paths = ", ".join(str(image.path) for image in found)
+                paths = ", ".join(image.location for image in found)
                 raise StudyError(
                     f"'{name}' is more than one image of the study: write its whole path ({paths})."
                 )
@@ -160,7 +169,8 @@ class ImageTable(StudyCore):
         Parameters
         ----------
         image_id : int
-        new_path : path
+        new_path : path or str
+            A path, or the URL of an OME-Zarr image.
         accept_changed : bool
             Take the file although its content differs from what was added. Its labels stay where they are.
 
@@ -170,15 +180,15 @@ class ImageTable(StudyCore):
             If nothing can be read there, or the content differs and `accept_changed` is not set.
         """
         image = self.image(image_id)
-        path = Path(new_path).expanduser().absolute()
-        identity = _identity(path, self.path)
+        location, _ = _located(new_path)
+        identity = _identity(location, self.path)
         if identity["checksum"] != image.checksum and not accept_changed:
             raise StudyError(
-                f"{path} is not the image that was added as {image.name}: its content differs. "
+                f"{location} is not the image that was added as {image.name}: its content differs. "
                 "Choose the original file, or accept the changed one if its pixels lie where they did."
             )
-        if any(other.path == path and other.id != image.id for other in self.images()):
-            raise StudyError(f"{path} is another image of this study already.")
+        if any(other.location == location and other.id != image.id for other in self.images()):
+            raise StudyError(f"{location} is another image of this study already.")
         self._update_image(image_id, "Relocated {name}", **identity)
         return self.image(image_id)
 
@@ -197,15 +207,23 @@ class ImageTable(StudyCore):
                 self._db.connection.execute(f"DELETE FROM {table} WHERE image_id = ?", (image_id,))
             self._db.connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
 
-    def problems(self) -> list[ImageProblem]:
+    def problems(self, *, ask_servers: bool = False) -> list[ImageProblem]:
         """Images that are not where they were, or not what they were.
 
         Content is only compared where size or time of the file differ from when it was added.
+
+        Parameters
+        ----------
+        ask_servers : bool
+            Look at images at a URL, too: that takes a request or more for each, and up to 20 seconds for a
+            server that does not answer.
         """
         out = []
         stamps = {row[0]: row[1:] for row in self._rows("SELECT id, bytes, modified FROM images")}
         for image in self.images():
-            if not os.path.exists(image.path):
+            if image.url is not None:
+                out += _problem_of_url(image) if ask_servers else []
+            elif not os.path.exists(image.path):
                 message = (
                     f"{image.name} is no longer at {image.path}. Say where it is now; its labels are kept."
                 )
@@ -227,6 +245,8 @@ class ImageTable(StudyCore):
             self._db.connection.execute(sql, {**values, "id": image_id})
 
     def _record(self, image_id: int, path: str, relative: str | None, *values: Any) -> ImageRecord:
+        if addresses.is_url(path):
+            return replace(ImageRecord(image_id, Path(path), *values), url=path)
         here = Path(path)  # os.path.exists: a folder that may not be searched is no error here
         if relative is not None and not os.path.exists(here):
             moved = Path(os.path.normpath(self.path.absolute() / relative))
@@ -239,8 +259,37 @@ def _first_part(name: str) -> str:
     return name if re.fullmatch(r"\d+(\.\d+){3,}(\.dcm)?", name) else name.split(".")[0]
 
 
-def _identity(path: Path, study: Path) -> dict[str, Any]:
-    """Gather what is kept of a file to find and to know it again."""
+def _located(where: Path | str) -> tuple[str, Path]:
+    """Path or URL as a study keeps it, and a path that has its name."""
+    if addresses.is_url(where):
+        url = addresses.check_url(str(where))
+        return url, Path(url)
+    path = Path(where).expanduser().absolute()
+    return str(path), path
+
+
+def _problem_of_url(image: ImageRecord) -> list[ImageProblem]:
+    """Ask a server whether an image is there, and is what it was."""
+    assert image.url is not None
+    try:
+        found = addresses.fingerprint(image.url)
+    except StudyError as error:
+        return [ImageProblem(image, "moved", f"{error} The labels of {image.name} are kept.")]
+    if found == image.checksum:
+        return []
+    message = (
+        f"{image.url} has changed since it was added: its labels may lie in the wrong places. "
+        "Put the original back, or accept the changed image."
+    )
+    return [ImageProblem(image, "changed", message)]
+
+
+def _identity(location: str, study: Path) -> dict[str, Any]:
+    """Gather what is kept of a file, or of what is at a URL, to find and to know it again."""
+    if addresses.is_url(location):
+        checksum = addresses.fingerprint(location)
+        return {"path": location, "relative": None, "checksum": checksum, "bytes": 0, "modified": 0}
+    path = Path(location)
     size, modified = files.stamp(path)
     try:
         relative: str | None = Path(os.path.relpath(path, study.absolute())).as_posix()

@@ -83,10 +83,10 @@ def _bring_images(study: Study, other: Study) -> dict[int, int]:
     out = {}
     for image in other.images():
         if image.checksum not in known:
-            if not image.path.exists():
+            if image.url is None and not image.path.exists():
                 raise StudyError(f"{image.name} of the study '{other.name}' is no longer at {image.path}.")
             known[image.checksum] = study.add_image(
-                image.path,
+                image.location,
                 height=image.height,
                 width=image.width,
                 pixel_size_um=image.pixel_size_um,

@@ -71,7 +71,7 @@ class ImageRecord:
     ----------
     id : int
     path : Path
-        Where the file (or OME-Zarr folder) is now.
+        Where the file (or OME-Zarr folder) is now. Of an image at an address, only the name means anything.
     checksum : str
         Of its content when it was added, see `napari_mtssl.study.files.checksum`.
     height, width : int
@@ -82,6 +82,8 @@ class ImageRecord:
         What must stay together when images are split (a patient, a slide).
     split : str
         ``train``, ``validation`` or ``test``.
+    url : str or None
+        Its address, if it is no file.
     """
 
     id: int
@@ -92,6 +94,12 @@ class ImageRecord:
     pixel_size_um: float | None
     group: str
     split: Split
+    url: str | None = None
+
+    @property
+    def location(self) -> str:
+        """Path or address: what opens it."""
+        return self.url or str(self.path)
 
     @property
     def name(self) -> str:
@@ -187,7 +195,10 @@ class MaskState:
 
 @dataclass(frozen=True)
 class ImageProblem:
-    """An image that is not where it was (`kind` ``moved``) or not what it was (``changed``)."""
+    """An image that is not where it was (`kind` ``moved``) or not what it was (``changed``).
+
+    Of one at an address, ``moved`` also means that the server does not answer.
+    """
 
     image: ImageRecord
     kind: Literal["moved", "changed"]

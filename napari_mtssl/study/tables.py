@@ -163,7 +163,7 @@ def image_ids(study: Study, names: pd.Series) -> pd.Series:
 
 
 def image_names(study: Study) -> dict[int, str]:
-    """Names of images by number: the file's, or its path where two have the same."""
+    """Names of images by number: the file's, or its path or URL where two have the same."""
     images = study.images()
     often = Counter(image.name for image in images)
-    return {image.id: image.name if often[image.name] == 1 else str(image.path) for image in images}
+    return {image.id: image.name if often[image.name] == 1 else image.location for image in images}

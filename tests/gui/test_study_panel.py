@@ -5,7 +5,7 @@ import shutil
 import imageio.v3
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
 from napari_mtssl.gui.layers import LABELS
 from napari_mtssl.study import Study
@@ -224,6 +224,31 @@ def test_a_changed_image_is_taken_only_after_a_question(dock, tmp_path, monkeypa
     monkeypatch.setattr(QMessageBox, "question", lambda *a, **k: QMessageBox.StandardButton.Yes)
     accept.click()
     assert not dock.workspace.study.problems()
+
+
+def test_an_image_at_an_address_is_added_and_its_loss_is_told(dock, zarr, monkeypatch, qtbot, told):
+    import fsspec
+
+    memory, url = fsspec.filesystem("memory"), "memory://panel/far.ome.zarr"
+    memory.put(str(zarr), "/panel/far.ome.zarr", recursive=True)
+    said = iter(["panel/far.ome.zarr", url, "memory://panel/other.ome.zarr"])
+    monkeypatch.setattr(QInputDialog, "getText", lambda *a, **k: (next(said), True))
+    panel = dock.study_panel.images
+    panel.url_button.click()
+    assert any("is no address" in message for _, message in told)
+    panel.url_button.click()
+    record = dock.workspace.study.images()[-1]
+    assert record.url == url
+    dock.workspace.select_image(record.id)
+    assert dock.workspace.pixels.url == url
+    memory.mv("/panel/far.ome.zarr", "/panel/other.ome.zarr", recursive=True)
+    path = dock.workspace.study.path
+    dock.workspace.close()
+    dock.workspace.open(path)
+    qtbot.waitUntil(lambda: panel.problems.count() == 1, timeout=20_000)
+    panel.problems.itemAt(0).widget().findChildren(type(panel.add_button))[0].click()
+    assert panel.problems.count() == 0
+    memory.rm("/panel", recursive=True)
 
 
 def test_labels_come_in_from_csv_and_geojson_once(dock, tmp_path, choose, told):

@@ -199,7 +199,7 @@ def test_the_cache_is_bounded_and_right(slide):
 
     source = Counting()
     cache = ChunkCache(max_bytes=3 * 256 * 256 * 3)
-    cached = Cached(source, cache)
+    cached = Cached(source, "memory://made", cache)
     expected = slide.read(200, 200, 200, 100)
     for _ in range(2):
         assert np.array_equal(cached[200:400, 200:300], expected)

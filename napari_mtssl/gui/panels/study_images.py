@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QHeaderView,
+    QInputDialog,
     QMessageBox,
     QTableWidget,
     QTableWidgetItem,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QDropEvent
 
-    from napari_mtssl.study import ImageRecord
+    from napari_mtssl.study import ImageProblem, ImageRecord
 
 SPLITS = {"train": "train", "validation": "validate", "test": "test"}
 SPLIT_TIP = (
@@ -62,7 +63,9 @@ class ImagesBox(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer, self._workspace, self._last_folder = viewer, workspace, folder
+        self._at_servers: list[ImageProblem] = []  # what servers said when the study was opened
         self._build()
+        workspace.study_changed.connect(self._ask_servers)
         workspace.study_changed.connect(self.refresh)
         workspace.images_changed.connect(self.refresh)
         workspace.image_changed.connect(self._mark_current)
@@ -104,6 +107,11 @@ class ImagesBox(QWidget):
         self.add_layer_button = button(
             "Add viewer's image", self.add_layer, "Add the file of the image layer selected in napari"
         )
+        self.url_button = button(
+            "Add address …",
+            self.add_url,
+            "An OME-Zarr image at a URL (https://, s3:// and so on); it stays where it is",
+        )
         self.remove_button = button(
             "Remove",
             self.remove,
@@ -114,7 +122,8 @@ class ImagesBox(QWidget):
             self.set_size,
             "Say how wide a pixel of the selected image is (Undo takes it back)",
         )
-        layout.addWidget(row(self.add_button, self.folder_button, self.add_layer_button, None))
+        layout.addWidget(row(self.add_button, self.folder_button, self.url_button, None))
+        layout.addWidget(row(self.add_layer_button, None))
         self.beside_button = button(
             "Beside it …",
             self.show_beside,
@@ -151,8 +160,25 @@ class ImagesBox(QWidget):
         if path:
             self.add([Path(path)])
 
-    def add(self, paths: Iterable[Path]) -> None:
-        """Add images, OME-Zarr folders, and the images in other folders; say how many, if they are several.
+    @guarded
+    def add_url(self) -> None:
+        """Ask for the address of an OME-Zarr image and add it."""
+        self._need_study()
+        if url := self._ask_url("Add an image at an address", "https://"):
+            self.add([url])
+
+    def _ask_url(self, title: str, before: str) -> str:
+        """Ask for an address; empty if nobody says one."""
+        url, good = QInputDialog.getText(self, title, "URL of an OME-Zarr image (NAME.zarr)", text=before)
+        url = url.strip()
+        if not good or url == before:
+            return ""
+        if "://" not in url:
+            raise WorkspaceError(f"'{url}' is no address: write it with its beginning, as https://.")
+        return url
+
+    def add(self, paths: Iterable[Path | str]) -> None:
+        """Add images, OME-Zarr folders, URLs, and the images in other folders; say how many, if several.
 
         Raises
         ------
@@ -195,7 +221,7 @@ class ImagesBox(QWidget):
                 "then add that file."
             )
         before = {image.id for image in self._workspace.study.images()}
-        record = self._workspace.add_images([Path(layer.source.path)])[0]
+        record = self._workspace.add_images([layer.source.path])[0]
         if record.id in before:
             show_info(f"{record.path.name} is in the study already.")
         if self._workspace.image is None or self._workspace.image.id != record.id:
@@ -243,7 +269,7 @@ class ImagesBox(QWidget):
     def _fill_row(self, at: int, image: ImageRecord) -> None:
         name = QTableWidgetItem(image.path.name)
         size = f", {image.pixel_size_um:g} µm per pixel" if image.pixel_size_um else ", pixel size unknown"
-        name.setToolTip(f"{image.path}\n{image.width} × {image.height} pixels{size}")
+        name.setToolTip(f"{image.location}\n{image.width} × {image.height} pixels{size}")
         name.setData(Qt.ItemDataRole.UserRole, image.id)
         name.setFlags(name.flags() & ~Qt.ItemFlag.ItemIsEditable)
         self.table.setItem(at, 0, name)
@@ -324,7 +350,10 @@ class ImagesBox(QWidget):
             find.setProperty("kind", problem.kind)
             if problem.kind == "changed":
                 find.setText("Accept as it is …")
-                find.setToolTip("Keep the labels although the file changed")
+                find.setToolTip("Keep the labels although the image changed")
+            elif problem.image.url is not None:
+                find.setText("Other address …")
+                find.setToolTip("Say at which URL this image is now")
             box = QWidget()
             inner = QVBoxLayout(box)
             inner.setContentsMargins(0, 4, 0, 0)
@@ -336,8 +365,11 @@ class ImagesBox(QWidget):
     def _relocate(self) -> None:
         sender, study = self.sender(), self._workspace.study
         image = study.image(sender.property("image"))
+        path: str
         if sender.property("kind") == "changed":
-            path = image.path
+            path = image.location
+        elif image.url is not None:
+            path = self._ask_url(f"Where is {image.name} now?", image.url)
         elif image.path.suffix.lower() == ".zarr":
             path = QFileDialog.getExistingDirectory(
                 self, f"Where is {image.path.name} now?", str(image.path.parent)
@@ -354,9 +386,34 @@ class ImagesBox(QWidget):
             )
             if answer != QMessageBox.StandardButton.Yes:
                 return
-        study.relocate_image(image.id, Path(path), accept_changed=sender.property("kind") == "changed")
+        study.relocate_image(image.id, path, accept_changed=sender.property("kind") == "changed")
+        self._at_servers = [p for p in self._at_servers if p.image.id != image.id]
         self._workspace.select_image(image.id)
         self._workspace.images_changed.emit()
+
+    def _ask_servers(self) -> None:
+        """Look in the background whether images at addresses are there, and are what they were."""
+        study, self._at_servers = self._workspace.study, []
+        if study is None or not any(image.url for image in study.images()):
+            return
+        from napari.qt.threading import create_worker
+
+        path = study.path
+
+        from napari_mtssl.study import Study
+
+        def look() -> list[ImageProblem]:
+            with Study.open(path) as again:
+                return [p for p in again.problems(ask_servers=True) if p.image.url is not None]
+
+        worker = create_worker(look, _start_thread=False)
+        worker.returned.connect(lambda found: self._servers_answered(path, found))
+        worker.start()
+
+    def _servers_answered(self, path: Path, found: list[ImageProblem]) -> None:
+        if self._workspace.study is not None and self._workspace.study.path == path:
+            self._at_servers = found
+            self._show_problems([*self._workspace.study.problems(), *found])
 
     # -- showing -------------------------------------------------------------------------------------------
 
@@ -372,6 +429,7 @@ class ImagesBox(QWidget):
         for widget in (
             self.add_button,
             self.folder_button,
+            self.url_button,
             self.add_layer_button,
             self.remove_button,
             self.size_button,
@@ -381,7 +439,9 @@ class ImagesBox(QWidget):
         ):
             widget.setEnabled(study is not None)
         self._mark_current()
-        self._show_problems(study.problems() if study is not None else [])
+        here = {image.id for image in images}
+        far = [problem for problem in self._at_servers if problem.image.id in here]
+        self._show_problems([*study.problems(), *far] if study is not None else [])
 
     def _need_study(self) -> None:
         if self._workspace.study is None:
