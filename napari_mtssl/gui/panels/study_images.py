@@ -195,7 +195,7 @@ class ImagesBox(QWidget):
         before = len(study.images())
         self._workspace.add_images(files)
         now = len(study.images())
-        if now != before + 1:
+        if len(files) > 1 or now > before + 1:
             show_info(f"{now - before:,} images were added; the study has {now:,} now.")
 
     @guarded
