@@ -23,6 +23,8 @@ __all__ = ["SlideError", "SlidePlan", "SlideStore", "SlideTile", "TileOutput", "
 
 # Pixels of a training image and of a slide that differ less than this are taken as equal.
 SAME_SIZE = 0.05
+# A tile is not made wider than this for the sake of its halo: what is in memory grows with both.
+WIDE = 512
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,8 @@ def plan_slide(
     tissue : TissueMask, optional
         Where to predict; found by default.
     tile : int
-        Side of a tile, rounded up to what the method needs, and at least twice its halo: what is computed
-        around a tile is thrown away, and may be three times the tile at most.
+        Side of a tile, rounded up to what the method needs, and at least twice its halo, up to 512: what is
+        computed around a tile is thrown away, and is three times the tile then.
 
     Raises
     ------
@@ -171,7 +173,7 @@ def plan_slide(
         if abs(um_per_px / image.pixel_size_um - 1) > SAME_SIZE:
             view = image.at(um_per_px)
     tissue = tissue or find_tissue(image)
-    tile = round_up(max(tile, 2 * method.geometry.halo), method.geometry.unit)
+    tile = round_up(max(tile, min(2 * method.geometry.halo, WIDE)), method.geometry.unit)
     rows, cols = view.scale
     wanted = sorted(boxes(method, view, tile))
     tiles = tuple(b for b in wanted if tissue.touches((b[0] * rows, b[1] * cols, b[2] * rows, b[3] * cols)))
