@@ -3,6 +3,7 @@
 import os
 import signal
 
+import dask
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,6 +48,8 @@ def same(store, other):
 def test_two_workers_and_the_loss_of_one(work, tmp_path):
     method, plan, run, store = work
     with (
+        # the nanny is in this process: what it sets must not reach the clusters of other tests
+        dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}),
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
