@@ -19,8 +19,8 @@ def test_names():
     ("name", "content", "message"),
     [
         ("missing.png", None, "There is no file .*missing.png"),
-        ("http:/server/a.zarr", None, "Only files can be in a study; .*napari-mtssl convert URL"),
-        ("notes.txt", b"hello", "not an image of a known kind; use one that ends in .*tiff"),
+        ("http:/server/a.zarr", None, "is no path of a file, and an address has two slashes"),
+        ("notes.txt", b"hello", "not an image of a known kind; use DICOM, or a file that ends in .*tiff"),
         ("a.png", b"", "is empty"),
         ("a.tif", b"", "is empty"),
         ("a.tif", b"no tiff at all", "not a TIFF"),
