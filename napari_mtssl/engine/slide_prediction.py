@@ -333,7 +333,7 @@ def _write_grids(method: Method, plan: SlidePlan, store: SlideStore, box: Box, o
         grids[MASK] = output.mask
     for name, values in grids.items():
         extra = {"image-label": _label_names(method)} if name == MASK else {}
-        levels = store.make_grid(
+        store.make_grid(
             name,
             shape,
             values.dtype,
@@ -346,7 +346,7 @@ def _write_grids(method: Method, plan: SlidePlan, store: SlideStore, box: Box, o
         height, width = (
             min(n, size - at) for n, size, at in zip(values.shape, shape, (row0, col0), strict=True)
         )
-        levels[0][row0 : row0 + height, col0 : col0 + width] = values[:height, :width]
+        store.write_chunk(name, row0, col0, values[:height, :width])
 
 
 def _label_names(method: Method) -> dict[str, Any]:

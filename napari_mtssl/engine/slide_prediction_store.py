@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from napari_mtssl.images.pyramids import create_pyramid
+from napari_mtssl.images.pyramids import ChunkWriter, create_pyramid
 
 if TYPE_CHECKING:
     import zarr
@@ -70,6 +70,7 @@ class SlideStore:
         self.folder = folder
         self.classes = tuple(classes)
         self._grids: dict[str, list[zarr.Array]] = {}
+        self._writers: dict[str, ChunkWriter] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # isolation_level None: transactions are begun and ended here, by name
@@ -155,6 +156,24 @@ class SlideStore:
             assert found is not None
         return found
 
+    def write_chunk(self, name: str, row: int, col: int, values: np.ndarray) -> None:
+        """Write a chunk of a grid that was made: all of it whose first element is at `row, col`.
+
+        Raises
+        ------
+        SlideError
+            If it cannot be written.
+        """
+        writer = self._writers.get(name)
+        if writer is None:
+            levels = self.grid(name)
+            assert levels is not None
+            writer = self._writers[name] = ChunkWriter(levels[0])
+        try:
+            writer.write(row, col, values)
+        except OSError as error:
+            raise _full(self.folder, error) from error
+
     def commit(self, number: int, output: TileOutput) -> None:
         """Keep the cells of a tile and mark it as done, both or neither.
 
@@ -169,7 +188,7 @@ class SlideStore:
             [number] * len(frame),
             frame["row"].tolist(),
             frame["col"].tolist(),
-            [index[name] for name in frame["class"]],
+            [index[name] for name in frame["class"].tolist()],
             frame["confidence"].tolist(),
             frame["uncertainty"].tolist(),
             strict=True,
@@ -244,7 +263,7 @@ class SlideStore:
         self._db.close()
 
 
-def _full(folder: Path, error: sqlite3.OperationalError) -> SlideError:
+def _full(folder: Path, error: Exception) -> SlideError:
     return SlideError(f"{folder} cannot be written ({error}); is the disk full?")
 
 

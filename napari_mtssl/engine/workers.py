@@ -22,6 +22,7 @@ QUIET = {
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "5s",
 }
+LOOKS = {"tick": "distributed.admin.tick.interval", "monitor": "distributed.admin.system-monitor.interval"}
 FORKED = "forkserver"
 LOADED = ("torch", "napari_mtssl.engine.runners", "napari_mtssl.engine.slide_prediction")
 
@@ -33,6 +34,7 @@ def dask_setup(nanny: Nanny) -> None:
     system can do it, one process loads all that once, computes nothing, and workers are forked from it.
     """
     import dask
+    from dask.utils import parse_timedelta
 
     settings: dict[str, object] = dict(QUIET)
     forks = FORKED in multiprocessing.get_all_start_methods()
@@ -41,6 +43,9 @@ def dask_setup(nanny: Nanny) -> None:
     # the nanny's own copy is what its workers get; the other is what it asks itself
     for config in (dask.config.config, nanny.config):
         dask.config.set(settings, config=config)
+    for name, setting in LOOKS.items():  # a nanny looks at itself, too, and has read its settings already
+        if name in nanny.periodic_callbacks:
+            nanny.periodic_callbacks[name].callback_time = 1000 * parse_timedelta(QUIET[setting])
     if forks:
         from distributed.utils import get_mp_context
 

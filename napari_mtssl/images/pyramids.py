@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import zarr
+    from numcodecs import Zstd
 
 CHUNK = 512
 SMALLEST = 1024
@@ -84,6 +87,59 @@ def create_pyramid(
         **(extra or {}),
     }
     return arrays
+
+
+class ChunkWriter:
+    """Writes whole chunks of an array (h, w) of `create_pyramid`, as zarr does to the byte, in this thread.
+
+    zarr hands each chunk to three threads and waits for them: 4 ms of the processor for a small one, of
+    which 0.2 ms are work. An array that is encoded or kept in another way than ours is left to zarr.
+
+    Parameters
+    ----------
+    array : zarr.Array
+    """
+
+    def __init__(self, array: zarr.Array) -> None:
+        self._array, self._folder = array, _folder_of(array)
+        self._zstd = _zstd_of(array)
+
+    def write(self, row: int, col: int, values: np.ndarray) -> None:
+        """Write the chunk whose first element is at `row, col`, all that there is of it."""
+        height, width = values.shape
+        if self._folder is None or self._zstd is None:
+            self._array[row : row + height, col : col + width] = values
+            return
+        whole = np.zeros(self._array.chunks, self._array.dtype)
+        whole[:height, :width] = values
+        path = self._folder / "c" / str(row // whole.shape[0]) / str(col // whole.shape[1])
+        if not whole.any():  # what is not there is 0
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # whole or not at all, whenever the program ends
+        part = path.with_suffix(f".{uuid.uuid4().hex}.partial")
+        part.write_bytes(self._zstd.encode(whole))
+        part.replace(path)
+
+
+def _folder_of(array: zarr.Array) -> Path | None:
+    """Folder of an array on this disk whose chunks have the names that are usual in Zarr 3."""
+    root = getattr(array.store, "root", None)
+    names = array.metadata.to_dict().get("chunk_key_encoding")
+    usual = names == {"name": "default", "configuration": {"separator": "/"}}
+    return Path(root) / array.path if isinstance(root, Path) and usual else None
+
+
+def _zstd_of(array: zarr.Array) -> Zstd | None:
+    """Give what encodes an array whose bytes are only compressed, with Zstandard."""
+    from numcodecs import Zstd
+
+    steps = array.metadata.to_dict().get("codecs", ())
+    if [step["name"] for step in steps] != ["bytes", "zstd"] or array.fill_value != 0:
+        return None
+    order = steps[0].get("configuration", {}).get("endian", sys.byteorder)
+    return Zstd(**steps[1]["configuration"]) if order == sys.byteorder else None
 
 
 def _multiscale(

@@ -60,6 +60,8 @@ def test_two_workers_and_the_loss_of_one(work, tmp_path):
         ) as cluster,
         connected(cluster.scheduler_address) as client,
     ):
+        for nanny in cluster.workers.values():  # 20 ms by default: 3 % of a core for two of them
+            assert nanny.periodic_callbacks["tick"].callback_time == 500
         pids = client.run(os.getpid)
         there = SlideStore(tmp_path / "there", plan.identity, method.classes)
         numbers = []
