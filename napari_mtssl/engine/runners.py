@@ -65,10 +65,13 @@ def connected(runner: str) -> Iterator[Client]:
     Raises
     ------
     RunnerError
-        If nothing answers at the address, or no worker is there.
+        If nothing answers at the address, no worker is there, or the connection is lost.
     """
+    from concurrent.futures import CancelledError
+
     import dask
     from distributed import Client, LocalCluster
+    from distributed.comm import CommClosedError
 
     check_runner(runner)
     quiet = {
@@ -106,7 +109,15 @@ def connected(runner: str) -> Iterator[Client]:
             raise RunnerError(
                 f"The cluster at {runner} has no worker; start one with: dask worker {runner}"
             ) from error
-        yield client
+        try:
+            yield client
+        except (OSError, CancelledError) as error:
+            if client.status == "running" and not isinstance(error, CommClosedError):
+                raise  # something else, as a disk that is full
+            raise RunnerError(
+                f"The connection to the cluster at {runner} was lost. What is done is kept; start it again "
+                "when the cluster is there."
+            ) from error
 
 
 @dataclass(frozen=True)

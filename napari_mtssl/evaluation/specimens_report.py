@@ -23,6 +23,7 @@ def write(result: Mapping[str, Any], plan: Plan) -> None:
     folder = plan.folder
     series.write(result, folder, CAPTIONS)
     parts = ["# Joint U-Net, cross-validated by patient", "", _setting(result["settings"]), ""]
+    parts += [_names(plan), ""] if plan.data.study else []
     parts += [means(result["results"]), by_fold(result["results"], plan.chosen)]
     models = [f"{row}-{budget}" for row, cells in result["results"].items() for budget in cells]
     parts += [reports_tables(result["results"], plan), by_epoch(plan, models)]
@@ -42,6 +43,16 @@ def _setting(settings: Mapping[str, Any]) -> str:
     return (
         f"{settings['data']}: {settings['images']} images of {settings['patients']} patients at "
         f"{settings['size']} pixels, {settings['folds']} folds by patient (seed {settings['fold_seed']})."
+    )
+
+
+def _names(plan: Plan) -> str:
+    """Say what the words of the tables mean in a study."""
+    label = next((kind for kind in plan.data.heads if kind != "intensity"), None)
+    said = "" if label in (None, "label") else f"*Label* is the {label}. "
+    return (
+        f"{said}A row is called after who weighs the tasks (*fixed*: weights as set), and the loss of "
+        "the mask (*dice*, *bce*: cross-entropy, *both*)."
     )
 
 

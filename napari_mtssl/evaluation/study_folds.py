@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from napari_mtssl.evaluation import series, specimens, specimens_report
 from napari_mtssl.evaluation.hep2 import MASK, Specimens
 from napari_mtssl.evaluation.readers import DataError
-from napari_mtssl.evaluation.specimens_rows import SINGLE
+from napari_mtssl.evaluation.specimens_rows import CAPTIONS, SINGLE
 
 if TYPE_CHECKING:
     from napari_mtssl.study import Study
@@ -38,6 +38,8 @@ class Scored:
         Of the training at work.
     scores : mapping of str to (mean, sd)
         Of the first row, over its folds that are done; sd is nan for one.
+    others : mapping of str to such a mapping
+        Of the other rows of which a fold is done, by their name in words.
     report : bool
         Whether the report is written.
     """
@@ -48,6 +50,7 @@ class Scored:
     step: int
     steps: int
     scores: Mapping[str, tuple[float, float]]
+    others: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     report: bool = False
 
 
@@ -99,7 +102,17 @@ def row_of(settings: Mapping[str, Any]) -> str:
     rule = settings["balance"]
     if rule == "gradnorm":
         return f"gradnorm-{settings['balance_alpha']:g}-{settings['mask_loss']}"
+    if rule == "fixed" and settings["mask_weight"] == settings["class_weight"] == 1:
+        rule = "equal"  # the same, and not to be trained twice
     return f"{rule}-{settings['mask_loss']}"
+
+
+def in_words(row: str) -> str:
+    """Name a row as a user would; of the loss nothing is said, which rows of a study share."""
+    name = row.removesuffix(f"-{row.split('-')[-1]}")
+    if name.startswith("gradnorm"):
+        return f"GradNorm, alpha {name.split('-')[1]}"
+    return CAPTIONS.rows.get(name, name)
 
 
 def plan_of(
@@ -209,29 +222,55 @@ def cross_validate(
         while (now := heard.get()) is not None:
             if now.scores is not None:
                 done[now.trial] = now.scores
-            at = "" if now.done == now.total else f"{now.trial.row}, fold {now.trial.seed + 1}"
-            yield Scored(now.done, now.total, at, now.step, now.steps, _summary(done, rows[0]))
+            at = "" if now.done == now.total else f"{in_words(now.trial.row)}, fold {now.trial.seed + 1}"
+            yield Scored(now.done, now.total, at, now.step, now.steps, *_all_scores(plan, done, rows))
     finally:
         left.set()
         thread.join()
     if failed:
         raise failed[0]
-    whole = tuple(
-        fold for fold in plan.chosen if {trial.row for trial in done if trial.seed == fold} >= set(rows)
-    )
-    if whole:
-        part = replace(plan, only=whole)
-        specimens_report.write(specimens.reproduce(part, rows), part)
+    folds, compared = _reported(plan, done, rows)
+    if folds:
+        part = replace(plan, only=folds)
+        specimens_report.write(specimens.reproduce(part, compared), part)
     total = len(plan.chosen) * len(rows)
-    yield Scored(len(done), total, "", 0, 0, _summary(done, rows[0]), bool(whole))
+    yield Scored(len(done), total, "", 0, 0, *_all_scores(plan, done, rows), bool(folds))
 
 
-def _summary(done: Mapping[series.Trial, Mapping[str, Any]], row: str) -> dict[str, tuple[float, float]]:
-    """Mean and spread of each score over the folds of one row that are done."""
+def _reported(
+    plan: specimens.Plan, done: Mapping[series.Trial, Any], rows: Sequence[str]
+) -> tuple[tuple[int, ...], list[str]]:
+    """Choose what of a cross-validation that was stopped fills a table: folds, and rows that have them all.
+
+    Folds that are done for every row, or else those of the first row, and the rows that have these, too.
+    """
+    has = {row: {trial.seed for trial in done if trial.row == row} for row in rows}
+    whole = set.intersection(*has.values()) or has[rows[0]]
+    folds = tuple(fold for fold in plan.chosen if fold in whole)
+    return folds, [row for row in rows if has[row] >= whole]
+
+
+Summary = dict[str, tuple[float, float]]
+
+
+def _all_scores(
+    plan: specimens.Plan, done: Mapping[series.Trial, Mapping[str, Any]], rows: Sequence[str]
+) -> tuple[Summary, dict[str, Summary]]:
+    """Scores of the first row, and those of the others."""
+    first, *others = (_summary(plan, done, row) for row in rows)
+    named = zip(rows[1:], others, strict=True)
+    return first, {in_words(row): scores for row, scores in named if scores}
+
+
+def _summary(plan: specimens.Plan, done: Mapping[series.Trial, Mapping[str, Any]], row: str) -> Summary:
+    """Mean and spread of each score over the folds of one row that are done, by the study's own words."""
+    label = next((kind for kind in plan.data.heads if kind != "intensity"), "label")
     runs: dict[str, list[float]] = {}
     for trial, scores in done.items():
         for name, value in scores.items():
-            if trial.row == row and value is not None and name != "seconds":
+            # the table's `auroc` is that of one of the questions once more
+            if trial.row == row and value is not None and name not in ("seconds", "auroc"):
+                name = f"{label}_{name.removeprefix('label_')}" if name.startswith("label_") else name
                 runs.setdefault(name, []).append(value)
     nan = float("nan")
     return {

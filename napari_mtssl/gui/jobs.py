@@ -56,6 +56,8 @@ class FoldsScored(Event):
         How far it is.
     scores : mapping of str to (mean, sd)
         Over the folds that are done, with the settings shown.
+    others : mapping of str to such a mapping
+        With other balances of the tasks, by their names in words.
     report : Path or None
         Of the tables and pictures, once they are written: of all folds that are done.
     """
@@ -67,6 +69,7 @@ class FoldsScored(Event):
     at_step: int
     at_steps: int
     scores: Mapping[str, tuple[float, float]]
+    others: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     report: Path | None = None
 
 
@@ -321,7 +324,8 @@ class FoldsJob:
         with closing(cross_validate(plan, rows, lambda: self.control.stopped, cluster)) as found:
             for now in found:
                 report = plan.folder / "report.md" if now.report else None
-                yield FoldsScored(0, now.done, now.total, now.at, now.step, now.steps, now.scores, report)
+                where = (now.done, now.total, now.at, now.step, now.steps)
+                yield FoldsScored(0, *where, now.scores, now.others, report)
 
 
 def loaded(study: Study, target: Target) -> Method:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 
 from napari_mtssl.engine import checkpoint
 from napari_mtssl.engine.runners import DaskTiles, RunnerError, check_runner, connected, tile_job
@@ -109,6 +110,23 @@ def test_a_cluster_without_workers_is_told():
         pytest.raises(RunnerError, match="No worker is left"),
     ):
         next(DaskTiles(client, None, patience=1.5)([(0, (0, 0, 1, 1))]))
+
+
+def test_a_cluster_that_is_gone_is_told():
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(
+            RunnerError, match=f"connection to the cluster at {cluster.scheduler_address} was lost"
+        ),
+        connected(cluster.scheduler_address),
+    ):
+        raise CommClosedError("pool closing")
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(OSError, match="the disk"),
+        connected(cluster.scheduler_address),
+    ):
+        raise OSError("the disk is full")
 
 
 def test_the_last_tasks_are_shorter():

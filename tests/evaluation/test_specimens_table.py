@@ -6,9 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_mtssl.cli.app import app
-from napari_mtssl.evaluation import specimens
+from napari_mtssl.evaluation import specimens, study_folds
 from napari_mtssl.evaluation.hep2 import keep_heads, synthetic
 from napari_mtssl.evaluation.readers import DataError
+from napari_mtssl.evaluation.series import Trial
 from napari_mtssl.evaluation.specimens import Plan, Stopped, image_set, reproduce, rows, settings_of
 from napari_mtssl.evaluation.specimens_form import fold_letter
 from napari_mtssl.evaluation.specimens_pictures import GRID, _drawn, draw_roc, macro_roc, roc_of
@@ -276,3 +277,30 @@ def test_the_demo_has_a_study_with_every_kind_of_label(tmp_path):
         assert len(again.images()) == 80
     text = report([("a", "pattern", "golgi", "numem", 0.5)], {"mask_dice": 0.9}, "run", 3, 1.0, 2.0)
     assert "| 0.900 |  |  |" in text
+
+
+def test_rows_of_a_study_are_named_in_words():
+    found = {"balance": "gradnorm", "balance_alpha": 0.6, "mask_loss": "both"}
+    weights = {"mask_weight": 1.0, "class_weight": 1.0}
+    assert study_folds.row_of({**found, **weights}) == "gradnorm-0.6-both"
+    assert study_folds.in_words("gradnorm-0.6-both") == "GradNorm, alpha 0.6"
+    assert study_folds.in_words("single-task-both") == "single-task networks"
+    # weights of one are equal weights, which are not trained twice
+    assert study_folds.row_of({**found, **weights, "balance": "fixed"}) == "equal-both"
+    assert study_folds.row_of({**found, **weights, "balance": "fixed", "mask_weight": 2.0}) == "fixed-both"
+
+
+def test_what_is_told_of_a_comparison_that_was_stopped():
+    rows = ["equal-both", "tuned-both", "single-task-both"]
+
+    class Chosen:
+        chosen = (0, 1, 2)
+
+    def done(*pairs):
+        return {Trial(row, "all", fold): {} for row, fold in pairs}
+
+    early = done((rows[0], 0), (rows[1], 0))
+    assert study_folds._reported(Chosen, early, rows) == ((0,), rows[:2])
+    later = early | done((rows[2], 0), (rows[0], 1))
+    assert study_folds._reported(Chosen, later, rows) == ((0,), rows)
+    assert study_folds._reported(Chosen, {}, rows)[0] == ()

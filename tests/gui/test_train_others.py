@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QUrl
 
+from napari_mtssl.gui.jobs import FoldsScored
 from napari_mtssl.gui.panels.train_progress import awaited
 from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, PROBABILITY, SALIENCY
 from napari_mtssl.gui.training import State
@@ -269,8 +271,31 @@ def test_cross_validation_by_patient_from_a_button(ready, specimens_path, wait, 
     text = panel.folds.report.read_text()
     assert "| Accuracy | FoldA | FoldB | mean ± sd |" in text and "AUROC over all folds" in text
     assert "| true \\ said |" in text and "![Losses" in text
-    assert not panel.folds.open_button.isHidden()
+    panel.folds.open_button.click()
+    pages = panel.folds.window_.pages
+    assert "mean ± sd" in pages.toPlainText() and "Label is the pattern" in pages.toPlainText()
+    assert not pages.loadResource(2, QUrl("curves.png")).isNull()
+    panel.folds.window_.close()
     assert not errors(told)
+
+
+def test_balances_that_are_compared_are_shown_beside_each_other(ready, specimens_path):
+    panel = ready(specimens_path).train_panel
+    first = {"mask_dice": (0.91, 0.01), "pattern_accuracy": (0.8, 0.02), "mask_accuracy": (0.97, 0.0)}
+    others = {"single-task networks": {"mask_dice": (0.9, 0.0), "pattern_accuracy": (0.75, 0.0)}}
+    panel.shown.begin()
+    panel.on_event(FoldsScored(0, 4, 9, "single-task networks, fold 2", 5, 10, first, others))
+    said = panel.folds.scores.text()
+    assert "Now: single-task networks, fold 2" in said and "settings above" in said
+    assert "0.910" in said and "0.750" in said and "0.970" in said
+    panel.folds.ended()  # without a last word: it failed
+    assert "Now" not in panel.folds.scores.text() and "4 of 9" in panel.folds.scores.text()
+    panel.shown.on_event(FoldsScored(0, 4, 9, "x", 1, 10, first))
+    panel.shown._begun = (panel.shown._begun[0] - 60, 0.0)
+    panel.shown.on_event(FoldsScored(0, 4, 9, "x", 5, 10, first))
+    assert panel.progress.format() == "training 5 of 9  ·  about 1 min 0 s left"
+    panel.shown.ended()
+    assert panel.progress.format() == "training 5 of 9"
 
 
 def test_a_cross_validation_tells_how_far_it_is_and_can_be_stopped(ready, specimens_path, wait, told):
@@ -308,6 +333,7 @@ def test_folds_run_on_a_cluster_that_is_named(ready, specimens_path, wait, told)
     panel.where.setEditText("elsewhere")
     panel.folds.button.click()
     assert not dock.runner.busy and any("no runner 'elsewhere'" in text for _, text in told)
+    assert "no runner 'elsewhere'" in panel.shown.error.text()
 
 
 def test_what_is_awaited_of_held_out_images_is_said(ready, specimens_path, wait, told):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPlainTextEdit, QVBoxLayout, QWidget
@@ -22,6 +23,7 @@ from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
+Answer = TypeVar("Answer")
 LOG_LINES = 2000
 PAUSE = "Wait, and give the processor back"
 GO_ON = "Go on with the next step, where training was paused"
@@ -133,16 +135,20 @@ class TrainPanel(QWidget):
     def start(self) -> None:
         """Start training with the settings shown."""
         study = self._need_writable()
-        request = self.settings.request(study)
-        try:
-            self.settings.check(study)
-        except ValueError as error:
-            self.shown.refuse(str(error))
-            raise
+        request = self._refusing(lambda: self.settings.request(study))
+        self._refusing(lambda: self.settings.check(study))
         self._trained = ""
         self.shown.begin_training()
         self.say("Training starts.")
         self._runner.train(request, self.viewport())
+
+    def _refusing(self, ask: Callable[[], Answer]) -> Answer:
+        """Ask for something; a mistake in it is shown where training would be, too."""
+        try:
+            return ask()
+        except ValueError as error:
+            self.shown.refuse(str(error))
+            raise
 
     @guarded
     def pause(self) -> None:
@@ -204,7 +210,8 @@ class TrainPanel(QWidget):
     @guarded
     def cross_validate(self) -> None:
         """Train and score fold after fold, by patient, with the settings shown."""
-        study, runner = self._need_writable(), self.settings.runner_name()
+        study = self._need_writable()
+        runner = self._refusing(self.settings.runner_name)
         overrides = {**self.form.overrides(), "steps": self.steps.value()}
         self.shown.begin()
         self.say("Cross-validation starts.")
@@ -234,6 +241,7 @@ class TrainPanel(QWidget):
 
     def _ended(self) -> None:
         self.shown.ended()
+        self.folds.ended()
         self.refresh()
         if self._trained:
             self.settings.go_on_with(self._trained)

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
 NOTHING_HELD_OUT = "Held-out scores appear here: let an image with labels be used to validate (step 1)."
+APART = "  ·  "  # between how far it is and what only holds while it runs
 UP_TO_DATE = "up to date"
+LEAST_SHARE = 0.02  # of a cross-validation, before the time left is told
 
 
 def awaited(study: Study | None) -> str:
@@ -84,6 +86,8 @@ class TrainProgress(QWidget):
         self._workspace, self._runner, self.say = workspace, runner, say
         self._clock = 0.0
         self._to_predict, self._predicted_images = 1, set[int]()
+        self._begun: tuple[float, float] | None = None  # a cross-validation: when, and what was done then
+        self._fold = ""  # how far it is
         self.timings: dict[str, float] = {}
         self._build(show_log)
         self._draw = Calmly(self._draw_curves, 500, self)
@@ -136,6 +140,7 @@ class TrainProgress(QWidget):
         self.error_row.hide()
         self.progress.setRange(0, 0)
         self.progress.setFormat("")
+        self._begun, self._fold = None, ""
 
     def refuse(self, reason: str) -> None:
         """Say why nothing begins."""
@@ -199,7 +204,7 @@ class TrainProgress(QWidget):
         self.progress.setRange(0, event.total_steps)
         self.progress.setValue(event.step)
         self.progress.setFormat(
-            f"step {event.step:,} of {event.total_steps:,}  ·  {duration(event.seconds_left)} left"
+            f"step {event.step:,} of {event.total_steps:,}{APART}{duration(event.seconds_left)} left"
         )
         self.losses.add(event.step, {"total": event.total, **event.losses})
         if event.balance:
@@ -255,16 +260,28 @@ class TrainProgress(QWidget):
 
     def _folds_scored(self, event: FoldsScored) -> None:
         part = event.at_step / event.at_steps if event.at_steps else 0.0
+        share = min(event.done + part, event.total) / max(event.total, 1)
         self.progress.setRange(0, 1000)
-        self.progress.setValue(round(1000 * min(event.done + part, event.total) / max(event.total, 1)))
-        steps = f"  ·  step {event.at_step:,} of {event.at_steps:,}" if event.at_steps else ""
+        self.progress.setValue(round(1000 * share))
+        self._fold, left = f"{event.done} of {event.total} trainings done", self._left(share)
+        steps = f"{APART}step {event.at_step:,} of {event.at_steps:,}" if event.at_steps else ""
         number = min(event.done + 1, event.total)
         if event.at:
-            self.progress.setFormat(f"training {number} of {event.total}{steps}")
+            self.progress.setFormat(f"training {number} of {event.total}{left or steps}")
         else:  # the last word: all are done, or Stop was pressed
-            self.progress.setFormat(f"{event.done} of {event.total} trainings done")
+            self.progress.setFormat(self._fold)
         if event.report is not None:
             self.say(f"Cross-validated: tables, pictures and report.md are in {event.report.parent}.")
+
+    def _left(self, share: float) -> str:
+        """Say how long a cross-validation will take; trainings done before took no time now."""
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = now, share
+        since, before = self._begun
+        if share - before < LEAST_SHARE:
+            return ""
+        return f"{APART}about {duration((now - since) * (1 - share) / (share - before))} left"
 
     def _finished(self, event: Finished) -> None:
         verb = "stopped" if event.stopped else "done"
@@ -282,14 +299,18 @@ class TrainProgress(QWidget):
             self.say(event.detail.rstrip())
         if event.step and self.progress.maximum() > 0:
             self.progress.setFormat(f"ended at step {event.step:,}")
+        elif self._fold:
+            self.progress.setFormat(self._fold)
         show_warning(event.reason)
 
     def ended(self) -> None:
         """Nothing runs any more."""
         if self.progress.maximum() == 0:
             self.progress.setRange(0, 1)
-        if self.progress.format() == UP_TO_DATE:  # it does not wait for labels any more
-            self.progress.setFormat("done")
+        said = self.progress.format()
+        if said == UP_TO_DATE:  # it does not wait for labels any more
+            said = "done"
+        self.progress.setFormat(said.split(APART)[0])  # no time is left to wait
 
     def _draw_curves(self) -> None:
         for curves in self._curves:
