@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 import torch
 
 from napari_mtssl.images import Image, to_float
+from napari_mtssl.images.tissue import find_tissue
 from napari_mtssl.methods.base import Geometry, Method, MethodError
 from napari_mtssl.methods.prediction import Prediction
 
@@ -32,7 +34,7 @@ class TileResult:
     prediction : Prediction
         Of its cells those whose centre lies in the box.
     maps : dict of str to ndarray (K, h, w)
-        The network's outputs on the same grid; empty if the method predicts whole images.
+        The network's outputs on the same grid; empty on glass, and if the method predicts whole images.
     scale : tuple of float
         Level-0 pixels per element of the grids, along rows and columns.
     done, total : int
@@ -134,7 +136,7 @@ def predict_image(
     for done, box in enumerate(parts, start=1):
         if cancelled is not None and cancelled():
             return
-        prediction, maps = predict_box(method, image, box)
+        prediction, maps = predict_part(method, image, box)
         yield TileResult(box, prediction, maps, scale_of(method, image, prediction), done, len(parts))
 
 
@@ -153,6 +155,39 @@ def boxes(method: Method, image: Image, tile: int, view: Box | None = None) -> l
     if method.whole_image:
         return [(0, 0, image.height, image.width)]
     return tiles(image.height, image.width, round_up(tile, method.geometry.unit), view)
+
+
+def on_glass(method: Method, image: Image, box: Box) -> bool:
+    """Whether a tile has no tissue, so that nobody needs to look at it; a whole image is no tile."""
+    return not method.whole_image and not find_tissue(image).touches(box)
+
+
+def predict_part(method: Method, image: Image, box: Box) -> tuple[Prediction, dict[str, np.ndarray]]:
+    """Predict one of the `boxes` of an image, as `predict_box`; on glass there is nothing, without a look."""
+    if on_glass(method, image, box):
+        return nothing(method, box), {}
+    return predict_box(method, image, box)
+
+
+_NOTHING: WeakKeyDictionary[Method, Prediction] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def nothing(method: Method, box: Box) -> Prediction:
+    """Give what a method says of a tile of glass: no cells, and grids of 0."""
+    if method not in _NOTHING:  # which grids it has is seen in the smallest tile
+        unit, halo = method.geometry.unit, method.geometry.halo
+        smallest = torch.ones(1, 3, unit + 2 * halo, unit + 2 * halo, device=method.device)
+        maps = {name: values[0].float().cpu().numpy() for name, values in method.predict(smallest).items()}
+        _NOTHING[method] = method.decode(maps, (0, 0, unit, unit))
+    said, stride = _NOTHING[method], method.geometry.stride
+    shape = tuple(round_up(box[i + 2] - box[i], stride) // stride for i in (0, 1))
+    return Prediction(
+        said.cells.iloc[:0],
+        None if said.mask is None else np.zeros((len(said.mask), *shape), said.mask.dtype),
+        {name: np.zeros(shape, values.dtype) for name, values in said.pictures.items()},
+        said.image.iloc[:0],
+    )
 
 
 def predict_box(method: Method, image: Image, box: Box) -> tuple[Prediction, dict[str, np.ndarray]]:

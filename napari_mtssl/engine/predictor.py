@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.engine.checkpoint import find, load, load_method
-from napari_mtssl.engine.dense import Box, TileResult, boxes, predict_box, predict_image, scale_of
+from napari_mtssl.engine.dense import (
+    Box,
+    TileResult,
+    boxes,
+    nothing,
+    on_glass,
+    predict_box,
+    predict_image,
+    scale_of,
+)
 from napari_mtssl.engine.devices import pick_device, training_threads
 from napari_mtssl.engine.events import Preview
 from napari_mtssl.engine.runners import THREAD, DaskTiles, TileJob, check_runner, connected, opened, tile_job
@@ -181,9 +191,12 @@ class Predictor:
             digest_of(self.method),
             device=self.device,
         )
-        wanted = (pair for pair in enumerate(parts) if not self._cancelled())
+        glass = {number for number, box in enumerate(parts) if on_glass(self.method, image, box)}
+        wanted = (pair for pair in enumerate(parts) if pair[0] not in glass and not self._cancelled())
         results = self._tiles(job, work=_predict_parts)(wanted)
-        for done, (number, prediction) in enumerate(results, start=1):
+        empty = (number for number in sorted(glass) if not self._cancelled())
+        blank = ((number, nothing(self.method, parts[number])) for number in empty)
+        for done, (number, prediction) in enumerate(chain(results, blank), start=1):
             scale = scale_of(self.method, image, prediction)
             yield TileResult(parts[number], prediction, {}, scale, done, len(parts))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from napari_mtssl.engine.control import Sight
-from napari_mtssl.engine.dense import Box, boxes, predict_box, scale_of
+from napari_mtssl.engine.dense import Box, boxes, predict_part, scale_of
 from napari_mtssl.engine.devices import free_memory, is_out_of_memory
 from napari_mtssl.engine.events import OutOfMemory, Preview
 from napari_mtssl.images import Image
@@ -157,7 +157,7 @@ class Previewer:
         self._sweep.pop(box, None)
         try:
             image = self._images(image_id)
-            prediction, _ = predict_box(self._method, image, box)
+            prediction, _ = predict_part(self._method, image, box)
             prediction = sighted(self._method, image, prediction, self._sight)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or self._tile // 2 < SMALLEST_TILE:

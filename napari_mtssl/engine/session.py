@@ -132,6 +132,7 @@ class TrainingSession:
         from napari_mtssl.engine.source import StudySource
         from napari_mtssl.engine.train import train
         from napari_mtssl.images import ImagePool
+        from napari_mtssl.images.tissue import in_study
 
         images = ImagePool()
         device = pick_device(self.device)
@@ -149,7 +150,9 @@ class TrainingSession:
         previewer = None
         if self.options.preview_seconds > 0 and peers.world == 1:
             previewer = Previewer(
-                method, lambda image_id: images(study.image(image_id)), seconds=self.options.preview_seconds
+                method,
+                lambda image_id: in_study(images(study.image(image_id)), study.path, image_id),
+                seconds=self.options.preview_seconds,
             )
         if self.resume is not None:
             self._run_dir = study.run(self.resume).path

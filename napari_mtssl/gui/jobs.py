@@ -339,7 +339,7 @@ def predict(study: Study, targets: Sequence[Target], control: Control, step: int
     """Predict images with one run until stopped; a tile is in the study before it is yielded."""
     from napari_mtssl.engine.predictor import Predictor
     from napari_mtssl.images import ImagePool
-    from napari_mtssl.images.tissue import tissue_file
+    from napari_mtssl.images.tissue import in_study
 
     first, images = targets[0], ImagePool()
     run_dir = study.run(first.run).path
@@ -347,8 +347,7 @@ def predict(study: Study, targets: Sequence[Target], control: Control, step: int
         for target in targets:
             if control.stopped:
                 return
-            image = images(study.image(target.image_id))
-            image.tissue_file = tissue_file(study.path, target.image_id)
+            image = in_study(images(study.image(target.image_id)), study.path, target.image_id)
             name = f"{target.image_id}.prediction"
             for other in study.runs():
                 if other.path != run_dir:  # the study keeps one run's predictions of an image: these are gone

@@ -12,6 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     import dask.array as da
 
+    from napari_mtssl.images.tissue import TissueMask
+
 # Patches are cut from blocks of this side, so that neighbours share one read of the file.
 BLOCK = 1024
 # Times as many rows as the next level: then one in between is made.
@@ -98,6 +100,7 @@ class Image:
         self.associated = dict(associated or {})
         self.scale = scale
         self.tissue_file: Path | None = None  # where a corrected mask of its tissue is, if there is one
+        self.tissue: tuple[object, TissueMask] | None = None  # kept by `find_tissue`
         self.url: str | None = None  # where it is, if it is not a file of this computer
         self._levels: list[da.Array] | None = None
 

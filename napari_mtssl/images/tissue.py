@@ -70,6 +70,12 @@ def tissue_file(study: Path, image_id: int) -> Path:
     return study / "tissue" / f"{image_id}.png"
 
 
+def in_study(image: Image, study: Path, image_id: int) -> Image:
+    """Tell an image of a study where a corrected mask of its tissue would be, and give it back."""
+    image.tissue_file = tissue_file(study, image_id)
+    return image
+
+
 def read_tissue(path: Path, image: Image) -> TissueMask:
     """Read a mask that covers an image evenly, at any resolution: tissue is what is not 0.
 
@@ -110,7 +116,7 @@ def write_tissue(mask: TissueMask, path: Path) -> None:
 
 
 def find_tissue(image: Image) -> TissueMask:
-    """Give the tissue that somebody corrected (`Image.tissue_file`), or find it.
+    """Give the tissue that somebody corrected (`Image.tissue_file`), or find it, once for each image.
 
     It is found by the light that it takes away: Otsu's threshold on a small picture's darkest channel. Specks
     up to about 100 um are dropped, holes up to about 250 um are filled, and a rim of 30 um is added, so
@@ -126,10 +132,18 @@ def find_tissue(image: Image) -> TissueMask:
     ImageError
         If pixels cannot be read.
     """
+    file = image.tissue_file
+    corrected = file.stat().st_mtime_ns if file is not None and file.exists() else None
+    if image.tissue is None or image.tissue[0] != (file, corrected):
+        found = _found(image) if file is None or corrected is None else read_tissue(file, image)
+        image.tissue = (file, corrected), found
+    return image.tissue[1]
+
+
+def _found(image: Image) -> TissueMask:
+    """Look for tissue on a small picture."""
     from scipy import ndimage
 
-    if image.tissue_file is not None and image.tissue_file.exists():
-        return read_tissue(image.tissue_file, image)
     size = (image.height, image.width)
     if image.channels == 1 or max(size) < FIELD:
         return TissueMask(np.ones((1, 1), bool), *size)

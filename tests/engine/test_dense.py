@@ -3,8 +3,10 @@ import pandas as pd
 import pytest
 import torch
 
-from napari_mtssl.engine.dense import agreement, dense_maps, predict_image, stitch, tiles
+from napari_mtssl.engine import dense
+from napari_mtssl.engine.dense import agreement, dense_maps, join, predict_image, stitch, tiles
 from napari_mtssl.images import open_image
+from napari_mtssl.images.tissue import TissueMask, write_tissue
 from napari_mtssl.methods.base import MethodError
 
 
@@ -109,6 +111,35 @@ def test_prediction_stops_before_the_next_tile(trained):
     for part in predict_image(method, image, tile=64, cancelled=lambda: len(done) == 3):
         done.append(part)
     assert len(done) == 3 and done[0].total > 3
+
+
+def test_glass_is_not_looked_at(trained, tmp_path, monkeypatch):
+    method, image, _ = trained
+    whole = list(predict_image(method, image, tile=64))
+    slide = open_image(image.path)
+    slide.tissue_file = tmp_path / "1.png"
+    write_tissue(TissueMask(np.array([[1, 0]], bool), 203, 331), slide.tissue_file)  # right half: glass
+    looked, real = [], dense.dense_maps
+    monkeypatch.setattr(dense, "dense_maps", lambda *given: looked.append(given[2]) or real(*given))
+    parts = list(predict_image(method, slide, tile=64))
+    assert [(p.box, p.done, p.total) for p in parts] == [(p.box, p.done, p.total) for p in whole]
+    tissue = [p for p in parts if p.box[1] < 331 / 2]
+    assert len(looked) == len(tissue) < len(parts)
+    same = {p.box: p.prediction for p in whole}
+    for part in parts:
+        said, expected = part.prediction, same[part.box]
+        assert list(said.cells) == list(expected.cells)
+        assert said.pictures["uncertainty"].shape == expected.pictures["uncertainty"].shape
+        if part in tissue:
+            pd.testing.assert_frame_equal(said.cells, expected.cells)
+        else:
+            assert len(said.cells) == 0 and not said.pictures["uncertainty"].any()
+    joined = join(parts, 203, 331)
+    assert joined.pictures["uncertainty"].shape == join(whole, 203, 331).pictures["uncertainty"].shape
+    assert joined.cells["col"].max() < 192 < join(whole, 203, 331).cells["col"].max()
+    # corrected meanwhile: all of it is tissue
+    write_tissue(TissueMask(np.ones((1, 3), bool), 203, 331), slide.tissue_file)
+    assert not any(dense.on_glass(method, slide, p.box) for p in parts)
 
 
 def test_dense_equals_patchwise_without_padding(trained):

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,6 +15,7 @@ from napari_mtssl.engine.runners import RunnerError
 from napari_mtssl.evaluation.slide_files import write_slide
 from napari_mtssl.evaluation.slide_generator import made_slide
 from napari_mtssl.images import open_image
+from napari_mtssl.images.tissue import TissueMask, write_tissue
 from napari_mtssl.methods.hydramix import HydraMix
 
 pytestmark = pytest.mark.timeout(180)
@@ -63,6 +65,14 @@ def test_a_process_predicts_the_same_and_its_crash_is_a_sentence(run, path, tmp_
         assert {event.box for event in said} == {event.box for event in field}
         assert said[0].box in [(512, 512, 640, 640), (256, 256, 512, 512)]
         pd.testing.assert_frame_equal(cells(said), cells(field), check_exact=False, atol=1e-4)
+        corrected = open_image(path)
+        corrected.tissue_file = tmp_path / "tissue.png"
+        write_tissue(TissueMask(np.array([[0, 1]], bool), 640, 640), corrected.tissue_file)
+        part = list(there.previews(corrected, 3, tmp_path / "none", kept.append))
+        assert {event.box for event in part} == {event.box for event in field}
+        assert [event.done for event in part] == list(range(1, 10))
+        glass = [event for event in part if event.box[3] <= 320]
+        assert part[-len(glass) :] == glass and not any(len(event.prediction.cells) for event in glass)
         monkeypatch.setattr("napari_mtssl.images.image.LARGE", 1000)
         part = []
         with pytest.raises(RunnerError, match="has ended"):

@@ -33,7 +33,7 @@ def made(tiny, tmp_path, monkeypatch):
         clock.now += 1.0
         return predict_box(*args)
 
-    monkeypatch.setattr(module, "predict_box", slow)
+    monkeypatch.setattr(module, "predict_part", slow)
     previewer = Previewer(method, lambda image_id: image, seconds=10.0, tile=64, clock=clock)
     return previewer, clock
 
@@ -119,7 +119,7 @@ def test_a_preview_too_large_for_the_memory_becomes_smaller(tiny, tmp_path, monk
             raise torch.OutOfMemoryError("CUDA out of memory")
         return predict_box(method, image, box)
 
-    monkeypatch.setattr(module, "predict_box", picky)
+    monkeypatch.setattr(module, "predict_part", picky)
     previewer = Previewer(method, lambda image_id: image, seconds=1.0, tile=256, clock=clock)
     said = [event for _, event in run(previewer, clock, 20)]
     assert [type(e) for e in said[:3]] == [OutOfMemory, OutOfMemory, Preview]
@@ -133,7 +133,7 @@ def test_a_preview_that_never_fits_is_an_error(made, monkeypatch):
     def never(*args):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(module, "predict_box", never)
+    monkeypatch.setattr(module, "predict_part", never)
     with pytest.raises(torch.OutOfMemoryError):
         run(previewer, clock, 20)
 

@@ -15,7 +15,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from napari_mtssl.images import is_slide, to_float
-from napari_mtssl.images.tissue import tissue_file
+from napari_mtssl.images.tissue import in_study
 from napari_mtssl.methods.base import MethodError, Samples, draw_labels
 from napari_mtssl.methods.hydramix.config import HydraMixConfig
 from napari_mtssl.methods.hydramix.drift import PARTS, Drift, Part, Slide
@@ -253,11 +253,10 @@ class SampleReader:
             mine = cells[cells["image_id"] == record.id]
             slide = guess and self.config.renew > 0 and is_slide(record.height, record.width)
             if slide:
-                tissue = tissue_file(study.path, record.id)
-                slides.append(Slide(record.id, record.checksum, partial(_opened, images, record, tissue)))
+                slides.append(Slide(record.id, record.checksum, partial(_opened, images, record, study.path)))
             if mine.empty and (slide or not guess):
                 continue
-            image = images(record)
+            image = _opened(images, record, study.path)
             frame = mine.rename(columns={"id": "cell_id"})[["cell_id", *PLACE, "class"]]
             if self.config.background_from_far and len(mine):
                 frame = pd.concat([frame, self._far_background(image, record.id, record.checksum, mine)])
@@ -349,11 +348,9 @@ class SampleReader:
         )
 
 
-def _opened(images: ImagePool, record: ImageRecord, tissue: Path) -> Image:
-    """Open a slide that knows where a corrected mask of its tissue would be."""
-    image = images(record)
-    image.tissue_file = tissue
-    return image
+def _opened(images: ImagePool, record: ImageRecord, study: Path) -> Image:
+    """Open an image that knows where a corrected mask of its tissue would be."""
+    return in_study(images(record), study, record.id)
 
 
 def clear_of(part: Part, clicks: Mapping[int, np.ndarray]) -> tuple[np.ndarray, pd.DataFrame]:

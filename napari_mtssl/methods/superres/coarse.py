@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from napari_mtssl.images import to_float
-from napari_mtssl.images.tissue import find_tissue
+from napari_mtssl.images.tissue import find_tissue, in_study
 from napari_mtssl.methods.base import MethodError
 from napari_mtssl.methods.superres.bank import gain_for, to_unit
 from napari_mtssl.methods.superres.patches import PatchClassifier, as_patches
@@ -326,16 +326,14 @@ def _learnt(
 
 
 def _unlabelled(study: Study, image: Image, image_id: int) -> list[Place]:
-    """Blocks of an image without a class; of a slide those with tissue."""
+    """Blocks of an image without a class; where there is glass, those with tissue."""
     grid = study.grid(image_id)
     if grid is None:
         return []
     said = set(study.blocks(image_id)[["i", "j"]].itertuples(index=False, name=None))
     free = [(i, j, edges) for i, j, edges in _inside(grid, (image.height, image.width)) if (i, j) not in said]
-    if image.is_slide:
-        tissue = find_tissue(image)
-        free = [(i, j, edges) for i, j, edges in free if tissue.touches(edges)]
-    return [(i, j) for i, j, _ in free]
+    tissue = find_tissue(in_study(image, study.path, image_id))
+    return [(i, j) for i, j, edges in free if tissue.touches(edges)]
 
 
 def _inside(grid: Grid, shape: tuple[int, int]) -> list[tuple[int, int, tuple[float, float, float, float]]]:
