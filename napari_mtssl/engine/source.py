@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -158,15 +157,11 @@ def check_groups(study: Study) -> None:
     MethodError
         Naming the group and its splits.
     """
-    splits: dict[str, set[str]] = defaultdict(set)
-    for image in study.images():
-        splits[image.group].add(image.split)
-    for group, found in splits.items():
-        if len(found) > 1:
-            raise MethodError(
-                f"The group '{group}' has images in the splits {' and '.join(sorted(found))}; "
-                "give all images of a group the same split."
-            )
+    for group, splits in study.parted_groups().items():
+        raise MethodError(
+            f"The group '{group}' has images in the splits {' and '.join(splits)}; "
+            "give all images of a group the same split."
+        )
 
 
 def unknown_classes(study: Study, method: Method) -> tuple[str, ...]:

@@ -45,7 +45,8 @@ def import_image_classes(study: Study, path: Path | str, *, kind: str | None = N
     Raises
     ------
     StudyError
-        If a column is missing, an image unknown, or a split none. Then nothing was imported.
+        If a column is missing, an image unknown, a split none, or images of one group would part. Then
+        nothing was imported.
     """
     path = Path(path)
     table = read_table(path, ["image"], "images", others=_OTHERS)
@@ -58,7 +59,7 @@ def import_image_classes(study: Study, path: Path | str, *, kind: str | None = N
         pd.DataFrame({"image_id": ids, "kind": head, "class": table[column]})[table[column] != ""]
         for head, column in columns.items()
     ]
-    before = _places(study)
+    before, parted = _places(study), study.parted_groups()
     with study.edit(f"Imported {path.name}"):
         for line, (image_id, row) in enumerate(zip(ids, table.to_dict("records"), strict=True), start=2):
             if row.get("split"):
@@ -70,6 +71,13 @@ def import_image_classes(study: Study, path: Path | str, *, kind: str | None = N
                 study.set_split(image_id, row["split"].lower())
             if row.get("group"):
                 study.set_group(image_id, row["group"])
+        for group, splits in study.parted_groups().items():
+            if parted.get(group) != splits:
+                raise StudyError(
+                    f"{path.name} would put images of the group '{group}' into {' and '.join(splits)}, but "
+                    "images of one group (patient) never part: give all of them the same split, also those "
+                    "that the file does not name."
+                )
         frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["kind"])
         report = merge_image_classes(study, frame, f"Imported {path.name}")
         return replace(report, moved=len(_places(study) - before))

@@ -140,6 +140,15 @@ class ImageTable(StudyCore):
         check_choice(split, SPLITS, "split")
         self._update_image(image_id, f"Put {{name}} into {split}", split=split)
 
+    def parted_groups(self) -> dict[str, tuple[Split, ...]]:
+        """Find groups whose images are in more than one split, and say in which."""
+        splits: dict[str, set[Split]] = {}
+        for image in self.images():
+            if image.group:
+                splits.setdefault(image.group, set()).add(image.split)
+        in_order = {group: tuple(s for s in SPLITS if s in found) for group, found in splits.items()}
+        return {group: found for group, found in in_order.items() if len(found) > 1}
+
     def set_group(self, image_id: int, group: str) -> None:
         """Say what stays together when images are split (a patient, a slide).
 

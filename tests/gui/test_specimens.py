@@ -143,6 +143,28 @@ def test_patients_of_many_images_at_once(dock, answer, told):
     ]
 
 
+def test_a_whole_group_follows_into_another_split(dock, answer, told):
+    box, study = dock.study_panel.images, dock.workspace.study
+    answer("_")
+    box.group_button.choose(BY_NAME)
+    choice = box.table.cellWidget(0, 2)
+    choice.setCurrentIndex(1)
+    choice.activated.emit(1)
+    splits = ["validation", "validation", "train", "train"]
+    assert [image.split for image in study.images()] == splits
+    assert [box.table.cellWidget(at, 2).currentData() for at in range(4)] == splits
+    assert "1 other image of the same group now used to validate, too" in told[-1][1]
+    dock.label_panel.undo()
+    assert {image.split for image in study.images()} == {"train"}
+    study.set_split(study.images()[0].id, "test")  # as an older study may have it
+    box.refresh()
+    assert "The group 'ann' has images used to train and test" in box.problems.shown.itemAt(0).widget().text()
+    choice = box.table.cellWidget(1, 2)
+    choice.setCurrentIndex(2)
+    choice.activated.emit(2)
+    assert box.problems.shown.count() == 0
+
+
 def test_a_study_that_cannot_be_written_is_not_cross_validated(dock, told, monkeypatch):
     monkeypatch.setattr(type(dock.workspace.study), "read_only", True)
     dock.train_panel.cross_validate()

@@ -198,23 +198,23 @@ def test_an_image_that_moved_is_found_again(dock, tmp_path, choose, told):
     moved.mkdir()
     shutil.move(tmp_path / "second.png", moved / "second.png")
     dock.study_panel.images.refresh()
-    assert dock.study_panel.images.problems.count() == 1
+    assert dock.study_panel.images.problems.shown.count() == 1
     dock.study_panel.images.table.cellClicked.emit(1, 0)
     assert dock.workspace.image.path.name == "first.png"
     assert any("second.png" in message for _, message in told)
     choose(moved / "second.png")
-    dock.study_panel.images.problems.itemAt(0).widget().findChildren(
+    dock.study_panel.images.problems.shown.itemAt(0).widget().findChildren(
         type(dock.study_panel.images.add_button)
     )[0].click()
     assert dock.workspace.image.path == moved / "second.png"
-    assert dock.study_panel.images.problems.count() == 0
+    assert dock.study_panel.images.problems.shown.count() == 0
 
 
 def test_a_changed_image_is_taken_only_after_a_question(dock, tmp_path, monkeypatch):
     imageio.v3.imwrite(tmp_path / "second.png", np.full((96, 96, 3), 10, np.uint8))
     dock.study_panel.images.refresh()
     accept = (
-        dock.study_panel.images.problems.itemAt(0)
+        dock.study_panel.images.problems.shown.itemAt(0)
         .widget()
         .findChildren(type(dock.study_panel.images.add_button))[0]
     )
@@ -245,9 +245,9 @@ def test_an_image_at_an_address_is_added_and_its_loss_is_told(dock, zarr, monkey
     path = dock.workspace.study.path
     dock.workspace.close()
     dock.workspace.open(path)
-    qtbot.waitUntil(lambda: panel.problems.count() == 1, timeout=20_000)
-    panel.problems.itemAt(0).widget().findChildren(type(panel.add_button))[0].click()
-    assert panel.problems.count() == 0
+    qtbot.waitUntil(lambda: panel.problems.shown.count() == 1, timeout=20_000)
+    panel.problems.shown.itemAt(0).widget().findChildren(type(panel.add_button))[0].click()
+    assert panel.problems.shown.count() == 0
     memory.rm("/panel", recursive=True)
 
 

@@ -136,3 +136,20 @@ def test_wrong_tables(two: Study, tmp_path: Path, text, sentence) -> None:
 def test_a_head_that_is_not_there(two: Study, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="no classes of the kind 'grade'; it has: none"):
         exchange.export_image_classes(two, tmp_path / "d.csv", kind="grade")
+
+
+def test_images_of_one_group_never_part(two: Study, tmp_path: Path) -> None:
+    table = tmp_path / "splits.csv"
+    table.write_text("image,group,split\nslide1,anna,train\nslide2,anna,test\n")
+    with pytest.raises(StudyError, match="group 'anna' into train and test, but images of one group"):
+        exchange.import_image_classes(two, table)
+    assert two.parted_groups() == {} and "anna" not in {image.group for image in two.images()}
+    table.write_text("image,group,split\nslide1,anna,test\nslide2,anna,test\n")
+    exchange.import_image_classes(two, table)
+    table.write_text("image,split\nslide1,train\n")
+    with pytest.raises(StudyError, match="also those that the file does not name"):
+        exchange.import_image_classes(two, table)
+    two.set_split(two.images()[0].id, "train")  # from Python it can be done, one after the other
+    assert two.parted_groups() == {"anna": ("train", "test")}
+    table.write_text("image,class\nslide1,normal\n")
+    exchange.import_image_classes(two, table)  # which changes nothing about it

@@ -13,8 +13,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QHeaderView,
-    QInputDialog,
-    QMessageBox,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -25,7 +23,8 @@ from napari_mtssl.gui import pixel_sizes
 from napari_mtssl.gui.beside import show_pictures
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.groups import GroupButton
-from napari_mtssl.gui.rows import button, heading, note, row
+from napari_mtssl.gui.panels.image_problems import ImageProblems, ask_url
+from napari_mtssl.gui.rows import button, heading, row
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 from napari_mtssl.study.records import plural
 
@@ -33,12 +32,12 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QDropEvent
 
-    from napari_mtssl.study import ImageProblem, ImageRecord
+    from napari_mtssl.study import ImageRecord
 
 SPLITS = {"train": "train", "validation": "validate", "test": "test"}
 SPLIT_TIP = (
     "Train: the network learns from its labels. Validate: they are held out to choose the best weights. "
-    "Test: never looked at while training. All images of a group need the same. Several are set at once "
+    "Test: never looked at while training. All images of a group follow. Several are set at once "
     "if they are selected, with Shift or Ctrl."
 )
 
@@ -63,9 +62,7 @@ class ImagesBox(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer, self._workspace, self._last_folder = viewer, workspace, folder
-        self._at_servers: list[ImageProblem] = []  # what servers said when the study was opened
         self._build()
-        workspace.study_changed.connect(self._ask_servers)
         workspace.study_changed.connect(self.refresh)
         workspace.images_changed.connect(self.refresh)
         workspace.image_changed.connect(self._mark_current)
@@ -133,8 +130,8 @@ class ImagesBox(QWidget):
         layout.addWidget(
             row(self.group_button, self.size_button, self.beside_button, self.remove_button, None)
         )
-        self.problems = QVBoxLayout()
-        layout.addLayout(self.problems)
+        self.problems = ImageProblems(self._workspace)
+        layout.addWidget(self.problems)
 
     # -- adding and removing -------------------------------------------------------------------------------
 
@@ -164,18 +161,8 @@ class ImagesBox(QWidget):
     def add_url(self) -> None:
         """Ask for the address of an OME-Zarr image and add it."""
         self._need_study()
-        if url := self._ask_url("Add an image at an address", "https://"):
+        if url := ask_url(self, "Add an image at an address", "https://"):
             self.add([url])
-
-    def _ask_url(self, title: str, before: str) -> str:
-        """Ask for an address; empty if nobody says one."""
-        url, good = QInputDialog.getText(self, title, "URL of an OME-Zarr image (NAME.zarr)", text=before)
-        url = url.strip()
-        if not good or url == before:
-            return ""
-        if "://" not in url:
-            raise WorkspaceError(f"'{url}' is no address: write it with its beginning, as https://.")
-        return url
 
     def add(self, paths: Iterable[Path | str]) -> None:
         """Add images, OME-Zarr folders, URLs, and the images in other folders; say how many, if several.
@@ -288,13 +275,19 @@ class ImagesBox(QWidget):
         box, study = self.sender(), self._workspace.study
         chosen, split = box.property("image"), box.currentData()
         ids = self.selected()
-        if chosen in ids and len(ids) > 1:  # several were selected: it is said of all
-            with study.edit(f"Put {len(ids)} images into {split}"):
-                for image_id in ids:
-                    study.set_split(image_id, split)
+        asked = set(ids) if chosen in ids and len(ids) > 1 else {chosen}  # several: it is said of all
+        groups = {study.image(image_id).group for image_id in asked} - {""}
+        whole = asked | {image.id for image in study.images() if image.group in groups}
+        with study.edit(f"Put {plural(len(whole), 'image')} into {split}"):
+            for image_id in whole:
+                study.set_split(image_id, split)
+        if len(whole) > 1:
             self._workspace.images_changed.emit()
-        else:
-            study.set_split(chosen, split)
+        if whole > asked:
+            show_info(
+                f"{plural(len(whole) - len(asked), 'other image')} of the same group now used to "
+                f"{SPLITS[split]}, too: images of one group (patient) never part. One Undo takes it back."
+            )
         self._workspace.refresh_image()
         self._workspace.cells_changed.emit()
 
@@ -304,6 +297,7 @@ class ImagesBox(QWidget):
             image_id = self.table.item(at, 0).data(Qt.ItemDataRole.UserRole)
             self._workspace.study.set_group(image_id, self.table.item(at, 1).text().strip())
             self._workspace.refresh_image()
+            self.problems.refresh()
 
     @guarded
     def _clicked(self, at: int, column: int) -> None:
@@ -339,82 +333,6 @@ class ImagesBox(QWidget):
             if here and len(self.selected()) < 2:  # what the user selected stays
                 self.table.setCurrentItem(item)
 
-    # -- problems ------------------------------------------------------------------------------------------
-
-    def _show_problems(self, problems: list) -> None:
-        while self.problems.count():
-            self.problems.takeAt(0).widget().deleteLater()
-        for problem in problems:
-            find = button("Find it …", self._relocate, "Choose the file this image moved to")
-            find.setProperty("image", problem.image.id)
-            find.setProperty("kind", problem.kind)
-            if problem.kind == "changed":
-                find.setText("Accept as it is …")
-                find.setToolTip("Keep the labels although the image changed")
-            elif problem.image.url is not None:
-                find.setText("Other address …")
-                find.setToolTip("Say at which URL this image is now")
-            box = QWidget()
-            inner = QVBoxLayout(box)
-            inner.setContentsMargins(0, 4, 0, 0)
-            inner.addWidget(note(f"⚠ {problem.message}"))
-            inner.addWidget(row(find, None))
-            self.problems.addWidget(box)
-
-    @guarded
-    def _relocate(self) -> None:
-        sender, study = self.sender(), self._workspace.study
-        image = study.image(sender.property("image"))
-        path: str
-        if sender.property("kind") == "changed":
-            path = image.location
-        elif image.url is not None:
-            path = self._ask_url(f"Where is {image.name} now?", image.url)
-        elif image.path.suffix.lower() == ".zarr":
-            path = QFileDialog.getExistingDirectory(
-                self, f"Where is {image.path.name} now?", str(image.path.parent)
-            )
-        else:
-            path, _ = QFileDialog.getOpenFileName(
-                self, f"Where is {image.path.name} now?", str(image.path.parent)
-            )
-        if not path:
-            return
-        if sender.property("kind") == "changed":
-            answer = QMessageBox.question(
-                self, "Changed image", f"Do the labels of {image.path.name} still lie in the right places?"
-            )
-            if answer != QMessageBox.StandardButton.Yes:
-                return
-        study.relocate_image(image.id, path, accept_changed=sender.property("kind") == "changed")
-        self._at_servers = [p for p in self._at_servers if p.image.id != image.id]
-        self._workspace.select_image(image.id)
-        self._workspace.images_changed.emit()
-
-    def _ask_servers(self) -> None:
-        """Look in the background whether images at addresses are there, and are what they were."""
-        study, self._at_servers = self._workspace.study, []
-        if study is None or not any(image.url for image in study.images()):
-            return
-        from napari.qt.threading import create_worker
-
-        path = study.path
-
-        from napari_mtssl.study import Study
-
-        def look() -> list[ImageProblem]:
-            with Study.open(path) as again:
-                return [p for p in again.problems(ask_servers=True) if p.image.url is not None]
-
-        worker = create_worker(look, _start_thread=False)
-        worker.returned.connect(lambda found: self._servers_answered(path, found))
-        worker.start()
-
-    def _servers_answered(self, path: Path, found: list[ImageProblem]) -> None:
-        if self._workspace.study is not None and self._workspace.study.path == path:
-            self._at_servers = found
-            self._show_problems([*self._workspace.study.problems(), *found])
-
     # -- showing -------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -439,9 +357,7 @@ class ImagesBox(QWidget):
         ):
             widget.setEnabled(study is not None)
         self._mark_current()
-        here = {image.id for image in images}
-        far = [problem for problem in self._at_servers if problem.image.id in here]
-        self._show_problems([*study.problems(), *far] if study is not None else [])
+        self.problems.refresh()
 
     def _need_study(self) -> None:
         if self._workspace.study is None:
