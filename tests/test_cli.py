@@ -374,6 +374,11 @@ def test_import_wants_files_it_knows(name, study, tmp_path):
     assert_complains(run("import", study, tmp_path / name), fragment)
 
 
+def test_import_of_a_folder_names_the_option_for_masks(study, tmp_path):
+    (tmp_path / "masks").mkdir()
+    assert_complains(run("import", study, tmp_path / "masks"), "--as masks")
+
+
 def test_import_wants_labels_of_the_image_s_shape(study, tmp_path):
     np.save(tmp_path / "l.npy", np.ones((5, 5), int))
     assert_complains(run("import", study, tmp_path / "l.npy", "--class", "nucleus"), "shape")

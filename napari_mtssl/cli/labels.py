@@ -76,6 +76,11 @@ def _import_cells(study: Study, path: Path, ways: Ways) -> ImportReport:
         if classes is None:
             raise UsageError(f"{path.name} is a label image: say with --class which class its objects have.")
         return exchange.import_labels(study, path, choose_image(study, ways.image, path).id, classes)
+    if path.is_dir():
+        raise UsageError(
+            f"{path.name} is a folder: say what is in it with --as masks (label images with the names of "
+            "their images, or OME-Zarr labels)."
+        )
     raise UsageError(
         f"{path.name} is no file of labels: "
         "use .csv (image,row,col,class), .geojson from QuPath, or a label image."

@@ -151,7 +151,9 @@ def new(
             shutil.rmtree(made.path)  # made a moment ago, of files that stay
             raise
         notes.print(f"Made {made.path} with {len(made.images())} image(s).")
-        notes.print("Next: import labels into it, or run napari-mtssl and open it there to label.")
+        labelled = bool(made.masked_images()) or len(made.image_classes()) > 0
+        first = "train with it (napari-mtssl train --help)" if labelled else "import labels into it"
+        notes.print(f"Next: {first}, or run napari-mtssl and open it there to label.")
 
 
 def _opened(images: list[str], pixel_size: float | None) -> list[Image]:

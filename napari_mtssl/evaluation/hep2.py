@@ -93,6 +93,8 @@ def read_specimens(folder: str | Path, size: int, heads: Sequence[str] = ()) -> 
         If the folder has none of these layouts, a file is missing, or there is no such kind.
     """
     folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}; check the path.")
     if (folder / "Grade.csv").is_file():
         found = _read_glas(folder, size)
     elif (folder / "patterns.csv").is_file():
@@ -177,8 +179,6 @@ def _read_agh(folder: Path, size: int) -> Specimens:
 
 def _read_i3a(folder: Path, table: Path, size: int) -> Specimens:
     rows = _table(table)
-    if not rows:
-        raise DataError(f"{table} is empty; unpack the data set again.")
     has = {kind: _column(rows[0], kind) is not None for kind in ("pattern", "intensity")}
     if not any(has.values()):
         raise DataError(f"{table} has no column for the pattern or the intensity.")
@@ -222,7 +222,10 @@ def _table(path: Path) -> list[dict[str, str]]:
     text = path.read_text(encoding="utf-8-sig")
     first = text.splitlines()[0] if text.strip() else ""
     reader = csv.DictReader(text.splitlines(), delimiter=";" if first.count(";") > first.count(",") else ",")
-    return [{(k or "").strip().lower(): (v or "").strip() for k, v in row.items()} for row in reader]
+    rows = [{(k or "").strip().lower(): (v or "").strip() for k, v in row.items()} for row in reader]
+    if not rows:
+        raise DataError(f"{path} is empty; unpack the data set again.")
+    return rows
 
 
 def _column(row: Mapping[str, str], *keys: str) -> str | None:

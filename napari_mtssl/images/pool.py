@@ -67,7 +67,13 @@ class ImagePool:
         with self._lock:
             image = self._open.pop(key, None)
             if image is None:
-                image = open_image(where, pixel_size_um=record.pixel_size_um)
+                try:
+                    image = open_image(where, pixel_size_um=record.pixel_size_um)
+                except ImageError as error:
+                    raise ImageError(
+                        f"{error} It was readable when it was added to the study: restore the file, or take "
+                        "the image out of the study."
+                    ) from error
                 if (image.height, image.width) != (record.height, record.width):
                     raise ImageError(
                         f"{path.name} is now {image.height} x {image.width} pixels but was {record.height} x "

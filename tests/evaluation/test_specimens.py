@@ -121,6 +121,11 @@ def test_reads_agh_layout_without_its_scale_bar(tmp_path):
     assert (data.images[:, :6, :20] == 0).all() and (data.images[:, 10:] == 200).all()
     with pytest.raises(DataError, match="no known set"):
         read_specimens(tmp_path / "images", 64)
+    with pytest.raises(DataError, match="There is no folder"):
+        read_specimens(tmp_path / "elsewhere", 64)
+    (tmp_path / "patterns.csv").write_text("file,pattern\n")
+    with pytest.raises(DataError, match=r"patterns\.csv is empty"):
+        read_specimens(tmp_path, 64)
 
 
 @pytest.mark.data

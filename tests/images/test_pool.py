@@ -62,3 +62,10 @@ def test_moved_and_changed_images_are_told(records, rgb):
     os.utime(records[1].path, (1, 1))
     with pytest.raises(ImageError, match="now 50 x 90 pixels but was 70 x 90"):
         pool(records[1])
+
+
+def test_a_file_that_was_damaged_later_is_named_with_what_to_do(records):
+    path = records[0].path
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ImageError, match=rf"{path.stem}.* restore the file, or take the image out"):
+        ImagePool()(records[0])
