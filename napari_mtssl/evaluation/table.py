@@ -202,6 +202,9 @@ def picture(
     known = _metrics(results, captions)
     shown = [metric for metric in (captions.panels if metrics is None else metrics) if metric in known]
     budgets = _budgets(results)
+    if len(budgets) == 1 and len(results) > 1:
+        _dots(results, shown, path, captions)
+        return
     # one number lies where it belongs; budgets of several stand side by side
     single = all(len(_numbers(budget)) == 1 and budget.isdigit() for budget in budgets)
     place = {b: _numbers(b)[0] if single else i for i, b in enumerate(budgets)}
@@ -235,5 +238,31 @@ def picture(
         axes.grid(alpha=0.3)
         if panel == 1:
             axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def _dots(results: Results, shown: Sequence[str], path: Path, captions: Captions) -> None:
+    """Draw rows below each other: of one budget, curves would be points in one place."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    wide, high = 1.8 + 3.0 * max(len(shown), 1), 1.2 + 0.32 * len(results)
+    figure = Figure(figsize=(wide, high), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, metric in enumerate(shown, start=1):
+        axes = figure.add_subplot(1, len(shown), panel)
+        for at, (row, cells) in enumerate(results.items()):
+            point = next(iter(cells.values()), {}).get(metric, {})
+            if point.get("mean") is None:
+                continue
+            colour = captions.colours.get(row, f"C{at % 10}")
+            runs = [run for run in point["runs"] if run is not None]
+            axes.errorbar(point["mean"], at, xerr=point["sd"] or 0, marker="o", capsize=3, color=colour)
+            axes.plot(runs, [at] * len(runs), "|", color=colour, alpha=0.6, markersize=9)
+        axes.set_yticks(range(len(results)), [captions.rows.get(r, r) for r in results] if panel == 1 else [])
+        axes.set_ylim(len(results) - 0.5, -0.5)
+        axes.set_title(captions.metrics.get(metric, metric), fontsize=10)
+        axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

@@ -54,6 +54,17 @@ def test_confusions_are_a_matrix_for_each_row_and_budget():
     assert "confusion/" not in text
 
 
+def test_rows_of_one_budget_lie_below_each_other(tmp_path):
+    import imageio.v3 as iio
+
+    point = {"mean": 0.8, "sd": 0.1, "runs": [0.7, None, 0.9]}
+    rows = {f"row {n}": {"all": {"dice": point}} for n in range(12)}
+    rows["without"] = {"all": {}}
+    table.picture(rows, tmp_path / "many.png", ["dice"])
+    table.picture(dict(list(rows.items())[:3]), tmp_path / "few.png", ["dice"])
+    assert iio.imread(tmp_path / "many.png").shape[0] > 1.5 * iio.imread(tmp_path / "few.png").shape[0]
+
+
 def test_picture_is_an_image_with_a_panel_for_each_metric(tmp_path):
     table.picture(RESULTS, tmp_path / "new" / "one.png", ["accuracy"])
     table.picture(RESULTS, tmp_path / "two.png", ["accuracy", "centroid_px", "macro_f1"])
