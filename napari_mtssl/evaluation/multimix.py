@@ -169,16 +169,8 @@ def reproduce_multimix(
     budgets = [(c, m) for m, c in product(sorted(set(seg_labels)), sorted(set(cls_labels)))]
     cells = [(row, c, m, seed) for seed in range(seeds) for c, m in budgets for row in rows]
     with tempfile.TemporaryDirectory(prefix="mtssl-") as scratch:
-        runner = _Runner(
-            train,
-            test,
-            cross,
-            Path(out) if out else Path(scratch),
-            preset,
-            overrides or {},
-            device,
-            threads,
-        )
+        folder = Path(out) if out else Path(scratch)
+        runner = _Runner(train, test, cross, folder, preset, overrides or {}, device, threads)
         settings = runner.settings(rows, seg_labels, cls_labels, seeds)
         return _table(runner, cells, settings, None if out is None else Path(out), progress)
 

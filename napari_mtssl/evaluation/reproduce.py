@@ -81,17 +81,12 @@ def reproduce_hydramix(
     budgets = _check(labels, seeds, methods)
     train, test = read_crchistophenotypes(train_dir), read_crchistophenotypes(test_dir)
     sums = check_no_leak(train, test)
-    trials = [
-        Trial(row, budget, seed, task)
-        for seed in range(seeds)
-        for task, chosen in ((PATCHES, budgets), (WHOLE, [b for b in budgets if b in whole_images]))
-        for budget in chosen
-        for row in methods
-    ]
+    tasks = ((PATCHES, budgets), (WHOLE, [b for b in budgets if b in whole_images]))
+    cells = ((seed, task, budget) for seed in range(seeds) for task, chosen in tasks for budget in chosen)
+    trials = [Trial(row, budget, seed, task) for seed, task, budget in cells for row in methods]
     with tempfile.TemporaryDirectory(prefix="mtssl-") as scratch:
-        runner = _Runner(
-            train, test, sums, Path(out) if out else Path(scratch), preset, overrides or {}, device, threads
-        )
+        folder = Path(out) if out else Path(scratch)
+        runner = _Runner(train, test, sums, folder, preset, overrides or {}, device, threads)
         entries = run_trials(trials, runner.one, runner.key, runner.folder, progress)
         result = summed_up(entries, runner.settings(budgets, seeds, methods, whole_images))
     if out is not None:
