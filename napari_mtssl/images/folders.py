@@ -8,6 +8,7 @@ from pathlib import Path
 from napari_mtssl.images.image import ImageError
 from napari_mtssl.images.opening import is_image
 
+ZARR = (".zattrs", "zarr.json")  # what lies at the top of an OME-Zarr image
 MASKS = ("@", "_mask")  # ends of the names of masks that lie beside their images
 
 
@@ -31,6 +32,11 @@ def image_files(paths: Iterable[Path | str]) -> list[Path | str]:
             found.append(path)
             continue
         inside = [p for p in sorted(path.iterdir()) if is_image(p) and not p.stem.endswith(MASKS)]
+        if not inside and any((path / name).is_file() for name in ZARR):
+            raise ImageError(
+                f"The folder {path} looks like an OME-Zarr image, but its name does not end on .zarr: "
+                "rename it."
+            )
         if not inside:
             raise ImageError(f"There are no images in the folder {path}; name one that has some.")
         found += inside

@@ -92,6 +92,8 @@ class FoldsBox(QWidget):
         """Say no longer what is at work: it was stopped, or failed."""
         if self._shown is not None:
             self._show(self._shown, "")
+        else:
+            self.scores.setText(NOTHING)
 
     def _show(self, event: FoldsScored, at: str) -> None:
         self._shown = event

@@ -216,6 +216,8 @@ class TrainPanel(QWidget):
         self.shown.begin()
         self.say("Cross-validation starts.")
         self.folds.clear()
+        if "://" in runner:  # nothing else is to be seen until its workers have loaded what they need
+            self.folds.scores.setText(f"Looking for the cluster at {runner} …")
         asked = FoldsRequest(
             study.path,
             self.folds.count.value(),
