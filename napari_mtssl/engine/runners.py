@@ -11,19 +11,20 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from operator import length_hint
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.engine.workers import QUIET
 
 if TYPE_CHECKING:
     import numpy as np
-    from distributed import Client, Future
+    from distributed import Client, Future, LocalCluster
 
     from napari_mtssl.engine.dense import Box
     from napari_mtssl.engine.slide_prediction import SlidePlan, TileOutput
@@ -62,6 +63,8 @@ def check_runner(runner: str) -> str:
 def connected(runner: str) -> Iterator[Client]:
     """Connect to the workers of a runner: of a process of our own, which ends with it, or of a cluster.
 
+    Nobody else of this program uses them: what napari reads of a slide meanwhile, a Dask array, is read here.
+
     Raises
     ------
     RunnerError
@@ -70,7 +73,7 @@ def connected(runner: str) -> Iterator[Client]:
     from concurrent.futures import CancelledError
 
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
     from distributed.comm import CommClosedError
 
     check_runner(runner)
@@ -83,21 +86,13 @@ def connected(runner: str) -> Iterator[Client]:
         # a worker that dies is told at once instead of being tried again
         with (
             dask.config.set({**quiet, "distributed.scheduler.allowed-failures": 0}),
-            LocalCluster(
-                n_workers=1,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster) as client,
+            _process() as cluster,
+            Client(cluster, set_as_default=False) as client,
         ):
             yield client
         return
     try:
-        client = Client(runner, timeout=10)
+        client = Client(runner, timeout=10, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise RunnerError(
             f"No Dask scheduler answers at {runner} ({error}); start one with: dask scheduler"
@@ -118,6 +113,27 @@ def connected(runner: str) -> Iterator[Client]:
                 f"The connection to the cluster at {runner} was lost. What is done is kept; start it again "
                 "when the cluster is there."
             ) from error
+
+
+def _process() -> LocalCluster:
+    """Start a process of our own: a cluster of one worker on the loopback interface."""
+    from distributed import LocalCluster
+
+    try:
+        return LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        )
+    except RuntimeError as error:
+        raise RunnerError(
+            "No other process could be started. A script of your own needs the line "
+            "if __name__ == '__main__': before what it does; or choose the runner thread."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -205,10 +221,9 @@ class DaskTiles:
 
     def __call__(self, pairs: Iterable[tuple[int, Box]]) -> Iterator[tuple[int, Any]]:
         """Yield results in the order that they come."""
-        from distributed import wait
-
         source = iter(pairs)
         waiting: set[Future] = set()
+        done: SimpleQueue[Future] = SimpleQueue()
         results: list[list[tuple[int, Any]]] = []
         workers = _Workers(self._client)
         try:
@@ -216,11 +231,10 @@ class DaskTiles:
                 threads = workers.threads()
                 room = AHEAD * max(threads, 1)
                 while len(waiting) < room and (batch := self._batch_of(source, threads)):
-                    waiting.add(
-                        self._client.submit(
-                            self._work, self._job, batch, key=f"{self._name}-{batch[0][0]}", pure=False
-                        )
-                    )
+                    key = f"{self._name}-{batch[0][0]}"
+                    task = self._client.submit(self._work, self._job, batch, key=key, pure=False)
+                    task.add_done_callback(done.put)
+                    waiting.add(task)
                 for result in results:  # kept while the workers have something to do already
                     yield from result
                 results = []
@@ -230,11 +244,9 @@ class DaskTiles:
                     raise RunnerError(
                         "No worker is left in the cluster. What is done is kept; start it again."
                     )
-                try:
-                    finished, waiting = wait(waiting, timeout=LOOK, return_when="FIRST_COMPLETED")
-                except TimeoutError:
-                    continue
-                results = _taken(self._client, finished)
+                if finished := _ended(done):
+                    waiting -= finished
+                    results = _taken(self._client, finished)
         finally:
             self._client.cancel(list(waiting))
 
@@ -264,6 +276,16 @@ class _Workers:
             self.alone = 0.0 if workers or not self._looked else self.alone + now - self._looked
             self._looked = now
         return max(self._seen)
+
+
+def _ended(done: SimpleQueue[Future]) -> set[Future]:
+    """Wait a while for tasks that have ended. Dask's own `wait` would ask the client that all share."""
+    found: set[Future] = set()
+    with suppress(Empty):
+        found.add(done.get(timeout=LOOK))
+        while True:
+            found.add(done.get_nowait())
+    return found
 
 
 def _taken(client: Client, finished: Iterable[Future]) -> list[Any]:

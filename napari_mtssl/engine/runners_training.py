@@ -138,11 +138,9 @@ class RunnerSession(TrainingSession):
 
     def _leave(self, asked: Queue, future: Future) -> None:
         """Have the worker stop and keep its weights, as closing the generator does here."""
-        from distributed import wait
-
         with suppress(Exception):
             asked.put(pickle.dumps((False, True, None, None)))
-            wait(future, timeout=LEAVE)
+            future.exception(timeout=LEAVE)
 
 
 def _warmed(client: Client, method: str) -> list[Future]:

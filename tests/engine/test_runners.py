@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dask.base import get_scheduler
 from distributed import Client, LocalCluster
 from distributed.comm import CommClosedError
 
@@ -79,6 +80,8 @@ def test_a_process_of_our_own_and_its_crash(work, tmp_path):
     method, plan, run, store = work
     there = SlideStore(tmp_path / "there", plan.identity, method.classes)
     with connected("process") as client:
+        # napari's threads read slides here meanwhile, and send no part of them to the other process
+        assert get_scheduler() is None
         executor = DaskTiles(client, tile_job(run, plan))
         with pytest.raises(RunnerError, match="has ended"):
             for tile in predict_slide(method, plan, there, executor=executor):
@@ -139,6 +142,15 @@ def test_the_last_tasks_are_shorter():
     assert sizes[-4:] == [1, 1, 1, 1]
     unknown = (pair for pair in [(n, (0, 0, 1, 1)) for n in range(5)])
     assert len(tiles._batch_of(unknown, threads=100)) == 4
+
+
+def test_a_process_that_cannot_be_started_is_a_sentence(monkeypatch):
+    def refused(**settings):
+        raise RuntimeError("An attempt has been made to start a new process")
+
+    monkeypatch.setattr("distributed.LocalCluster", refused)
+    with pytest.raises(RunnerError, match="__main__"), connected("process"):
+        pass
 
 
 def test_names_of_runners():
