@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.images import Image, ImageError, open_planes, stack_of
 from napari_mtssl.study.addresses import check_url, is_url
@@ -14,9 +15,20 @@ if TYPE_CHECKING:
 
 
 def add_files(
-    study: Study, paths: Sequence[Path | str], split: str = "train"
+    study: Study,
+    paths: Sequence[Path | str],
+    split: str = "train",
+    waited: Callable[[str | None, Callable[[], Any]], Any] = lambda url, work: work(),
 ) -> tuple[list[ImageRecord], ImageError | None]:
     """Register image files or URLs, and each plane of stacks.
+
+    Parameters
+    ----------
+    study : Study
+    paths : sequence of Path or str
+    split : str
+    waited : callable
+        Gets the address, if it is one, and what opens it, and opens it.
 
     Returns
     -------
@@ -29,7 +41,8 @@ def add_files(
     unread: list[ImageError] = []
     for path in paths:
         try:
-            opened += open_planes(check_url(str(path)) if is_url(path) else path)
+            url = check_url(str(path)) if is_url(path) else None
+            opened += waited(url, partial(open_planes, url or path))
         except ImageError as error:
             unread.append(error)
     records: list[ImageRecord] = []

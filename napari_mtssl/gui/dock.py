@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from napari_mtssl.gui.panels.review import ReviewPanel
 from napari_mtssl.gui.panels.review_masks import MaskReview
 from napari_mtssl.gui.panels.study import StudyPanel
 from napari_mtssl.gui.panels.train import TrainPanel
+from napari_mtssl.gui.patience import patiently
 from napari_mtssl.gui.preload import preload
 from napari_mtssl.gui.rasters import BLOCKS, PAINT, SALIENCY, RasterLayers
 from napari_mtssl.gui.regions import REGIONS, RegionShapes
@@ -57,6 +59,7 @@ class Dock(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         self.workspace = Workspace()
+        self.workspace.patiently = partial(patiently, parent=self)
         self.runner = Runner(options, self)
         self.layers = StudyLayers(napari_viewer, self.workspace)
         self.rasters = RasterLayers(napari_viewer, self.layers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -65,6 +65,8 @@ class Workspace:
         self.predictions = PredictionStore()
         self._cells: tuple[tuple[int, int], pd.DataFrame] | None = None
         self.seen: list[tuple[float, float]] = []
+        # runs what may wait for a server, and says for which; the dock's keeps the window alive meanwhile
+        self.patiently: Callable[[Callable[[], Any], str], Any] = lambda work, _: work()
         self.asked_size: set[int] = set()  # slides whose pixel size the user was asked for
 
     # -- the study -----------------------------------------------------------------------------------------
@@ -125,7 +127,7 @@ class Workspace:
         """
         from napari_mtssl.gui.adding import add_files
 
-        records, unread = add_files(self.need_study(), paths, split)
+        records, unread = add_files(self.need_study(), paths, split, self._waited)
         if records:
             self.images_changed.emit()
             if self.image is None:
@@ -138,11 +140,20 @@ class Workspace:
         """Show another image; raises ImageError, and changes nothing, if its file cannot be read."""
         study = self.need_study()
         record = study.image(image_id)
-        self.pool(record).read(0, 0, 1, 1)  # a damaged file opens, and fails only when it is decoded
+        # a damaged file opens, and fails only when it is decoded
+        self._waited(record.url, lambda: self.pool(record).read(0, 0, 1, 1))
+        if self.study is not study:
+            return
         self.image = record
         self.seen = []
         self._read_predictions(Wanted())
         self.image_changed.emit()
+
+    def _waited(self, url: str | None, work: Callable[[], Any]) -> Any:
+        """Do what may have to wait for the server of an address."""
+        from napari_mtssl.study.addresses import shown
+
+        return work() if url is None else self.patiently(work, f"Reading {shown(url)} …")
 
     def select_any(self, image_ids: Sequence[int]) -> None:
         """Show the first of these images that can be read.

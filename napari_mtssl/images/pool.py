@@ -66,20 +66,25 @@ class ImagePool:
         where, key = _key_of(record)
         with self._lock:
             image = self._open.pop(key, None)
-            if image is None:
-                try:
-                    image = open_image(where, pixel_size_um=record.pixel_size_um)
-                except ImageError as error:
-                    raise ImageError(
-                        f"{error} It was readable when it was added to the study: restore the file, or take "
-                        "the image out of the study."
-                    ) from error
-                if (image.height, image.width) != (record.height, record.width):
-                    raise ImageError(
-                        f"{path.name} is now {image.height} x {image.width} pixels but was {record.height} x "
-                        f"{record.width} when it was added; restore the file or add it as a new image."
-                    )
-            self._open[key] = image
+            if image is not None:
+                self._open[key] = image
+                self._evict()  # it may have grown
+                return image
+        # a server may let one wait: the others' images are to be had meanwhile
+        try:
+            image = open_image(where, pixel_size_um=record.pixel_size_um)
+        except ImageError as error:
+            raise ImageError(
+                f"{error} It was readable when it was added to the study: restore the file, or take "
+                "the image out of the study."
+            ) from error
+        if (image.height, image.width) != (record.height, record.width):
+            raise ImageError(
+                f"{path.name} is now {image.height} x {image.width} pixels but was {record.height} x "
+                f"{record.width} when it was added; restore the file or add it as a new image."
+            )
+        with self._lock:
+            image = self._open.setdefault(key, image)  # somebody may have opened it, too
             self._evict()
         return image
 
