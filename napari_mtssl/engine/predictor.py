@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.engine.checkpoint import find, load, load_method
+from napari_mtssl.engine.control import Sight
 from napari_mtssl.engine.dense import (
     Box,
     TileResult,
@@ -26,6 +27,7 @@ from napari_mtssl.engine.dense import (
 )
 from napari_mtssl.engine.devices import pick_device, training_threads
 from napari_mtssl.engine.events import Preview
+from napari_mtssl.engine.preview import sighted
 from napari_mtssl.engine.runners import THREAD, DaskTiles, TileJob, check_runner, connected, opened, tile_job
 from napari_mtssl.engine.slide_prediction import Executor, SlidePlan, digest_of, slicer_of
 from napari_mtssl.engine.slide_study import slide_previews
@@ -50,6 +52,8 @@ class Predictor:
         Of the processor, in this program.
     cancelled : callable, optional
         Asked before each tile.
+    sight : callable, optional
+        Gives ``(kind, class, way)`` of the saliency that the user chose, or None; of images seen as wholes.
     batch : int
         Tiles in a task of a process or a cluster: with one, each is there as soon as it is done.
 
@@ -75,10 +79,12 @@ class Predictor:
         threads: int | None = None,
         cancelled: Callable[[], bool] | None = None,
         batch: int = 1,
+        sight: Callable[[], Sight | None] | None = None,
     ) -> None:
         self.run_dir, self.runner, self.device = run_dir, check_runner(runner), device
         self._cancelled = cancelled or (lambda: False)
         self._threads, self._batch = threads, batch
+        self._sight = sight or (lambda: None)
         self._held = ExitStack()
         self._client: Client | None = None
 
@@ -153,7 +159,10 @@ class Predictor:
         seen = view() if callable(view) else view
         for found in self.parts(image, seen, tile):
             told = (found.scale, found.done, found.total)
-            event = Preview(step, image_id, found.box, found.prediction, *told)
+            said = found.prediction
+            if self.method.whole_image and not image.is_slide:
+                said = sighted(self.method, image, said, self._sight())
+            event = Preview(step, image_id, found.box, said, *told)
             keep(event)
             yield event
 

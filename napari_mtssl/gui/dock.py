@@ -159,6 +159,7 @@ class Dock(QWidget):
     def _study_changed(self) -> None:
         if self._closed:
             return
+        self.runner.sight = None
         if self.runner.busy:
             self.runner.drop()
         if self.workspace.study is None:

@@ -80,6 +80,7 @@ def make_widget(info: FieldInfo) -> QWidget:
         box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         for choice in typing.get_args(kind):
             box.addItem(str(choice), choice)
+        box.setMinimumContentsLength(max(len(str(choice)) for choice in typing.get_args(kind)))
         return box
     if kind is int:
         return _spin_box(info)

@@ -343,7 +343,14 @@ def predict(study: Study, targets: Sequence[Target], control: Control, step: int
 
     first, images = targets[0], ImagePool()
     run_dir = study.run(first.run).path
-    with Predictor(run_dir, first.runner, first.device, first.threads, lambda: control.stopped) as predictor:
+    with Predictor(
+        run_dir,
+        first.runner,
+        first.device,
+        first.threads,
+        lambda: control.stopped,
+        sight=lambda: control.sight,
+    ) as predictor:
         for target in targets:
             if control.stopped:
                 return

@@ -60,6 +60,7 @@ class Runner(QObject):
         self.state = State.IDLE
         self.failure: Failed | None = None
         self.live: bool | None = False
+        self.sight: tuple[str, str, str] | None = None  # the saliency that was asked for last
         self._control: Control | None = None
         self._worker: Any = None
         self._usual_switch: float | None = None
@@ -100,7 +101,7 @@ class Runner(QObject):
             raise RuntimeError("a job is running already")
         self.failure = None
         self._control = job.control
-        self._control.viewport = viewport
+        self._control.viewport, self._control.sight = viewport, self.sight
         self._give_way(True)
         self._worker = worker.start(
             job.events, on_event=self._on_event, on_end=self._on_end, ask_to_end=job.control.stop
@@ -134,7 +135,8 @@ class Runner(QObject):
             self._control.viewport = viewport
 
     def see(self, sight: tuple[str, str, str]) -> None:
-        """Say of which class (kind, name, way) the saliency is to be shown while training goes on."""
+        """Say of which class (kind, name, way) the saliency is to be shown from now on."""
+        self.sight = sight
         if self._control is not None:
             self._control.sight = sight
 

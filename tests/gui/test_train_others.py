@@ -225,6 +225,12 @@ def test_lungs_get_a_mask_a_diagnosis_and_the_saliency_and_a_correction_is_learn
     dock.draw_now()
     assert np.asarray(dock.rasters.found[SALIENCY].data).any()
     assert dock.rasters.found[SALIENCY].visible
+    chosen = np.array(dock.rasters.found[SALIENCY].data)
+    dock.rasters.found[SALIENCY].data[:] = 0
+    panel.predict_button.click()  # shows what was chosen, not the plain gradient
+    wait(lambda: not dock.runner.busy, 30)
+    dock.draw_now()
+    np.testing.assert_allclose(dock.rasters.found[SALIENCY].data, chosen, atol=1e-5)
     assert not errors(told)
 
 

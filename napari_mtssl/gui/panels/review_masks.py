@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 WAYS = ("gradient", "smooth-gradient", "grad-cam")
 ID = Qt.ItemDataRole.UserRole
+ROOM = 20  # letters of a class's name
 
 
 class MaskReview(QWidget):
@@ -104,8 +105,8 @@ class MaskReview(QWidget):
         self.seen_class, self.seen_how = QComboBox(), QComboBox()
         for choice in (self.seen_class, self.seen_how):
             choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            choice.setMinimumContentsLength(8)
         self.seen_how.addItems(WAYS)
+        self.seen_how.setMinimumContentsLength(max(map(len, WAYS)))
         self.seen_how.setToolTip("The paper's is the gradient; Grad-CAM is coarser and calmer")
         self.seen_button = button(
             "Show",
@@ -164,6 +165,9 @@ class MaskReview(QWidget):
         self.seen_class.clear()
         for kind, name in names:
             self.seen_class.addItem(name, (kind, name))
+            self.seen_class.setItemData(self.seen_class.count() - 1, name, Qt.ItemDataRole.ToolTipRole)
+        # long names as far as there is room in the dock; the rest of them is in the tooltip
+        self.seen_class.setMinimumContentsLength(min(max([8, *(len(name) for _, name in names)]), ROOM))
 
     @guarded
     def _explain(self) -> None:

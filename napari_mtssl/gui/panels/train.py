@@ -205,6 +205,7 @@ class TrainPanel(QWidget):
             raise WorkspaceError("Nothing is trained yet: press Train first.")
         target = Target(self.run_choice.currentText(), image.id, None, self.device.currentData())
         self.shown.begin_predicting(1)
+        self._runner.see((kind, name, how))  # Predict shows the same, later
         self._runner.predict(ExplainJob(study.path, target, kind, name, how))
 
     @guarded
