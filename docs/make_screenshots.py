@@ -120,6 +120,9 @@ class Story:
         self.wait(WAIT, lambda: self.over or panel.progress.value() > 0.6 * self.steps)
         self.wait(30, lambda: self.over or "first_prediction_s" in panel.timings)
         self.shot(name)
+        if panel.shown.balance.data:  # the weights of the tasks move: they are further down
+            self.dock.tabs.currentWidget().ensureWidgetVisible(panel.shown.norms)
+            self.shot(name.replace("train", "weights"))
         self.wait(WAIT, lambda: self.over or enough())
         if self.dock.runner.failure is not None:
             sys.exit(f"Training failed: {self.dock.runner.failure.reason}")
