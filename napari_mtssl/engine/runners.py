@@ -106,9 +106,9 @@ def connected(runner: str) -> Iterator[Client]:
             ) from error
         try:
             yield client
-        except (OSError, CancelledError) as error:
-            if client.status == "running" and not isinstance(error, CommClosedError):
-                raise  # something else, as a disk that is full
+        except Exception as error:  # a client that lost its scheduler ends in errors of many kinds
+            if client.status == "running" and not isinstance(error, (CommClosedError, CancelledError)):
+                raise
             raise RunnerError(
                 f"The connection to the cluster at {runner} was lost. What is done is kept; start it again "
                 "when the cluster is there."
