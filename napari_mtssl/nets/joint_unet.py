@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -12,7 +12,11 @@ from torch.nn import functional as F
 from napari_mtssl.nets.resnet34 import BasicBlock, ResNet34Encoder, initialise
 
 Encoder = Literal["residual", "resnet34", "double"]
-Pooling = Literal["last", "levels", "mask"]
+Pooling = Literal["last", "levels", "mask", "light"]
+LIGHT = 4  # what `light_inside` says of an image
+DARK = 0.01  # less light than this is as good as none
+# An optimiser that moves every weight alike learns from few numbers in time only if they are large.
+QUICK, SURE = 6.0, 24.0
 
 
 class DoubleConv(nn.Sequential):
@@ -100,11 +104,16 @@ class JointUNet(nn.Module):
         Before the classifiers.
     channels : int
         Of the image.
-    pooling : {'last', 'levels', 'mask'}
+    pooling : {'last', 'levels', 'mask', 'light'}
         What the classifiers see: means of the coarsest features (the usual ResNet); mean and spread of the
         features at every resolution, so that a fine texture need not find its way to the bottom first; or
         these, of the image too, and all once more inside the network's own mask, which no network of a single
-        task can know. Without a mask to learn that part is left out.
+        task can know. Without a mask to learn that part is left out. 'light' is 'mask', but for the heads
+        named in `bright`: how bright an image is called depends on how bright its cells are and on what they
+        are, so that these see the light inside the mask and what the other heads say, and nothing else that
+        a few labels could be learnt by heart from. Without a mask or another head, they see what others do.
+    bright : sequence of str
+        Heads that are about how bright an image is.
 
     Attributes
     ----------
@@ -133,6 +142,7 @@ class JointUNet(nn.Module):
         dropout: float = 0.2,
         channels: int = 3,
         pooling: Pooling = "last",
+        bright: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if not heads and not outputs:
@@ -161,10 +171,21 @@ class JointUNet(nn.Module):
         self.pooling: Pooling = pooling
         if pooling != "last" and heads:
             seen = 2 * sum(widths)
-            if pooling == "mask":
+            if pooling in ("mask", "light"):
                 seen = 2 * (channels + sum(widths)) * (2 if outputs else 1)
             self.scale = nn.BatchNorm1d(seen)  # means and spreads are of very different sizes
-        self.heads = nn.ModuleDict({name: nn.Linear(seen, count) for name, count in heads.items()})
+        others = sum(count for name, count in heads.items() if name not in bright)
+        self.bright: tuple[str, ...] = ()
+        self.light: nn.Module = nn.Identity()
+        if pooling == "light" and outputs and others:
+            self.bright = tuple(name for name in heads if name in bright)
+            self.light = nn.BatchNorm1d(LIGHT, affine=False)
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.Linear(LIGHT + others if name in self.bright else seen, count)
+                for name, count in heads.items()
+            }
+        )
         self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5))
         self.register_buffer("std", torch.full((1, channels, 1, 1), 0.25))
         self.register_buffer("fitted", torch.tensor(False))
@@ -203,7 +224,11 @@ class JointUNet(nn.Module):
         if not self.heads:
             return mask, {}
         seen = self.dropout(self._pooled(x, skips, mask))
-        return mask, {name: head(seen) for name, head in self.heads.items()}
+        logits = {name: head(seen) for name, head in self.heads.items() if name not in self.bright}
+        if self.bright and mask is not None:
+            given = self._lit(images, mask, logits)
+            logits |= {name: self.heads[name](given) for name in self.bright}
+        return mask, logits
 
     def _decoded(self, skips: list[torch.Tensor]) -> torch.Tensor | None:
         """Logits of the mask at the image's resolution, from features of every resolution, finest first."""
@@ -218,6 +243,15 @@ class JointUNet(nn.Module):
                 mask, scale_factor=self.encoder.first_stride, mode="bilinear", align_corners=False
             )
         return mask
+
+    def _lit(
+        self, images: torch.Tensor, mask: torch.Tensor, logits: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Collect what heads of brightness see, (N, C): light inside the mask, and what other heads say."""
+        light = light_inside(images.float(), covered(mask.detach().float()), self.mean)
+        # not theirs to teach: an image without a class of one kind says nothing of that kind by another
+        said = [SURE * values.detach().float().softmax(1) for values in logits.values()]
+        return torch.cat([QUICK * self.light(light), *said], 1)
 
     def _pooled(
         self, image: torch.Tensor, features: list[torch.Tensor], mask: torch.Tensor | None
@@ -246,6 +280,34 @@ def moments(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and spread, (N, C) each, of features (N, C, H, W)."""
     spread, mean = torch.var_mean(features, (2, 3), correction=0)
     return mean, (spread + 1e-4).sqrt()
+
+
+def light_inside(images: torch.Tensor, inside: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """Logarithms of how bright images are inside a mask, in the channel that shines most over the data set.
+
+    Logarithms, since a pattern and an exposure each multiply the light: their parts add up then. On white
+    what is missing of the light counts.
+
+    Parameters
+    ----------
+    images : Tensor, shape (N, C, H, W), in [0, 1]
+    inside : Tensor, shape (N, 1, H, W)
+        Probability that a pixel is inside.
+    mean : Tensor, shape (1, C, 1, 1)
+        Of the channels over the data set.
+
+    Returns
+    -------
+    Tensor, shape (N, 4)
+        Of the mean inside, its excess over the whole, and the spread of the whole and inside.
+    """
+    white = mean.mean() > 0.5
+    strongest = torch.where(white, 1 - mean, mean).flatten().argmax().view(1)
+    light = images.index_select(1, strongest)  # by a tensor: no number is waited for from the device
+    light = torch.where(white, 1 - light, light)
+    means, spreads = masked_moments(light, inside)
+    found = torch.stack([means[:, 1], means[:, 1] - means[:, 0], spreads[:, 0], spreads[:, 1]], 1)
+    return (found.clamp_min(0) + DARK).log()
 
 
 def masked_moments(features: torch.Tensor, inside: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ from napari_mtssl.methods.base import MethodError
 from napari_mtssl.methods.joint_unet import ImageSet, JointUNetMethod
 from napari_mtssl.methods.joint_unet.samples import UNKNOWN, draw_labelled, nearest
 from napari_mtssl.methods.joint_unet.scores import Outcome, auroc, scores
-from napari_mtssl.methods.joint_unet.views import Views, dihedral, mask_loss
+from napari_mtssl.methods.joint_unet.views import Views, cut_and_paste, dihedral, mask_loss
 
 TINY = {"precision": "float32", "encoder": "residual", "size": 64, "base": 4, "batch_size": 4, "tta": 1}
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def run(method, samples, steps, start=0):
 
 def test_steps_learn_all_tasks_and_guess_for_the_unlabelled(data):
     method = build(data)
-    assert method.tasks == ("mask", "pattern", "intensity")
+    assert method.tasks == ("mask", "pattern")  # the intensity has no features of its own to balance
     output = run(method, image_set(data, 6), 2)
     names = {"mask", "pattern", "intensity"}
     assert set(output.losses) == names | {f"{name}_guess" for name in names}
@@ -241,7 +241,8 @@ def test_a_tint_keeps_the_brightness():
     images = torch.rand(4, 3, 32, 32) * 0.3
     torch.manual_seed(0)
     tinted = Views(config).coloured(images, bright=False)
-    torch.testing.assert_close(tinted.mean((1, 2, 3)), images.mean((1, 2, 3)), rtol=0.02, atol=0)
+    light = images.mean((2, 3)).amax(1)  # of the brightest channel
+    torch.testing.assert_close(tinted.mean((2, 3)).amax(1), light, rtol=0.02, atol=0)
     assert (tinted.mean((2, 3)) - images.mean((2, 3))).abs().max() > 0.02
 
 
@@ -252,14 +253,20 @@ def test_a_dark_channel_is_not_blown_up(data):
     assert torch.all(spread == spread[0]) and spread[0] > 0.05  # green's, though red and blue have little
 
 
-@pytest.mark.parametrize("pooling", ["levels", "mask"])
+@pytest.mark.parametrize("pooling", ["levels", "mask", "light"])
 def test_classifiers_may_see_every_resolution_and_the_bottleneck_still_has_all_gradients(data, pooling):
     method = build(data, pooling=pooling, balance="gradnorm")
     output = run(method, image_set(data), 1)
     widths = method.network.encoder.widths
-    seen = {"levels": 2 * sum(widths), "mask": 4 * (3 + sum(widths))}
+    inside = 4 * (3 + sum(widths))
+    seen = {"levels": 2 * sum(widths), "mask": inside, "light": inside}
     assert method.network.heads["pattern"].in_features == seen[pooling]
-    for name, loss in method.step(image_set(data), 0.0, 4).losses.items():
+    output = method.step(image_set(data), 0.0, 4)
+    # with 'light' the intensity asks nothing of what the others share, so that there is nothing to balance
+    assert set(output.tasks) == {"mask", "pattern"} | ({"intensity"} if pooling != "light" else set())
+    assert method.tasks == tuple(output.tasks)
+    for name in output.tasks:
+        loss = output.losses[name]
         (gradient,) = torch.autograd.grad(loss, method.shared, retain_graph=True)
         assert gradient.abs().sum() > 0, name
     assert output is not None and (method.balancer.norm > 0).all()
@@ -297,3 +304,28 @@ def test_an_encoder_of_ones_own_is_needed_to_begin_only(data, tmp_path):
     assert torch.equal(again.network.encoder.last, mine.network.encoder.last)
     with pytest.raises(MethodError, match="no file"):
         build(data, **settings).prepare(image_set(data))
+
+
+def test_a_pasted_box_brings_its_own_guess_and_no_class():
+    torch.manual_seed(0)
+    images = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 32, 40)
+    guess = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 32, 40) * 10
+    pasted, told, mixed = cut_and_paste(images, guess, 0.5)
+    assert int(mixed.sum()) == 3
+    torch.testing.assert_close(told[:, 0], pasted[:, 0] * 10)  # what is seen is what is told, pixel by pixel
+    for n in range(6):
+        shown = torch.unique(pasted[n]).tolist()
+        assert shown == (sorted([n, (n - 1) % 6]) if mixed[n] else [n])
+    assert not cut_and_paste(images, guess, 0.0)[2].any()
+
+
+def test_images_that_show_two_teach_the_mask_alone(data):
+    images = image_set(data, 6)
+    names = ("mask_guess", "pattern_guess")
+    for pasted, teaches in ((1.0, False), (0.0, True)):
+        method = build(data, pasted=pasted, threshold=0.5)
+        with torch.no_grad():  # a teacher that is sure of everything
+            for part in (*method.teacher.heads.values(), method.teacher.mask):
+                part.bias.copy_(torch.linspace(9, -9, len(part.bias)))
+        losses = run(method, images, 1).losses
+        assert [bool(losses[name] > 0) for name in names] == [True, teaches]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from napari_mtssl.nets.joint_unet import JointUNet, masked_moments, moments
+from napari_mtssl.nets.joint_unet import JointUNet, light_inside, masked_moments, moments
 from napari_mtssl.nets.resnet34 import (
     BLOCKS,
     BasicBlock,
@@ -74,6 +74,35 @@ def test_moments_inside_a_mask_are_those_of_its_pixels():
     torch.testing.assert_close(spread[:, 3:], part[1], atol=0.01, rtol=0.01)
     empty, _ = masked_moments(features, torch.zeros(2, 1, 32, 32))
     torch.testing.assert_close(empty[:, :3], empty[:, 3:])
+
+
+@pytest.mark.parametrize("white", [False, True])
+def test_light_inside_is_that_of_the_strongest_channel(white):
+    shown = torch.full((1, 3, 16, 16), 0.1)
+    shown[:, 1, :8] = 0.5  # the cells: green
+    images = 1 - shown if white else shown
+    inside = torch.zeros(1, 1, 16, 16)
+    inside[:, :, :8] = 1
+    mean = images.mean((2, 3), keepdim=True)
+    found = light_inside(images, inside, mean).exp() - 0.01
+    torch.testing.assert_close(found[0, :3], torch.tensor([0.5, 0.2, 0.2]), atol=0.01, rtol=0.02)
+    more = light_inside(1 - 1.5 * shown if white else 1.5 * shown, inside, mean).exp() - 0.01
+    torch.testing.assert_close(more[0, :3], 1.5 * found[0, :3], atol=0.01, rtol=0.02)
+
+
+def test_a_head_of_brightness_sees_light_and_the_other_classes_alone():
+    torch.manual_seed(0)
+    net = JointUNet(HEADS, 1, base=4, pooling="light", bright=("intensity",), dropout=0.0)
+    assert net.heads["intensity"].in_features == 4 + 7
+    net.train()
+    net(torch.rand(4, 3, 32, 32))[1]["intensity"].square().mean().backward()
+    taught = {name for name, p in net.named_parameters() if p.grad is not None}
+    assert taught == {"heads.intensity.weight", "heads.intensity.bias"}  # what it asks is not its to teach
+    for alone in (
+        JointUNet(HEADS, 0, base=4, pooling="light", bright=("intensity",)),
+        JointUNet({"intensity": 2}, 1, base=4, pooling="light", bright=("intensity",)),
+    ):
+        assert alone.bright == () and alone(torch.rand(2, 3, 32, 32))[1]["intensity"].shape == (2, 2)
 
 
 @pytest.mark.parametrize("outputs", [0, 1, 3])

@@ -48,11 +48,12 @@ class JointUNetConfig(NetworkConfig):
         title="Size",
         description="Side, in pixels, that images are resized to.",
     )
-    pooling: Literal["last", "levels", "mask"] = Field(
+    pooling: Literal["last", "levels", "mask", "light"] = Field(
         "last",
         title="Classifiers see",
-        description="Means of the coarsest features; mean and spread of the features at every resolution; or "
-        "these, and once more inside the network's own mask.",
+        description="Means of the coarsest features; mean and spread at every resolution; these, and once "
+        "more inside the network's own mask; or this, but for 'Kinds of brightness' the light inside it "
+        "and what the other classifiers say.",
     )
     dropout: float = Field(0.2, ge=0, lt=1, title="Dropout", description="Before the classifiers.")
     weights: str = Field(
@@ -147,6 +148,14 @@ class JointUNetConfig(NetworkConfig):
         0.8, ge=0.5, lt=1, title="Threshold of pixels", description="The same for pixels of guessed masks."
     )
     ramp: Ramp = 0.3
+    pasted: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        title="Pasted",
+        description="Share of images to guess for that get a box of another, with its guessed mask (CutMix); "
+        "the others teach classes.",
+    )
     strong: float = Field(
         1.0,
         ge=0,
@@ -180,7 +189,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "optimiser_name": "adamw",
         "weight_decay": 0.02,
         "warmup": 30,
-        "pooling": "mask",
+        "pooling": "light",
         "turns": True,
         "mask_loss": "both",
         "warped": 0.25,
@@ -197,5 +206,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "precision": "auto",
         "ema": 0.99,
         "unlabelled_ratio": 1.0,
+        "pasted": 0.5,
     },
 }

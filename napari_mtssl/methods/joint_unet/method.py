@@ -29,7 +29,7 @@ from napari_mtssl.methods.joint_unet.samples import (
 )
 from napari_mtssl.methods.joint_unet.scores import Outcome, scores
 from napari_mtssl.methods.joint_unet.tiles import SlideMask
-from napari_mtssl.methods.joint_unet.views import Views, dihedral, mask_loss
+from napari_mtssl.methods.joint_unet.views import Views, cut_and_paste, dihedral, mask_loss
 from napari_mtssl.methods.prediction import Prediction
 from napari_mtssl.nets.joint_unet import JointUNet
 from napari_mtssl.nets.resnet34 import WeightsError, check_weights, load_encoder
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 TEACHER_LAPS = 20  # how often a run is longer than its teacher's memory, at least
 AT_ONCE = 16  # images in one pass of a prediction
+Guess = tuple[torch.Tensor | None, dict[str, torch.Tensor]]  # logits of masks and of each head
 BRIGHT = 0.5  # mean above which images are stained tissue on white, not fluorescence on black
 
 
@@ -62,6 +63,7 @@ class JointUNetMethod(Method):
         counts = {kind: len(names) for kind, names in self.vocabulary.items()}
         self._learnt = learnable(self.vocabulary, config.only)
         self.heads = tuple(kind for kind in self._learnt if kind != MASK)
+        self._of_brightness = {name.strip() for name in config.brightness_kinds.split(",")}
         outputs = counts[MASK] if MASK in self._learnt else 0
         torch.manual_seed(config.seed)
         network = JointUNet(
@@ -71,6 +73,7 @@ class JointUNetMethod(Method):
             config.base,
             config.dropout,
             pooling=config.pooling,
+            bright=sorted(self._of_brightness),
         )
         self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._teacher, self._follow = self._network, None
@@ -82,7 +85,6 @@ class JointUNetMethod(Method):
         self._memory = _Memory().to(device)
         self._updates: int | None = None
         self._views = Views(config)
-        self._of_brightness = {name.strip() for name in config.brightness_kinds.split(",")}
 
     @classmethod
     def check_labels(cls, study: Study, config: MethodConfig) -> None:
@@ -108,8 +110,8 @@ class JointUNetMethod(Method):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The mask and each kind of image class."""
-        return self._learnt
+        """What is to be balanced: the mask and kinds of image class that shape the features all share."""
+        return tuple(kind for kind in self._learnt if kind not in self._network.bright)
 
     @property
     def shared(self) -> Sequence[nn.Parameter]:
@@ -191,22 +193,17 @@ class JointUNetMethod(Method):
         images, masks = self._views.warped(found.images[chosen].float() / 255, found.masks[chosen])
         assert masks is not None
         images, dimmed = self._views.regained(self._views.coloured(images, bright), bright)
-        guess, dimmed_too = None, dimmed
+        guess = None
         count = round(batch_size * config.unlabelled_ratio)
         ramp = min(1.0, progress / config.ramp) if config.ramp else 1.0
         if self._follow is not None and count and len(found.unlabelled_index) and config.consistency:
-            pick = torch.randint(len(found.unlabelled_index), (count,), device=self.device)
-            pick = found.unlabelled_index[pick]
-            views, _ = self._views.warped(found.images[pick].float() / 255)
-            with torch.no_grad(), self._precision():
-                guess = self._teacher(views)
-            strong, dimmed_too = self._views.regained(self._views.strong(views, bright), bright)
+            strong, guess, telling = self._guessed(found, count)
             images = torch.cat([images, strong])
         self._network.train()
         with self._precision():
             mask_logits, logits = self._network(images)
         n = len(chosen)
-        losses, weights, tasks = {}, {}, {}
+        losses, weights = {}, {}
         here = found.masked[chosen]
         if mask_logits is not None and bool(here.any()):
             losses[MASK] = mask_loss(mask_logits[:n][here], masks[here], config.mask_loss)
@@ -218,26 +215,45 @@ class JointUNetMethod(Method):
                 losses[kind] = F.cross_entropy(logits[kind][:n].float(), truth, ignore_index=-1)
         for kind in losses:
             weights[kind] = config.mask_weight if kind == MASK else config.class_weight
-            tasks[kind] = kind
         if guess is not None:
-            said = self._agreement(guess, mask_logits, logits, n, dimmed_too)
+            said = self._agreement(guess, mask_logits, logits, n, telling)
             for kind, loss in said.items():
                 if kind not in losses:
                     continue  # what is never taught is not guessed either
                 losses[f"{kind}_guess"] = loss
                 weights[f"{kind}_guess"] = weights[kind] * config.consistency * ramp
-                tasks[f"{kind}_guess"] = kind
-        return StepOutput(losses, weights, {}, tasks)
+        of = {name: name.removesuffix("_guess") for name in losses}
+        return StepOutput(
+            losses, weights, {}, {name: kind for name, kind in of.items() if kind in self.tasks}
+        )
+
+    def _guessed(self, found: ImageSet, count: int) -> tuple[torch.Tensor, Guess, dict[str, torch.Tensor]]:
+        """Strong views of images to guess for, what the teacher says of weak ones, which tell of a class."""
+        pick = torch.randint(len(found.unlabelled_index), (count,), device=self.device)
+        pick = found.unlabelled_index[pick]
+        views, _ = self._views.warped(found.images[pick].float() / 255)
+        with torch.no_grad(), self._precision():
+            mask, classes = self._teacher(views)
+        images, dimmed = self._views.regained(self._views.strong(views, self._bright), self._bright)
+        telling = torch.ones_like(dimmed)
+        if mask is not None and self.config.pasted:
+            images, mask, mixed = cut_and_paste(images, mask, self.config.pasted)
+            telling = ~mixed
+        return (
+            images,
+            (mask, classes),
+            {kind: telling & ~dimmed if kind in self._of_brightness else telling for kind in self.heads},
+        )
 
     def _agreement(
         self,
-        guess: tuple[torch.Tensor | None, dict[str, torch.Tensor]],
+        guess: Guess,
         mask_logits: torch.Tensor | None,
         logits: dict[str, torch.Tensor],
         n: int,
-        dimmed: torch.Tensor,
+        telling: Mapping[str, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
-        """Losses against what the teacher is sure of."""
+        """Losses against what the teacher is sure of, for images that tell of a class."""
         sure, sure_pixel = self.config.threshold, self.config.mask_threshold
         losses = {}
         if guess[0] is not None and mask_logits is not None:
@@ -254,10 +270,7 @@ class JointUNetMethod(Method):
         for kind in self.heads:
             best, target = guess[1][kind].float().softmax(1).max(1)
             cost = F.cross_entropy(logits[kind][n:].float(), target, reduction="none")
-            trust = best >= sure
-            if kind in self._of_brightness:
-                trust = trust & ~dimmed
-            losses[kind] = (cost * trust).mean()
+            losses[kind] = (cost * ((best >= sure) & telling[kind])).mean()
         return losses
 
     def _draw(self, found: ImageSet, count: int) -> torch.Tensor:

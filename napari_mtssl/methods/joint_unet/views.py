@@ -60,12 +60,8 @@ class Views:
         if not bright and config.tint:
             gain = torch.exp((torch.rand(count, 3, 1, 1, device=images.device) * 2 - 1) * config.tint)
             moved = images * gain
-            # as bright as before: the intensity may be what is asked for
-            images = (
-                moved
-                * (images.mean((1, 2, 3), keepdim=True) + 1e-6)
-                / (moved.mean((1, 2, 3), keepdim=True) + 1e-6)
-            )
+            # as bright as before where it is brightest: the intensity may be what is asked for
+            images = moved * (_brightest(images) + 1e-6) / (_brightest(moved) + 1e-6)
         if config.blur:
             images = blur(images, torch.rand(count, device=images.device) * config.blur)
         if config.brightness:
@@ -104,6 +100,50 @@ class Views:
         cols = (grid >= corner[:, 1:]) & (grid < corner[:, 1:] + side)
         hole = (rows[:, :, None] & cols[:, None, :])[:, None]
         return torch.where(hole, images.mean((2, 3), keepdim=True), images).clamp(0, 1)
+
+
+def cut_and_paste(
+    images: torch.Tensor, guess: torch.Tensor, share: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Paste a box of the image before it, and of what is guessed of that, into some images (CutMix).
+
+    Parameters
+    ----------
+    images : Tensor, shape (N, C, H, W)
+    guess : Tensor, shape (N, K, H, W)
+        Logits of their masks.
+    share : float
+        Of the images; the others stay as they are.
+
+    Returns
+    -------
+    images, guess : Tensor
+    mixed : Tensor of bool, shape (N,)
+        Which ones show two images now, so that no class is theirs.
+
+    References
+    ----------
+    .. [1] French et al., Semi-supervised semantic segmentation needs strong, varied perturbations, BMVC 2020.
+    """
+    count, _, height, width = images.shape
+    device = images.device
+    mixed = torch.randperm(count, device=device) < round(share * count)
+    side = 0.4 + 0.4 * torch.rand(count, 1, device=device)
+    corner = torch.rand(count, 2, device=device) * (1 - side)
+    rows, cols = torch.arange(height, device=device) / height, torch.arange(width, device=device) / width
+    inside = _between(rows, corner[:, :1], side)[:, :, None] & _between(cols, corner[:, 1:], side)[:, None]
+    inside = (inside & mixed[:, None, None])[:, None]
+    pasted = torch.where(inside, images.roll(1, 0), images)
+    return pasted, torch.where(inside, guess.roll(1, 0), guess), mixed
+
+
+def _between(places: torch.Tensor, first: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+    return (places >= first) & (places < first + length)
+
+
+def _brightest(images: torch.Tensor) -> torch.Tensor:
+    """Mean of the brightest channel of each image, (N, 1, 1, 1)."""
+    return images.mean((2, 3), keepdim=True).amax(1, keepdim=True)
 
 
 def _uniform(count: int, limit: float, like: torch.Tensor) -> torch.Tensor:
