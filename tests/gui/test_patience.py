@@ -14,6 +14,8 @@ from napari_mtssl.gui.patience import patiently
 from napari_mtssl.images import ImageError
 from napari_mtssl.images.pyramids import create_pyramid
 
+pytestmark = pytest.mark.gui
+
 
 def when_shown(deed):
     """Do something with the dialog, as soon as it is there; gives what was seen of it."""
