@@ -67,11 +67,11 @@ def specimens_of(study: Study, size: int) -> Specimens:
     import torch
 
     from napari_mtssl.images import ImagePool
-    from napari_mtssl.methods.base import MethodError
+    from napari_mtssl.methods.base import MethodError, vocabulary_of
     from napari_mtssl.methods.joint_unet import JointUNetMethod
     from napari_mtssl.methods.joint_unet.samples import read_images
 
-    vocabulary = JointUNetMethod.vocabulary_of(study)
+    vocabulary = vocabulary_of(study, JointUNetMethod.kinds)  # labels of any split
     try:
         found = read_images(study, ImagePool(), None, vocabulary, size, torch.device("cpu"))
     except MethodError as error:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from napari_mtssl.learning.precision import half_precision
 from napari_mtssl.learning.pseudo_labels import MeanTeacher
-from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput
+from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput, vocabulary_of
 from napari_mtssl.methods.joint_unet.config import PRESETS, JointUNetConfig
 from napari_mtssl.methods.joint_unet.samples import (
     MASK,
@@ -26,6 +26,7 @@ from napari_mtssl.methods.joint_unet.samples import (
     learnable,
     read_images,
     resized,
+    taught,
 )
 from napari_mtssl.methods.joint_unet.scores import Outcome, scores
 from napari_mtssl.methods.joint_unet.tiles import SlideMask
@@ -87,10 +88,20 @@ class JointUNetMethod(Method):
         self._views = Views(config)
 
     @classmethod
+    def vocabulary_of(cls, study: Study) -> dict[str, tuple[str, ...]]:
+        """Classes of what training images have labels of: the rest would be guessed by weights never taught.
+
+        All classes if nothing is labelled. A mask or a kind of class that is labelled for the first time while a run goes on is left out of that
+        run, like a class that is new.
+        """
+        known = taught(study)
+        return {kind: names for kind, names in super().vocabulary_of(study).items() if kind in known or not known}
+
+    @classmethod
     def check_labels(cls, study: Study, config: MethodConfig) -> None:
         """Say what is missing before anything slow begins; see `Method.check_labels`."""
         assert isinstance(config, JointUNetConfig)
-        check_images(study, cls.vocabulary_of(study), config.only)
+        check_images(study, vocabulary_of(study, cls.kinds), config.only)
         try:
             check_weights(config.weights)
         except WeightsError as error:

@@ -23,6 +23,7 @@ NO_BACKGROUND = (
     "No mask says where the background is, so every pixel would become '{}': tick 'Mask is complete' for an "
     "image of which all is painted, or paint some background."
 )
+NOT_LABELLED = "No image to learn from has a label of '{}' yet; label some first."
 NO_LABEL = "No image has a mask or a class yet; label some images first."
 
 
@@ -143,6 +144,13 @@ def learnable(vocabulary: Mapping[str, Sequence[str]], only: str = "") -> tuple[
     return (only,) if only else kinds
 
 
+def taught(study: Study) -> set[str]:
+    """Kinds of classes that training images have labels of, the mask among them."""
+    said = study.image_classes(split="train")
+    kinds = set(said.loc[said["status"] != "rejected", "kind"])
+    return kinds | {MASK} if study.masked_images("train") else kinds
+
+
 def check_images(study: Study, vocabulary: Mapping[str, Sequence[str]], only: str = "") -> None:
     """Say what is missing of the labels to learn from, before any image is read.
 
@@ -152,10 +160,11 @@ def check_images(study: Study, vocabulary: Mapping[str, Sequence[str]], only: st
         If there is nothing to learn, nothing is labelled, or masks are of one class alone.
     """
     kinds = learnable(vocabulary, only)
-    said = study.image_classes(split="train")
-    said = said[(said["status"] != "rejected") & said["kind"].isin(list(vocabulary))]
-    if not len(said) and not (MASK in vocabulary and study.masked_images("train")):
+    known = taught(study) & set(vocabulary)
+    if not known:
         raise MethodError(NO_LABEL)
+    if not known & set(kinds):
+        raise MethodError(NOT_LABELLED.format("', '".join(kinds)))
     if MASK in kinds:
         _check_masks(study, vocabulary[MASK])
 
