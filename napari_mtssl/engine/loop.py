@@ -327,12 +327,12 @@ class Loop:
         self.left_out = self.source.left_out
         if fresh:
             names = ", ".join(f"'{name}'" for name in fresh)
-            what = f"The class {names} is" if len(fresh) == 1 else f"The classes {names} are"
+            what = f"The class {names}" if len(fresh) == 1 else f"The classes {names}"
             yield ClassesLeftOut(
                 self.step,
                 fresh,
-                f"{what} new since this network was made, and not learnt: training goes on without these "
-                "labels; start a new network to learn them.",
+                f"{what} had no label when this network was made: training goes on without these labels; "
+                "start a new network to learn them.",
             )
 
     def _validate(self) -> Iterator[Event]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +45,22 @@ def labels_of(study: Study, kinds: Sequence[str], split: Split) -> dict[str, set
             if kind != ORIGIN:
                 found[str(kind)] = set(group["class"])
     return {kind: names for kind, names in found.items() if names}
+
+
+def labelled_kinds(study: Study) -> set[str]:
+    """Kinds of classes that whole training images have labels of, masks among them."""
+    kinds = set(study.image_classes(split="train")["kind"])
+    return kinds | {"mask"} if study.masked_images("train") else kinds
+
+
+def taught(study: Study, vocabulary: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Of a vocabulary the kinds that training images have labels of; all of it if there are none.
+
+    An output for the rest would never be taught, and still be shown. What is labelled for the first time
+    while a run goes on is left out of that run, like a class that is new.
+    """
+    known = labelled_kinds(study) & set(vocabulary) or set(vocabulary)
+    return {kind: names for kind, names in vocabulary.items() if kind in known}
 
 
 def draw_labels(cells: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:

@@ -69,7 +69,7 @@ def test_training_goes_on_without_a_class_that_is_new(method, study):
     assert isinstance(said[-1], Finished), said[-1]
     told = [event for event in said if isinstance(event, ClassesLeftOut)]
     assert len(told) == 1 and told[0].names == ("new",)
-    assert told[0].message.startswith("The class 'new' is new since this network was made, and not learnt")
+    assert told[0].message.startswith("The class 'new' had no label when this network was made")
     # the network that is resumed says so at once, and goes on
     again = TrainingSession(
         study.path, device="cpu", resume=session.run_dir.name, overrides={"steps": 8}, options=OPTIONS
@@ -77,3 +77,28 @@ def test_training_goes_on_without_a_class_that_is_new(method, study):
     events = list(again.events())
     assert isinstance(events[0], Started) and isinstance(events[1], ClassesLeftOut)
     assert isinstance(events[-1], Finished)
+
+
+@pytest.mark.parametrize("method", ["multimix", "joint-unet"])
+def test_a_first_mask_is_left_out_of_a_network_made_without_and_learnt_by_the_next(method, study):
+    for image in study.images():
+        study.clear_mask(image.id)
+    code = study.class_named("m", "mask").code
+    session = TrainingSession(
+        study.path, method, device="cpu", overrides={**QUICK[method], "steps": 4}, options=OPTIONS
+    )
+    said = []
+    for event in session.events():
+        said.append(event)
+        if isinstance(event, Stepped) and event.step == 2:
+            study.paint_mask(1, 20, 20, np.full((40, 40), code, np.uint16))
+    assert isinstance(said[-1], Finished), said[-1]
+    assert [event.names for event in said if isinstance(event, ClassesLeftOut)] == [("m",)]
+    study.set_mask_complete(1, True)
+    after = list(
+        TrainingSession(
+            study.path, method, device="cpu", overrides={**QUICK[method], "steps": 2}, options=OPTIONS
+        ).events()
+    )
+    assert isinstance(after[-1], Finished) and not any(isinstance(e, ClassesLeftOut) for e in after)
+    assert any("mask" in event.losses for event in after if isinstance(event, Stepped))

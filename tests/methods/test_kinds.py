@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from napari_mtssl.methods import get_method
 from napari_mtssl.methods.base import labels_of, vocabulary_of
 from napari_mtssl.study import Study
 from napari_mtssl.study.records import Grid
@@ -63,3 +64,17 @@ def test_where_an_image_comes_from_is_not_learnt(study):
     study.set_image_class(study.images()[0].id, "origin", "clinic")
     assert "origin" not in vocabulary_of(study, ("mask", "image"))
     assert labels_of(study, ("mask", "image"), "train") == {}
+
+
+@pytest.mark.parametrize("name", ["multimix", "joint-unet"])
+def test_what_nobody_labelled_gets_no_output_to_be_shown_untaught(study, name):
+    method, (first, second) = get_method(name), study.images()
+    study.add_class("weak", kind="intensity")
+    study.add_class("strong", kind="intensity")
+    whole = vocabulary_of(study, method.kinds)
+    assert method.vocabulary_of(study) == whole and len(whole) == 3  # nothing is labelled: all can be
+    study.set_image_class(first.id, "grade", "benign")
+    study.set_mask_complete(second.id, True)  # held out
+    assert method.vocabulary_of(study) == {"grade": ("benign", "malignant")}
+    study.set_mask_complete(first.id, True)
+    assert method.vocabulary_of(study).keys() == {"mask", "grade"}

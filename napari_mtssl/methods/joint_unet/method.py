@@ -26,11 +26,11 @@ from napari_mtssl.methods.joint_unet.samples import (
     learnable,
     read_images,
     resized,
-    taught,
 )
 from napari_mtssl.methods.joint_unet.scores import Outcome, scores
 from napari_mtssl.methods.joint_unet.tiles import SlideMask
 from napari_mtssl.methods.joint_unet.views import Views, cut_and_paste, dihedral, mask_loss
+from napari_mtssl.methods.labels import taught
 from napari_mtssl.methods.prediction import Prediction
 from napari_mtssl.nets.joint_unet import JointUNet
 from napari_mtssl.nets.resnet34 import WeightsError, check_weights, load_encoder
@@ -89,13 +89,8 @@ class JointUNetMethod(Method):
 
     @classmethod
     def vocabulary_of(cls, study: Study) -> dict[str, tuple[str, ...]]:
-        """Classes of what training images have labels of: the rest would be guessed by weights never taught.
-
-        All classes if nothing is labelled. A mask or a kind of class that is labelled for the first time while a run goes on is left out of that
-        run, like a class that is new.
-        """
-        known = taught(study)
-        return {kind: names for kind, names in super().vocabulary_of(study).items() if kind in known or not known}
+        """Classes of the kinds that training images have labels of; see `taught`."""
+        return taught(study, super().vocabulary_of(study))
 
     @classmethod
     def check_labels(cls, study: Study, config: MethodConfig) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from napari_mtssl.images import is_slide
 from napari_mtssl.methods.base import MethodError, Samples
+from napari_mtssl.methods.labels import labelled_kinds
 
 if TYPE_CHECKING:
     from napari_mtssl.images import Image, ImagePool
@@ -144,13 +145,6 @@ def learnable(vocabulary: Mapping[str, Sequence[str]], only: str = "") -> tuple[
     return (only,) if only else kinds
 
 
-def taught(study: Study) -> set[str]:
-    """Kinds of classes that training images have labels of, the mask among them."""
-    said = study.image_classes(split="train")
-    kinds = set(said.loc[said["status"] != "rejected", "kind"])
-    return kinds | {MASK} if study.masked_images("train") else kinds
-
-
 def check_images(study: Study, vocabulary: Mapping[str, Sequence[str]], only: str = "") -> None:
     """Say what is missing of the labels to learn from, before any image is read.
 
@@ -160,7 +154,7 @@ def check_images(study: Study, vocabulary: Mapping[str, Sequence[str]], only: st
         If there is nothing to learn, nothing is labelled, or masks are of one class alone.
     """
     kinds = learnable(vocabulary, only)
-    known = taught(study) & set(vocabulary)
+    known = labelled_kinds(study) & set(vocabulary)
     if not known:
         raise MethodError(NO_LABEL)
     if not known & set(kinds):
@@ -207,7 +201,6 @@ def read_images(
     known = {kind: np.full(len(records), -1, np.int64) for kind in heads}
     place = {record.id: i for i, record in enumerate(records)}
     frame = study.image_classes(split=split)
-    frame = frame[frame["status"] != "rejected"]
     for image_id, kind, name in zip(frame["image_id"], frame["kind"], frame["class"], strict=True):
         if kind in known and name in vocabulary[kind]:  # a class made after training began is not learnt
             known[kind][place[image_id]] = vocabulary[kind].index(name)

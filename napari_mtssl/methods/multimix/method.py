@@ -19,7 +19,8 @@ from napari_mtssl.learning.precision import half_precision
 from napari_mtssl.learning.pseudo_labels import MeanTeacher
 from napari_mtssl.learning.radiograph import move, normalise
 from napari_mtssl.learning.saliency import HOW, class_map, evaluating, input_gradient, to_range
-from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput
+from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput, vocabulary_of
+from napari_mtssl.methods.labels import taught
 from napari_mtssl.methods.multimix import losses as loss
 from napari_mtssl.methods.multimix.batch import Batch, Memory, split
 from napari_mtssl.methods.multimix.config import PRESETS, MultiMixConfig
@@ -81,10 +82,15 @@ class MultiMix(Method):
         self._seen: dict[tuple[int, str], np.ndarray] = {}
 
     @classmethod
+    def vocabulary_of(cls, study: Study) -> dict[str, tuple[str, ...]]:
+        """Classes of the kinds that training images have labels of; see `taught`."""
+        return taught(study, super().vocabulary_of(study))
+
+    @classmethod
     def check_labels(cls, study: Study, config: MethodConfig) -> None:
         """Say what is missing before anything slow begins; see `Method.check_labels`."""
         assert isinstance(config, MultiMixConfig)
-        check_fields(study, cls.vocabulary_of(study), config)
+        check_fields(study, vocabulary_of(study, cls.kinds), config)
 
     # -- training ------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ def check_fields(study: Study, vocabulary: Mapping[str, tuple[str, ...]], config
         _check_masks(study, masked, mask_classes)
         return
     said = study.image_classes(split="train")
-    said = said[(said["status"] != "rejected") & said["kind"].isin(list(vocabulary))]
+    said = said[said["kind"].isin(list(vocabulary))]
     if not len(said):
         raise MethodError(NO_LABEL)
     if said.groupby("kind")["class"].nunique().max() < 2:
@@ -174,7 +174,7 @@ def _classes(
     """Class index of each image by kind, -1 where unknown."""
     found = {kind: [-1] * len(place) for kind in vocabulary if kind != "mask"}
     frame = study.image_classes(split=split)
-    frame = frame[(frame["status"] != "rejected") & frame["kind"].isin(list(found))]
+    frame = frame[frame["kind"].isin(list(found))]
     for kind, group in frame.groupby("kind"):
         for row in draw_labels(group, config.labels, config.seed).itertuples():
             name = row[frame.columns.get_loc("class") + 1]
