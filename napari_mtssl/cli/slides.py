@@ -56,8 +56,7 @@ def write_slide(
         before = len(store.done())
         if before:
             notes.print(f"{image.path.name}: {before} of {len(plan.tiles)} tiles were done before.")
-        if before < len(plan.tiles):
-            plan = looked_over(method, plan, store)
+        plan = looked_over(method, plan, store)
         with Progress(*columns, console=notes, transient=True) as progress:
             task = progress.add_task(image.path.name, total=len(plan.tiles), completed=before)
             for tile in predict_slide(method, plan, store, executor=workers(plan)):

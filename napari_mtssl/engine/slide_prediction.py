@@ -190,7 +190,7 @@ def plan_slide(
 
 
 def looked_over(method: Method, plan: SlidePlan, store: SlideStore) -> SlidePlan:
-    """Add to a plan what tiles must know of all of the slide.
+    """Add to a plan what tiles must know of all of the slide, if there is one to do.
 
     It is taken once and kept beside the tiles, so that it is the same, bit for bit, for whoever goes on, and
     for every worker: to be called before workers are told of the plan.
@@ -202,7 +202,7 @@ def looked_over(method: Method, plan: SlidePlan, store: SlideStore) -> SlidePlan
     SlideError
         If the store cannot be written.
     """
-    if plan.whole is None:
+    if plan.whole is None and len(store.done()) < len(plan.tiles):
         plan = replace(plan, whole=store.whole(lambda: method.look_over(plan.view, plan.tissue)))
     return plan
 

@@ -86,8 +86,7 @@ def slide_previews(
         return Preview(step, image_id, box, prediction_of(method, output), scale, done, total)
 
     try:
-        if len(store.done()) < total:
-            plan = looked_over(method, plan, store)
+        plan = looked_over(method, plan, store)
         for result in predict_slide(
             method,
             plan,

@@ -84,14 +84,11 @@ def train(
     except Exception as error:
         if not isinstance(error, (*USER_ERRORS, OSError)):
             logger.exception("training failed at step %d", loop.step)
-        failed = Failed(
-            loop.step,
-            explain(error, run_dir, method.device),
-            traceback.format_exc(),
-            isinstance(error, USER_ERRORS),
-        )
-        if isinstance(error, USER_ERRORS):
-            loop.keep()  # the user can mend this and resume
+        mendable = isinstance(error, USER_ERRORS)
+        reason = explain(error, run_dir, method.device)
+        failed = Failed(loop.step, reason, traceback.format_exc(), mendable)
+        if mendable:
+            loop.keep()  # to be resumed once the user has done so
         log.write_end(failed)
         yield failed
     finally:

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QInputDialog, QWidget
 
 if TYPE_CHECKING:
     from napari_mtssl.gui.workspace import Workspace
-    from napari_mtssl.study import ImageRecord
+    from napari_mtssl.study import ImageRecord, Study
 
 USUAL, LEAST, MOST = 0.25, 0.01, 100.0  # micrometres: offered, smallest, largest
 
@@ -25,10 +25,21 @@ def ask_once(workspace: Workspace, parent: QWidget | None = None) -> None:
     study = workspace.study
     if study is None or study.read_only:
         return
-    silent = [record for record in workspace.silent_slides() if record.id not in workspace.asked_size]
+    silent = [record for record in silent_slides(study) if record.id not in workspace.asked_size]
     if silent:
         workspace.asked_size.update(record.id for record in silent)
         ask(workspace, silent, parent)
+
+
+def silent_slides(study: Study) -> list[ImageRecord]:
+    """Slides of a study of which nobody has said how large their pixels are."""
+    from napari_mtssl.images import is_slide
+
+    return [
+        record
+        for record in study.images()
+        if record.pixel_size_um is None and is_slide(record.height, record.width)
+    ]
 
 
 def ask(workspace: Workspace, records: Sequence[ImageRecord], parent: QWidget | None = None) -> bool:
@@ -48,5 +59,9 @@ def ask(workspace: Workspace, records: Sequence[ImageRecord], parent: QWidget | 
         4,
     )
     if known:
-        workspace.set_pixel_size([record.id for record in records], float(size))
+        study = workspace.need_study()
+        with study.edit(f"Set the pixel size of {len(records)} image{'s' * (len(records) > 1)}"):
+            for record in records:
+                study.set_pixel_size(record.id, float(size))
+        workspace.refresh_image()
     return bool(known)

@@ -124,6 +124,16 @@ def unsettled(frame: pd.DataFrame, settled: np.ndarray, radius: float = SETTLED_
     return frame[~(distance <= radius)]
 
 
+def as_cells(
+    frame: pd.DataFrame, image_id: int, verdict: str, chosen: pd.Series | str | None
+) -> pd.DataFrame:
+    """Return the cells that predictions of an image become by a verdict, each of its class, or all of one."""
+    cells = pd.DataFrame({"image_id": image_id, "row": frame["row"], "col": frame["col"]})
+    cells = cells.assign(status=verdict, source="model", confidence=frame["confidence"])
+    cells["class"] = chosen
+    return cells
+
+
 def most_doubtful(frame: pd.DataFrame, most: int) -> pd.DataFrame:
     """Return the most uncertain rows, so many at most, in the order they had."""
     if len(frame) <= most:

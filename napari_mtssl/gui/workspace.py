@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from psygnal import Signal
 
-from napari_mtssl.gui.predictions import PredictionStore, Wanted, read
+from napari_mtssl.gui.predictions import PredictionStore, Wanted, as_cells, read
 from napari_mtssl.gui.tasks import BLOCK, CELL, CELLS, MASK, Task, kinds_of, task_of
 
 if TYPE_CHECKING:
@@ -194,24 +194,6 @@ class Workspace:
         self.images_changed.emit()
         if self.image is None or self.image.pixel_size_um != before.pixel_size_um:
             self.image_changed.emit()
-
-    def silent_slides(self) -> list[ImageRecord]:
-        """Slides of the study of which nobody has said how large their pixels are."""
-        from napari_mtssl.images import is_slide
-
-        return [
-            record
-            for record in self.need_study().images()
-            if record.pixel_size_um is None and is_slide(record.height, record.width)
-        ]
-
-    def set_pixel_size(self, image_ids: Sequence[int], um: float) -> None:
-        """Say how large the pixels of some images are, as one edit."""
-        study = self.need_study()
-        with study.edit(f"Set the pixel size of {len(image_ids)} image{'s' * (len(image_ids) > 1)}"):
-            for image_id in image_ids:
-                study.set_pixel_size(image_id, um)
-        self.refresh_image()
 
     @property
     def pixels(self) -> Image:
@@ -424,11 +406,10 @@ class Workspace:
         study, image = self.need_study(), self.need_image()
         background = next(c.name for c in study.classes(CELL) if c.background)
         chosen = {"accepted": frame["class"], "corrected": name, "rejected": background}[verdict]
-        cells = pd.DataFrame({"image_id": image.id, "row": frame["row"], "col": frame["col"]})
-        cells = cells.assign(status=verdict, source="model", confidence=frame["confidence"])
-        cells["class"] = chosen
-        what = {"accepted": "Accepted", "corrected": "Corrected", "rejected": "Rejected"}[verdict]
-        study.add_cells(cells, what=f"{what} {len(cells):,} prediction{'' if len(cells) == 1 else 's'}")
+        cells = as_cells(frame, image.id, verdict, chosen)
+        study.add_cells(
+            cells, what=f"{verdict.title()} {len(cells):,} prediction{'' if len(cells) == 1 else 's'}"
+        )
         self.cells_changed.emit()
 
     def show_predictions(self, box: tuple[int, int, int, int], frame: pd.DataFrame) -> None:
