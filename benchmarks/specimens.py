@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +43,13 @@ GLAS: dict = {"encoder": "resnet34", "base": 16, "size": 192, "steps": 900}
 # Guesses are learnt from pasted views alone, which on other folds of other patients did better than holes.
 FEW = GLAS | {"strong": 0.0}
 ROWS = "equal,gradnorm-0.6-both,single-task"
+# Every rule there is against a network for each task, where one training takes half a minute.
+BALANCE = SMALL | {"steps": 400}
+RULES = "equal,tuned,uncertainty,famo,dbmtl,gradnorm-0.06-both,gradnorm-0.6-both,single-task"
 RULE = "equal"  # of the headline, and of the part 'few'
 COLLAPSE = "gradnorm-6-both,gradnorm-6-raw-both"
 GLAS_LABELLED = 15  # of about a hundred
-PARTS = ("ratio", "synthetic", "alpha6", "glas", "few")
+PARTS = ("ratio", "synthetic", "balance", "alpha6", "glas", "few")
 
 
 def main() -> None:
@@ -54,7 +58,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep single trials here")
     parser.add_argument("--parts", default=",".join(PARTS), help="what is measured")
     parser.add_argument("--folds", default="", help="only these, from 0; each also draws other labels")
-    parser.add_argument("--rows", default=ROWS, help="of the parts 'synthetic', 'alpha6' and 'glas'")
+    parser.add_argument(
+        "--rows", default=ROWS, help="of the parts 'synthetic', 'balance', 'alpha6' and 'glas'"
+    )
+    parser.add_argument(
+        "--draws", type=int, default=1, help="how often each fold of the part 'few' is learnt"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=specimens.default_threads())
     options = parser.parse_args()
@@ -71,13 +80,15 @@ def main() -> None:
         if "synthetic" in parts:
             result["synthetic"] = table(synthetic_plan(options, folder), rows, [40])
             result |= headline(result["synthetic"])
+        if "balance" in parts:
+            result["balance"] = table(small_plan(options, folder, BALANCE), given(options, RULES), ["all"])
         if "alpha6" in parts:
-            some = COLLAPSE.split(",") if options.rows == ROWS else rows
-            result["alpha6"] = table(small_plan(options, folder), some, ["all"])
-            result["alpha6_majority"] = majority(small_plan(options, folder))
+            result["alpha6"] = table(small_plan(options, folder, SMALL), given(options, COLLAPSE), ["all"])
+            result["alpha6_majority"] = majority(small_plan(options, folder, SMALL))
         if "glas" in parts and (plan := glas_plan(options, folder, GLAS)):
             result["glas"] = table(plan, rows, ["all"])
         if "few" in parts and (plan := glas_plan(options, folder, FEW)):
+            plan = replace(plan, draws=options.draws)
             result["few"] = table(plan, [RULE, f"{RULE}{specimens.SUPERVISED}"], [GLAS_LABELLED])
     if options.json:
         write_json(result, options.json)
@@ -101,11 +112,15 @@ def synthetic_plan(options: argparse.Namespace, folder: Path) -> specimens.Plan:
     )
 
 
-def small_plan(options: argparse.Namespace, folder: Path) -> specimens.Plan:
+def given(options: argparse.Namespace, otherwise: str) -> list[str]:
+    return (otherwise if options.rows == ROWS else options.rows).split(",")
+
+
+def small_plan(options: argparse.Namespace, folder: Path, settings: dict) -> specimens.Plan:
     return specimens.Plan(
         synthetic(100, 2, SMALL["size"], seed=0),
         folder / "small",
-        overrides=SMALL,
+        overrides=settings,
         device=options.device,
         threads=options.threads,
         only=chosen(options),

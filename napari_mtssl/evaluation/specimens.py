@@ -84,7 +84,7 @@ def reproduce(
     DataError
         If there is no such row, fold or cluster, or there are too few patients.
     """
-    trials = [Trial(row, b, fold) for fold in plan.chosen for b in budgets for row in names]
+    trials = [Trial(row, b, seed) for seed in plan.seeds for b in budgets for row in names]
     plan.fold_of()
     for row in names:
         settings_of(row)
@@ -166,6 +166,7 @@ def _settings(plan: Plan, names: Sequence[str], budgets: Sequence[int | str]) ->
         "classes": {kind: list(values) for kind, values in plan.data.vocabulary.items() if kind != MASK},
         "size": int(plan.data.images.shape[1]),
         "folds": plan.folds,
+        "draws": plan.draws,
         "fold_seed": plan.seed,
         "rows": list(names),
         "budgets": [str(budget) for budget in budgets],

@@ -40,6 +40,8 @@ class Plan:
     threads : int
     only : tuple of int
         Folds to run; empty for all.
+    draws : int
+        How often each fold is learnt, with other labels kept and other first weights.
     """
 
     data: Specimens
@@ -53,6 +55,7 @@ class Plan:
     seed: int = SEED
     threads: int = 1
     only: tuple[int, ...] = ()
+    draws: int = 1
 
     def fold_of(self) -> np.ndarray:
         """Fold of each image.
@@ -79,6 +82,11 @@ class Plan:
                 f"There is no fold {wrong[0]}; of {self.folds} folds the last is {self.folds - 1}."
             )
         return self.only or tuple(range(self.folds))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the trials, a draw after the other: the first draw's are its folds."""
+        return tuple(fold + self.folds * draw for draw in range(self.draws) for fold in self.chosen)
 
     def held_out(self, train: Specimens) -> np.ndarray:
         """Which of the images to learn from are held out to choose by: a fifth, whole patients, (N,) bool.

@@ -28,8 +28,8 @@ def run_trial(plan: Plan, trial: Trial, tell: Tell | None = None) -> dict[str, f
     """
     from napari_mtssl.methods.joint_unet.scores import Outcome, scores
 
-    folds = plan.fold_of()
-    train, test = plan.data[folds != trial.seed], plan.data[folds == trial.seed]
+    here = plan.fold_of() == trial.seed % plan.folds
+    train, test = plan.data[~here], plan.data[here]
     tasks: tuple[str, ...] = ("",)
     if is_single(trial.row):
         tasks = tuple(plan.data.vocabulary)

@@ -46,6 +46,16 @@ def test_a_budget_leaves_the_rest_without_labels():
     assert image_set(data).n_labelled == 20
 
 
+def test_a_second_draw_scores_the_same_patients_after_other_labels(tmp_path):
+    data = synthetic(8, 2, size=64)
+    plan = Plan(data, tmp_path, folds=2, overrides=QUICK, only=(1,), draws=2)
+    assert plan.seeds == (1, 3)
+    cell = reproduce(plan, ["equal"], [7])["results"]["equal"]["7"]
+    assert len(cell["mask_dice"]["runs"]) == 2 and len(set(cell["mask_dice"]["runs"])) == 2
+    first, second = (np.load(tmp_path / "outcomes" / f"equal-7-{seed}.npz")["names"] for seed in plan.seeds)
+    np.testing.assert_array_equal(first, second)
+
+
 def test_a_table_is_made_kept_and_reported(tmp_path):
     data = keep_heads(synthetic(8, 2, size=64), ["intensity"])
     plan = Plan(data, tmp_path, folds=2, overrides=QUICK)
