@@ -52,7 +52,7 @@ def run(method, samples, steps, start=0):
 
 
 def test_steps_learn_all_tasks_and_guess_for_the_unlabelled(data):
-    method = build(data)
+    method = build(data, class_consistency=1.0)
     assert method.tasks == ("mask", "pattern")  # the intensity has no features of its own to balance
     output = run(method, image_set(data, 6), 2)
     names = {"mask", "pattern", "intensity"}
@@ -60,6 +60,10 @@ def test_steps_learn_all_tasks_and_guess_for_the_unlabelled(data):
     assert output.tasks["pattern_guess"] == "pattern"
     assert all(torch.isfinite(loss) and loss.ndim == 0 for loss in output.losses.values())
     assert set(run(method, image_set(data), 1).losses) == names  # nothing left to guess
+    assert set(run(build(data), image_set(data, 6), 1).losses) == names | {"mask_guess"}
+    half = build(data, class_consistency=0.5, consistency=0.5, ramp=0.0)
+    weights = run(half, image_set(data, 6), 1).weights
+    assert weights["mask_guess"] == 0.5 and weights["pattern_guess"] == 0.25
 
 
 def test_labels_that_are_missing_teach_nothing(data):
@@ -120,9 +124,10 @@ def test_gradients_on_the_shared_layer_by_subtraction_equal_the_masks_own(data):
 
 def test_single_tasks(data):
     assert build(data, only="mask").tasks == ("mask",)
-    pattern = build(data, only="pattern")
+    pattern = build(data, only="pattern", class_consistency=1.0)
     assert pattern.balancer is None and pattern.network.mask is None
     assert set(run(pattern, image_set(data, 6), 1).losses) == {"pattern", "pattern_guess"}
+    assert set(run(build(data, only="pattern"), image_set(data, 6), 1).losses) == {"pattern"}
     with pytest.raises(MethodError, match="no 'grade'"):
         build(data, only="grade")
     with pytest.raises(MethodError, match="nothing to learn"):
@@ -323,7 +328,7 @@ def test_images_that_show_two_teach_the_mask_alone(data):
     images = image_set(data, 6)
     names = ("mask_guess", "pattern_guess")
     for pasted, teaches in ((1.0, False), (0.0, True)):
-        method = build(data, pasted=pasted, threshold=0.5)
+        method = build(data, pasted=pasted, threshold=0.5, class_consistency=1.0)
         with torch.no_grad():  # a teacher that is sure of everything
             for part in (*method.teacher.heads.values(), method.teacher.mask):
                 part.bias.copy_(torch.linspace(9, -9, len(part.bias)))

@@ -141,6 +141,11 @@ class JointUNetConfig(NetworkConfig):
     consistency: Weight = Field(
         1.0, title="Weight of guesses", description="Against labels, of the same task."
     )
+    class_consistency: Weight = Field(
+        1.0,
+        title="Weight of guessed classes",
+        description="Against guessed masks; 0: only masks are guessed for images without labels.",
+    )
     threshold: float = Field(
         0.95, ge=0.5, lt=1, title="Threshold", description="Guessed classes less sure than this do not count."
     )
@@ -206,6 +211,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "precision": "auto",
         "ema": 0.99,
         "unlabelled_ratio": 1.0,
+        # a few labelled patients make a network sure of the wrong class of others; of masks they do not
+        "class_consistency": 0.0,
         "pasted": 0.5,
     },
 }

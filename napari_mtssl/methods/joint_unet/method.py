@@ -84,6 +84,9 @@ class JointUNetMethod(Method):
             memory = min(config.ema, max(0.5, 1 - TEACHER_LAPS / config.steps))
             self._follow = MeanTeacher(self._teacher, self._network, memory)
         self._memory = _Memory().to(device)
+        # what images without labels teach, and what it counts against labels
+        counting = {kind: config.class_consistency for kind in self.heads} | {MASK: 1.0}
+        self._guessed = {kind: config.consistency * counting[kind] for kind in self._learnt if counting[kind]}
         self._updates: int | None = None
         self._views = Views(config)
 
@@ -200,10 +203,10 @@ class JointUNetMethod(Method):
         assert masks is not None
         images, dimmed = self._views.regained(self._views.coloured(images, bright), bright)
         guess = None
-        count = round(batch_size * config.unlabelled_ratio)
+        count = round(batch_size * config.unlabelled_ratio) if any(self._guessed.values()) else 0
         ramp = min(1.0, progress / config.ramp) if config.ramp else 1.0
-        if self._follow is not None and count and len(found.unlabelled_index) and config.consistency:
-            strong, guess, telling = self._guessed(found, count)
+        if self._follow is not None and count and len(found.unlabelled_index):
+            strong, guess, telling = self._asked(found, count)
             images = torch.cat([images, strong])
         self._network.train()
         with self._precision():
@@ -227,13 +230,13 @@ class JointUNetMethod(Method):
                 if kind not in losses:
                     continue  # what is never taught is not guessed either
                 losses[f"{kind}_guess"] = loss
-                weights[f"{kind}_guess"] = weights[kind] * config.consistency * ramp
+                weights[f"{kind}_guess"] = weights[kind] * self._guessed[kind] * ramp
         of = {name: name.removesuffix("_guess") for name in losses}
         return StepOutput(
             losses, weights, {}, {name: kind for name, kind in of.items() if kind in self.tasks}
         )
 
-    def _guessed(self, found: ImageSet, count: int) -> tuple[torch.Tensor, Guess, dict[str, torch.Tensor]]:
+    def _asked(self, found: ImageSet, count: int) -> tuple[torch.Tensor, Guess, dict[str, torch.Tensor]]:
         """Strong views of images to guess for, what the teacher says of weak ones, which tell of a class."""
         pick = torch.randint(len(found.unlabelled_index), (count,), device=self.device)
         pick = found.unlabelled_index[pick]
@@ -274,6 +277,8 @@ class JointUNetMethod(Method):
                 cost = F.cross_entropy(own, target, reduction="none")
             losses[MASK] = (cost * trust).mean()
         for kind in self.heads:
+            if kind not in self._guessed:
+                continue
             best, target = guess[1][kind].float().softmax(1).max(1)
             cost = F.cross_entropy(logits[kind][n:].float(), target, reduction="none")
             losses[kind] = (cost * ((best >= sure) & telling[kind])).mean()
