@@ -85,7 +85,7 @@ class JointUNetMethod(Method):
             self._follow = MeanTeacher(self._teacher, self._network, memory)
         self._memory = _Memory().to(device)
         # what images without labels teach, and what it counts against labels
-        counting = {kind: config.class_consistency for kind in self.heads} | {MASK: 1.0}
+        counting = dict.fromkeys(self.heads, config.class_consistency) | {MASK: 1.0}
         self._guessed = {kind: config.consistency * counting[kind] for kind in self._learnt if counting[kind]}
         self._updates: int | None = None
         self._views = Views(config)
