@@ -96,7 +96,8 @@ def _million(scratch: Path) -> Path:
     """Folder of a prediction with a million cells in clusters on the tissue of the largest slide."""
     import pandas as pd
 
-    from napari_mtssl.engine.slide_prediction import SlideStore, TileOutput
+    from napari_mtssl.engine.slide_prediction import SlideStore
+    from napari_mtssl.engine.tile_output import TileOutput, packed
     from napari_mtssl.evaluation.slide_generator import made_slide
 
     folder = scratch / "million.prediction"
@@ -105,14 +106,16 @@ def _million(scratch: Path) -> Path:
     rng = np.random.default_rng(0)
     part, pieces = scratch / "million.part", made_slide(OPENED, OPENED).pieces
     identity = {"image": f"slide{OPENED}.svs", "size": [OPENED, OPENED], "pixel size": 0.5}
-    store = SlideStore(part, identity, ("tumour", "lymphocyte"))
+    classes = ("tumour", "lymphocyte")
+    store = SlideStore(part, identity, classes)
     for number in range(500):
         piece = pieces[number % len(pieces)]
         corner = np.array(piece.centre) + 0.45 * np.array(piece.axes) * rng.uniform(-1, 1, 2) - 1024
         places = np.clip(corner + rng.uniform(0, 2048, (2000, 2)), 0, OPENED - 1)
         frame = pd.DataFrame(places, columns=["row", "col"])
-        frame["class"] = rng.choice(["tumour", "lymphocyte"], len(frame))
-        store.commit(number, TileOutput(frame.assign(confidence=0.9, uncertainty=0.1), None, {}, 0.0))
+        frame["class"] = rng.choice(classes, len(frame))
+        cells = packed(frame.assign(confidence=0.9, uncertainty=0.1), classes)
+        store.commit(number, TileOutput(cells, None, {}, 0.0))
     store.close()
     part.rename(folder)
     return folder

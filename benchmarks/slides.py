@@ -10,6 +10,7 @@ the others. Slides and the network stay in the scratch folder; an interrupted pr
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import signal
@@ -162,7 +163,8 @@ def _slide(scratch: Path, size: int) -> Path:
 
 def _network(scratch: Path, name: str, settings: dict, steps: int = STEPS) -> Path:
     """Folder of a run, trained on cells of a made-up slide."""
-    run = scratch / f"run-{name}"
+    about = hashlib.blake2b(f"{json.dumps(settings)} {steps}".encode(), digest_size=4).hexdigest()
+    run = scratch / f"run-{name}-{about}"  # another network of that name, of another day, is another one
     if not (run / "last.safetensors").exists():
         _program("train", run, json.dumps(settings), steps)
     return run

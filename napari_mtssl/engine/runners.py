@@ -7,6 +7,7 @@ Who may join a cluster at an address, and TLS, are distributed's own settings (`
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 import uuid
 from collections import deque
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
 
     from napari_mtssl.engine.dense import Box
-    from napari_mtssl.engine.slide_prediction import SlidePlan, TileOutput
+    from napari_mtssl.engine.slide_prediction import SlidePlan
+    from napari_mtssl.engine.tile_output import TileOutput
     from napari_mtssl.images import Image
     from napari_mtssl.methods.base import Method
 
 THREAD, PROCESS = "thread", "process"
 REMOTE = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "inproc://")
-BATCH = 4  # tiles in a task: what a lost worker has to do again
+TASK = 1.0  # seconds that a task takes at most if it has several tiles: what a lost worker has to do again
+BATCH = 8  # tiles in a task, at most
 AHEAD = 2  # tasks that each thread of a worker has waiting
 LOOK = 1.0  # seconds after which it is looked again who is there
 LOOKS = 10  # for as many looks a worker that has gone counts as one that may come back
@@ -196,8 +199,9 @@ class DaskTiles:
     patience : float
         Seconds without any worker after which it gives up.
     batch : int
-        Tiles in a task: with one, each is shown as soon as it is done, with more, less is said. The
-        last tasks are shorter, so that all workers end together.
+        Tiles in a task, at most: with one, each is shown as soon as it is done, with more, less is said. A
+        task takes a second, so that there are fewer tiles in it where they take long, and the last tasks are
+        shorter, so that all workers end together.
     cancelled : callable, optional
         Once it returns True, what is in hand is left, and no more results come.
     work : callable, optional
@@ -217,6 +221,7 @@ class DaskTiles:
         self._client, self._job, self._patience = client, job, patience
         self._batch, self._cancelled = batch, cancelled or (lambda: False)
         self._work = work or _predict_tiles
+        self._pace: float | None = None  # seconds that a tile takes, once one is done
         self._name = f"tiles-{uuid.uuid4().hex[:8]}"
 
     def __call__(self, pairs: Iterable[tuple[int, Box]]) -> Iterator[tuple[int, Any]]:
@@ -224,7 +229,7 @@ class DaskTiles:
         source = iter(pairs)
         waiting: set[Future] = set()
         done: SimpleQueue[Future] = SimpleQueue()
-        results: list[list[tuple[int, Any]]] = []
+        results: list[bytes] = []
         workers = _Workers(self._client)
         try:
             while True:
@@ -232,11 +237,13 @@ class DaskTiles:
                 room = AHEAD * max(threads, 1)
                 while len(waiting) < room and (batch := self._batch_of(source, threads)):
                     key = f"{self._name}-{batch[0][0]}"
-                    task = self._client.submit(self._work, self._job, batch, key=key, pure=False)
+                    task = self._client.submit(_worked, self._work, self._job, batch, key=key, pure=False)
                     task.add_done_callback(done.put)
                     waiting.add(task)
                 for result in results:  # kept while the workers have something to do already
-                    yield from result
+                    seconds, found = pickle.loads(result)
+                    self._pace = seconds / len(found)
+                    yield from found
                 results = []
                 if not waiting or self._cancelled():
                     return
@@ -252,8 +259,9 @@ class DaskTiles:
 
     def _batch_of(self, source: Iterator[tuple[int, Box]], threads: int) -> list[tuple[int, Box]]:
         """Take the tiles of the next task: fewer near the end, where all would wait for the last one."""
-        left = length_hint(source, self._batch * AHEAD * max(threads, 1))
-        return list(islice(source, min(max(left // (AHEAD * max(threads, 1)), 1), self._batch)))
+        share = length_hint(source, self._batch * AHEAD * max(threads, 1)) // (AHEAD * max(threads, 1))
+        quick = 1 if self._pace is None else int(TASK / self._pace)
+        return list(islice(source, max(min(share, quick, self._batch), 1)))
 
 
 class _Workers:
@@ -288,7 +296,7 @@ def _ended(done: SimpleQueue[Future]) -> set[Future]:
     return found
 
 
-def _taken(client: Client, finished: Iterable[Future]) -> list[Any]:
+def _taken(client: Client, finished: Iterable[Future]) -> list[bytes]:
     """Fetch the results of tasks, in one message; the end of a worker becomes a sentence.
 
     Dask forgets them at once: what it still holds, it would compute again if that worker were lost.
@@ -297,7 +305,7 @@ def _taken(client: Client, finished: Iterable[Future]) -> list[Any]:
 
     futures = list(finished)
     try:
-        results: list[Any] = client.gather(futures)
+        results: list[bytes] = client.gather(futures)
     except KilledWorker as error:
         raise RunnerError(
             "The process that worked has ended, perhaps for lack of memory. "
@@ -306,6 +314,21 @@ def _taken(client: Client, finished: Iterable[Future]) -> list[Any]:
     for future in futures:
         future.release()
     return results
+
+
+def _worked(
+    work: Callable[[TileJob, list[tuple[int, Box]]], list[tuple[int, Any]]],
+    job: TileJob,
+    batch: list[tuple[int, Box]],
+) -> bytes:
+    """Work on some tiles and say how long that took; runs on a worker.
+
+    All of it is one string of bytes: an array by itself is a part of its own of Dask's messages, which the
+    scheduler and this program put together again.
+    """
+    began = time.perf_counter()
+    found = work(job, batch)
+    return pickle.dumps((time.perf_counter() - began, found), protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def _predict_tiles(job: TileJob, batch: list[tuple[int, Box]]) -> list[tuple[int, TileOutput]]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from napari_mtssl.engine.dense import Box, boxes, predict_box, round_up
 from napari_mtssl.engine.slide_prediction_store import MASK, SlideError, SlideStore
+from napari_mtssl.engine.tile_output import TileOutput, packed
 from napari_mtssl.images import Image, ImageError
 from napari_mtssl.images.tissue import TissueMask, find_tissue
 from napari_mtssl.methods.base import Method
@@ -25,27 +25,6 @@ __all__ = ["SlideError", "SlidePlan", "SlideStore", "SlideTile", "TileOutput", "
 SAME_SIZE = 0.05
 # A tile is not made wider than this for the sake of its halo: what is in memory grows with both.
 WIDE = 512
-
-
-@dataclass(frozen=True)
-class TileOutput:
-    """What is kept of a tile: small enough to come from another computer.
-
-    Attributes
-    ----------
-    cells : DataFrame
-        ``row, col, class, confidence, uncertainty`` in level-0 pixels of the file.
-    mask : ndarray of uint8 (h, w), or None
-        1 + the place of the most probable class in the method's vocabulary; 0 is what nobody predicted.
-    pictures : dict of str to ndarray of float16 (h, w)
-    seconds : float
-        What it took.
-    """
-
-    cells: pd.DataFrame
-    mask: np.ndarray | None
-    pictures: dict[str, np.ndarray]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -321,7 +300,8 @@ def predict_tile(method: Method, view: Image, box: Box) -> TileOutput:
         cells = cells.assign(**places)
     mask = None if prediction.mask is None else (prediction.mask.argmax(axis=0) + 1).astype(np.uint8)
     pictures = {name: values.astype(np.float16) for name, values in prediction.pictures.items()}
-    return TileOutput(cells, mask, pictures, time.perf_counter() - began)
+    table = packed(cells, method.vocabulary.get("cell", ()))
+    return TileOutput(table, mask, pictures, time.perf_counter() - began)
 
 
 def _write_grids(method: Method, plan: SlidePlan, store: SlideStore, box: Box, output: TileOutput) -> None:

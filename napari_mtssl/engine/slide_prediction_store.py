@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from napari_mtssl.engine.tile_output import TileOutput
 from napari_mtssl.images.pyramids import ChunkWriter, create_pyramid
 
 if TYPE_CHECKING:
     import zarr
-
-    from napari_mtssl.engine.slide_prediction import TileOutput
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -136,8 +135,10 @@ class SlideStore:
         """Levels of a grid, the finest first; None if there is none."""
         import zarr
 
+        if name in self._grids:
+            return self._grids[name]
         path = self.folder / f"{name}.ome.zarr"
-        if name not in self._grids and (path / "zarr.json").exists():
+        if (path / "zarr.json").exists():
             group = zarr.open_group(path, mode="r+")
             self._grids[name] = [group[str(level)] for level in range(len(list(group.array_keys())))]
         return self._grids.get(name)
@@ -182,17 +183,7 @@ class SlideStore:
         SlideError
             If it cannot be written.
         """
-        frame = output.cells
-        index = {name: i for i, name in enumerate(self.classes)}
-        rows = zip(
-            [number] * len(frame),
-            frame["row"].tolist(),
-            frame["col"].tolist(),
-            [index[name] for name in frame["class"].tolist()],
-            frame["confidence"].tolist(),
-            frame["uncertainty"].tolist(),
-            strict=True,
-        )
+        rows = [(number, *row) for row in output.cells.tolist()]
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:

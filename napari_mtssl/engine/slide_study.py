@@ -18,12 +18,12 @@ from napari_mtssl.engine.slide_prediction import (
     Executor,
     SlidePlan,
     SlideStore,
-    TileOutput,
     looked_over,
     plan_slide,
     predict_slide,
 )
 from napari_mtssl.engine.slide_prediction_store import OtherPredictionError
+from napari_mtssl.engine.tile_output import TileOutput, unpacked
 from napari_mtssl.images import Image
 from napari_mtssl.methods.base import Method
 from napari_mtssl.methods.prediction import Prediction
@@ -125,4 +125,4 @@ def prediction_of(method: Method, output: TileOutput) -> Prediction:
         codes = np.arange(1, len(method.vocabulary["mask"]) + 1)
         mask = (output.mask[None] == codes[:, None, None]).astype(np.float32)
     pictures = {name: values.astype(np.float32) for name, values in output.pictures.items()}
-    return Prediction(output.cells, mask, pictures)
+    return Prediction(unpacked(output.cells, method.vocabulary.get("cell", ())), mask, pictures)

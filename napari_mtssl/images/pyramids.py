@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,26 +101,31 @@ class ChunkWriter:
     """
 
     def __init__(self, array: zarr.Array) -> None:
-        self._array, self._folder = array, _folder_of(array)
-        self._zstd = _zstd_of(array)
+        self._array, self._folder, self._zstd = array, _folder_of(array), _zstd_of(array)
+        self._shape, self._dtype = array.chunks, array.dtype
+        self._rows: set[str] = set()  # folders that are there
 
     def write(self, row: int, col: int, values: np.ndarray) -> None:
-        """Write the chunk whose first element is at `row, col`, all that there is of it."""
+        """Write the chunk whose first element is at `row, col`, all that there is of it; nobody else may."""
         height, width = values.shape
         if self._folder is None or self._zstd is None:
             self._array[row : row + height, col : col + width] = values
             return
-        whole = np.zeros(self._array.chunks, self._array.dtype)
+        whole = np.zeros(self._shape, self._dtype)
         whole[:height, :width] = values
-        path = self._folder / "c" / str(row // whole.shape[0]) / str(col // whole.shape[1])
+        # names are put together by hand: as objects they cost as much as writing does
+        folder = f"{self._folder}/c/{row // self._shape[0]}"
+        path = f"{folder}/{col // self._shape[1]}"
         if not whole.any():  # what is not there is 0
-            path.unlink(missing_ok=True)
+            Path(path).unlink(missing_ok=True)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if folder not in self._rows:
+            os.makedirs(folder, exist_ok=True)
+            self._rows.add(folder)
         # whole or not at all, whenever the program ends
-        part = path.with_suffix(f".{uuid.uuid4().hex}.partial")
-        part.write_bytes(self._zstd.encode(whole))
-        part.replace(path)
+        with open(f"{path}.partial", "wb") as file:
+            file.write(self._zstd.encode(whole))
+        os.replace(f"{path}.partial", path)
 
 
 def _folder_of(array: zarr.Array) -> Path | None:

@@ -134,6 +134,7 @@ def test_a_cluster_that_is_gone_is_told():
 
 def test_the_last_tasks_are_shorter():
     tiles, source = DaskTiles(None, None, batch=4), iter([(n, (0, 0, 1, 1)) for n in range(30)])
+    tiles._pace = 0.01
     sizes = []
     while batch := tiles._batch_of(source, threads=2):
         sizes.append(len(batch))
@@ -142,6 +143,14 @@ def test_the_last_tasks_are_shorter():
     assert sizes[-4:] == [1, 1, 1, 1]
     unknown = (pair for pair in [(n, (0, 0, 1, 1)) for n in range(5)])
     assert len(tiles._batch_of(unknown, threads=100)) == 4
+
+
+def test_a_task_takes_a_second_or_one_tile():
+    tiles, source = DaskTiles(None, None), iter([(n, (0, 0, 1, 1)) for n in range(1000)])
+    sizes = []
+    for tiles._pace in (None, 5.0, 0.3, 0.01):
+        sizes.append(len(tiles._batch_of(source, threads=2)))
+    assert sizes == [1, 1, 3, 8]
 
 
 def test_a_process_that_cannot_be_started_is_a_sentence(monkeypatch):

@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 
 from napari_mtssl.engine.slide_cells import SlideCells
-from napari_mtssl.engine.slide_prediction import SlideError, SlideStore, TileOutput
+from napari_mtssl.engine.slide_prediction import SlideError, SlideStore
+from napari_mtssl.engine.tile_output import TileOutput, packed, unpacked
+
+CLASSES = ("round", "long")
 
 
 @pytest.fixture
@@ -14,17 +17,23 @@ def made(tmp_path):
     store = SlideStore(
         tmp_path / "a.prediction",
         {"image": "a.svs", "size": [90_000, 70_000], "pixel size": 0.25},
-        ("round", "long"),
+        CLASSES,
     )
     frames = []
     for number in range(3):
         frame = pd.DataFrame(rng.uniform(0, (90_000, 70_000), (500, 2)), columns=["row", "col"])
-        frame["class"] = rng.choice(["round", "long"], 500)
+        frame["class"] = rng.choice(CLASSES, 500)
         frame["confidence"], frame["uncertainty"] = rng.uniform(size=(2, 500))
-        store.commit(number, TileOutput(frame, None, {}, 0.1))
+        store.commit(number, TileOutput(packed(frame, CLASSES), None, {}, 0.1))
         frames.append(frame)
     yield store, pd.concat(frames, ignore_index=True)
     store.close()
+
+
+def test_cells_travel_as_numbers(made):
+    _, cells = made
+    pd.testing.assert_frame_equal(unpacked(packed(cells, CLASSES), CLASSES), cells, check_dtype=False)
+    assert len(unpacked(packed(cells[:0], ()), ())) == 0
 
 
 def test_cells_in_a_box(made):

@@ -4,20 +4,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_mtssl.engine.slide_prediction import SlideStore, TileOutput
+from napari_mtssl.engine.slide_prediction import SlideStore
+from napari_mtssl.engine.tile_output import TileOutput, packed
 from napari_mtssl.gui.slide_cells import MOST
 
 pytestmark = pytest.mark.gui
+CLASSES = ("round", "long")
 
 
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
     identity = {"image": "a.svs", "size": [20_000, 20_000], "pixel size": 0.5}
-    store = SlideStore(tmp_path / "a.prediction", identity, ("round", "long"))
+    store = SlideStore(tmp_path / "a.prediction", identity, CLASSES)
     frame = pd.DataFrame(rng.uniform(0, 20_000, (20_000, 2)), columns=["row", "col"])
-    frame["class"] = rng.choice(["round", "long"], len(frame))
-    store.commit(0, TileOutput(frame.assign(confidence=0.5, uncertainty=0.5), None, {}, 0.1))
+    frame["class"] = rng.choice(CLASSES, len(frame))
+    cells = packed(frame.assign(confidence=0.5, uncertainty=0.5), CLASSES)
+    store.commit(0, TileOutput(cells, None, {}, 0.1))
     store.close()
     return store.folder
 
