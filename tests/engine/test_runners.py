@@ -59,11 +59,12 @@ def test_two_workers_and_the_loss_of_one(work, tmp_path):
             dashboard_address="127.0.0.1:0",
             memory_limit=0,
             preload_nanny=["napari_mtssl.engine.workers"],
+            scheduler_kwargs={"preload": ["napari_mtssl.engine.workers"]},
         ) as cluster,
         connected(cluster.scheduler_address) as client,
     ):
-        for nanny in cluster.workers.values():  # 20 ms by default: 3 % of a core for two of them
-            assert nanny.periodic_callbacks["tick"].callback_time == 500
+        for server in (cluster.scheduler, *cluster.workers.values()):  # 20 ms by default: 3 % of a core
+            assert server.periodic_callbacks["tick"].callback_time == 500
         pids = client.run(os.getpid)
         there = SlideStore(tmp_path / "there", plan.identity, method.classes)
         numbers = []
@@ -150,7 +151,7 @@ def test_a_task_takes_a_second_or_one_tile():
     sizes = []
     for tiles._pace in (None, 5.0, 0.3, 0.01):
         sizes.append(len(tiles._batch_of(source, threads=2)))
-    assert sizes == [1, 1, 3, 8]
+    assert sizes == [1, 1, 3, 16]
 
 
 def test_a_process_that_cannot_be_started_is_a_sentence(monkeypatch):
