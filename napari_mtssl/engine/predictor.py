@@ -96,7 +96,7 @@ class Predictor:
             self.method = load_method(self.run_dir, device=self.device if here else "cpu")
             self.um = self.method.slide_um(load(find(self.run_dir)).meta)
             if not here:
-                self._client = self._held.enter_context(connected(self.runner))
+                self._client = self._held.enter_context(connected(self.runner, self._cancelled))
         except BaseException:
             self._held.close()
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import threading
 import time
 import uuid
 from collections import deque
@@ -40,6 +41,8 @@ BATCH = 16  # tiles in a task, at most
 AHEAD = 2  # tasks that each thread of a worker has waiting
 LOOK = 1.0  # seconds after which it is looked again who is there
 LOOKS = 10  # for as many looks a worker that has gone counts as one that may come back
+TICK = 0.2  # seconds between two looks at what somebody else does
+ANSWER = 10.0  # seconds in which a scheduler answers, and a worker of it is there
 PATIENCE = 30.0  # seconds without any worker after which work is given up
 
 logger = logging.getLogger(__name__)
@@ -63,15 +66,21 @@ def check_runner(runner: str) -> str:
 
 
 @contextmanager
-def connected(runner: str) -> Iterator[Client]:
+def connected(runner: str, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Client]:
     """Connect to the workers of a runner: of a process of our own, which ends with it, or of a cluster.
 
     Nobody else of this program uses them: what napari reads of a slide meanwhile, a Dask array, is read here.
 
+    Parameters
+    ----------
+    runner : str
+    cancelled : callable, optional
+        Once it returns True, a cluster that has not answered yet is not waited for any more.
+
     Raises
     ------
     RunnerError
-        If nothing answers at the address, no worker is there, or the connection is lost.
+        If nothing answers at the address, no worker is there, it was cancelled, or the connection is lost.
     """
     from concurrent.futures import CancelledError
 
@@ -94,19 +103,16 @@ def connected(runner: str) -> Iterator[Client]:
         ):
             yield client
         return
-    try:
-        client = Client(runner, timeout=10, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise RunnerError(
-            f"No Dask scheduler answers at {runner} ({error}); start one with: dask scheduler"
-        ) from error
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=10)
-        except TimeoutError as error:
-            raise RunnerError(
-                f"The cluster at {runner} has no worker; start one with: dask worker {runner}"
-            ) from error
+    with _answering(runner, cancelled) as client:
+        until = time.monotonic() + ANSWER
+        while not client.scheduler_info(n_workers=-1)["workers"]:
+            if cancelled():
+                raise RunnerError(f"The cluster at {runner} is no longer waited for.")
+            if time.monotonic() > until:
+                raise RunnerError(
+                    f"The cluster at {runner} has no worker; start one with: dask worker {runner}"
+                )
+            time.sleep(TICK)
         try:
             yield client
         except Exception as error:  # a client that lost its scheduler ends in errors of many kinds
@@ -116,6 +122,34 @@ def connected(runner: str) -> Iterator[Client]:
                 f"The connection to the cluster at {runner} was lost. What is done is kept; start it again "
                 "when the cluster is there."
             ) from error
+
+
+def _answering(address: str, cancelled: Callable[[], bool]) -> Client:
+    """Find the scheduler at an address; a thread waits for it, so that this one can be told to give up."""
+    from concurrent.futures import Future as AnyFuture
+    from concurrent.futures import wait
+
+    from distributed import Client
+
+    found: AnyFuture[Client] = AnyFuture()
+
+    def ask() -> None:
+        try:
+            found.set_result(Client(address, timeout=ANSWER, set_as_default=False))
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            found.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True, name="cluster").start()
+    while not wait([found], timeout=TICK).done:
+        if cancelled():
+            found.add_done_callback(lambda late: late.exception() or late.result().close())
+            raise RunnerError(f"The cluster at {address} is no longer waited for.")
+    try:
+        return found.result()
+    except (OSError, TimeoutError, ValueError) as error:
+        raise RunnerError(
+            f"No Dask scheduler answers at {address} ({error}); start one with: dask scheduler"
+        ) from error
 
 
 def _process() -> LocalCluster:

@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.engine.control import Control
 from napari_mtssl.engine.events import Event, Failed, Finished, WorkerLost
-from napari_mtssl.engine.runners import PATIENCE, THREAD, RunnerError, check_runner, connected
+from napari_mtssl.engine.runners import PATIENCE, THREAD, TICK, RunnerError, check_runner, connected
 from napari_mtssl.engine.session import TrainingSession
 
 if TYPE_CHECKING:
     from distributed import Client, Future, Queue
 
-TICK = 0.2  # seconds between two looks at what the user wants and at the worker
 SAVE_EVERY = 50  # steps at most that the loss of a worker costs
 LEAVE = 30.0  # seconds that a worker has to write its weights after the listener has left
 
@@ -65,7 +64,7 @@ class RunnerSession(TrainingSession):
             yield from super().events()
             return
         try:
-            with connected(self.runner) as client:
+            with connected(self.runner, lambda: self.control.stopped) as client:
                 yield from self._follow(client)
         except RunnerError as error:
             yield Failed(self._step, str(error), "", mendable=True)

@@ -55,7 +55,7 @@ def on_cluster(
     from napari_mtssl.engine.runners import RunnerError, connected
 
     with ExitStack() as stack:
-        client = stack.enter_context(connected(address))
+        client = stack.enter_context(connected(address, stopped))
         token = f"folds-{uuid.uuid4().hex[:8]}"
         said, end = Queue(f"{token}-said", client=client), Event(f"{token}-end", client=client)
         data = client.scatter(plan, broadcast=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.images import Image, ImageError, open_planes, stack_of
-from napari_mtssl.study.addresses import check_url, is_url
+from napari_mtssl.study.addresses import check_url, fingerprint, is_url
 
 if TYPE_CHECKING:
     from napari_mtssl.study import ImageRecord, Study
@@ -37,12 +37,12 @@ def add_files(
     unread : ImageError or None
         What is wrong with the first file that cannot be read: one of a folder must not keep the others out.
     """
-    opened: list[Image] = []
+    opened: list[tuple[Image, str | None]] = []
     unread: list[ImageError] = []
     for path in paths:
         try:
             url = check_url(str(path)) if is_url(path) else None
-            opened += waited(url, partial(open_planes, url or path))
+            opened += waited(url, partial(_opened, path, url))
         except ImageError as error:
             unread.append(error)
     records: list[ImageRecord] = []
@@ -56,11 +56,19 @@ def add_files(
                     pixel_size_um=image.pixel_size_um,
                     group=stack_of(image.path),
                     split=split,
+                    fingerprint=known,
                 )
-                for image in opened
+                for image, known in opened
             ]
     if len(unread) + len(records) < 2 or not unread:
         return records, next(iter(unread), None)
     more = "" if len(unread) == 1 else f" This is the first of {len(unread):,} files that were left out."
     rest = f" The other {len(records):,} were added." if records else ""
     return records, ImageError(f"{unread[0]}{more}{rest}")
+
+
+def _opened(path: Path | str, url: str | None) -> list[tuple[Image, str | None]]:
+    """Open a file or a URL; of a URL everything that its server is asked for, to know the image again too."""
+    images = open_planes(url or path)
+    known = None if url is None else fingerprint(url)
+    return [(image, known) for image in images]

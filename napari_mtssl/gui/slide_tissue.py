@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mtssl.gui.notify import show_info, told
-from napari_mtssl.images.tissue import TissueMask, find_tissue, tissue_file, write_tissue
+from napari_mtssl.images.tissue import TissueMask, find_tissue, in_study, tissue_file, write_tissue
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -29,10 +29,11 @@ def edit_tissue() -> Labels | None:
         show_info("Open a study with an image first.")
         return None
     with told():
-        image = ImagePool()(record)
-        image.tissue_file = path = tissue_file(study.path, record.id)
-        found = find_tissue(image)
-        return tissue_layer(dock.viewer, found, path, record.pixel_size_um)
+        folder = study.path
+        found = dock.workspace.waited(
+            record.url, lambda: find_tissue(in_study(ImagePool()(record), folder, record.id))
+        )
+        return tissue_layer(dock.viewer, found, tissue_file(folder, record.id), record.pixel_size_um)
     return None
 
 

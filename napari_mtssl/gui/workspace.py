@@ -127,7 +127,7 @@ class Workspace:
         """
         from napari_mtssl.gui.adding import add_files
 
-        records, unread = add_files(self.need_study(), paths, split, self._waited)
+        records, unread = add_files(self.need_study(), paths, split, self.waited)
         if records:
             self.images_changed.emit()
             if self.image is None:
@@ -141,7 +141,7 @@ class Workspace:
         study = self.need_study()
         record = study.image(image_id)
         # a damaged file opens, and fails only when it is decoded
-        self._waited(record.url, lambda: self.pool(record).read(0, 0, 1, 1))
+        self.waited(record.url, lambda: self.pool(record).read(0, 0, 1, 1))
         if self.study is not study:
             return
         self.image = record
@@ -149,7 +149,7 @@ class Workspace:
         self._read_predictions(Wanted())
         self.image_changed.emit()
 
-    def _waited(self, url: str | None, work: Callable[[], Any]) -> Any:
+    def waited(self, url: str | None, work: Callable[[], Any]) -> Any:
         """Do what may have to wait for the server of an address."""
         from napari_mtssl.study.addresses import shown
 

@@ -36,6 +36,7 @@ class ImageTable(StudyCore):
         pixel_size_um: float | None = None,
         group: str | None = None,
         split: Split = "train",
+        fingerprint: str | None = None,
     ) -> ImageRecord:
         """Add an image; one that the study has already is returned as it is.
 
@@ -51,6 +52,8 @@ class ImageTable(StudyCore):
             What stays together in splits, by default the file's name without suffix; of a file that is named
             after its DICOM number (``1.2.840.…``), all of it.
         split : {'train', 'validation', 'test'}
+        fingerprint : str, optional
+            Of an image at a URL, if somebody has asked its server already; see `addresses.fingerprint`.
 
         Raises
         ------
@@ -67,7 +70,7 @@ class ImageTable(StudyCore):
             raise StudyError(f"{path.name} has no pixels: {height} rows, {width} columns.")
         _check_pixel_size(pixel_size_um)
         values = {
-            **_identity(location, self.path),
+            **_identity(location, self.path, fingerprint),
             "height": int(height),
             "width": int(width),
             "pixel_size_um": pixel_size_um,
@@ -171,7 +174,12 @@ class ImageTable(StudyCore):
         self._update_image(image_id, "Set the pixel size of {name}", pixel_size_um=pixel_size_um)
 
     def relocate_image(
-        self, image_id: int, new_path: Path | str, *, accept_changed: bool = False
+        self,
+        image_id: int,
+        new_path: Path | str,
+        *,
+        accept_changed: bool = False,
+        fingerprint: str | None = None,
     ) -> ImageRecord:
         """Say where an image is now.
 
@@ -182,6 +190,8 @@ class ImageTable(StudyCore):
             A path, or the URL of an OME-Zarr image.
         accept_changed : bool
             Take the file although its content differs from what was added. Its labels stay where they are.
+        fingerprint : str, optional
+            As for `add_image`.
 
         Raises
         ------
@@ -190,7 +200,7 @@ class ImageTable(StudyCore):
         """
         image = self.image(image_id)
         location, _ = _located(new_path)
-        identity = _identity(location, self.path)
+        identity = _identity(location, self.path, fingerprint)
         if identity["checksum"] != image.checksum and not accept_changed:
             raise StudyError(
                 f"{location} is not the image that was added as {image.name}: its content differs. "
@@ -293,10 +303,10 @@ def _problem_of_url(image: ImageRecord) -> list[ImageProblem]:
     return [ImageProblem(image, "changed", message)]
 
 
-def _identity(location: str, study: Path) -> dict[str, Any]:
+def _identity(location: str, study: Path, fingerprint: str | None = None) -> dict[str, Any]:
     """Gather what is kept of a file, or of what is at a URL, to find and to know it again."""
     if addresses.is_url(location):
-        checksum = addresses.fingerprint(location)
+        checksum = fingerprint or addresses.fingerprint(location)
         return {"path": location, "relative": None, "checksum": checksum, "bytes": 0, "modified": 0}
     path = Path(location)
     size, modified = files.stamp(path)

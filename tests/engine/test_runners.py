@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 
 import dask
 import numpy as np
@@ -105,6 +106,22 @@ def test_another_run_on_the_worker_is_refused(work):
         other = DaskTiles(client, type(job)(**{**vars(job), "digest": "x"}))
         with pytest.raises(RunnerError, match="another run"):
             next(other([(0, plan.tiles[0])]))
+
+
+def test_a_cluster_that_does_not_answer_is_waited_for_until_stop():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asked = iter([False, True])
+        with (
+            pytest.raises(RunnerError, match="no longer waited for"),
+            connected(f"tcp://127.0.0.1:{silent.getsockname()[1]}", lambda: next(asked)),
+        ):
+            pass
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+        pytest.raises(RunnerError, match="no longer waited for"),
+        connected(cluster.scheduler_address, lambda: bool(cluster.scheduler.clients)),
+    ):
+        pass
 
 
 def test_a_cluster_without_workers_is_told():

@@ -49,15 +49,20 @@ def test_an_answer_that_comes_late_and_an_error(dock, silent):
         patiently(lambda: 1 // 0, "Reading …")
 
 
-def test_an_image_of_a_silent_server_can_be_given_up(dock, silent, monkeypatch, tmp_path, told):
-    monkeypatch.setattr(patience, "QUICK", 0.01)
-    workspace = dock.workspace
-    first = workspace.image
-    url = "memory://far/one.ome.zarr"
-    create_pyramid(tmp_path / "one.ome.zarr", (64, 64, 3), np.dtype(np.uint8), 0.5)[0][...] = 9
+@pytest.fixture
+def far(tmp_path):
+    """Address of an image on a server."""
     import fsspec
 
+    create_pyramid(tmp_path / "one.ome.zarr", (64, 64, 3), np.dtype(np.uint8), 0.5)[0][...] = 9
     fsspec.filesystem("memory").put(str(tmp_path / "one.ome.zarr"), "/far/one.ome.zarr", recursive=True)
+    return "memory://far/one.ome.zarr"
+
+
+def test_an_image_of_a_silent_server_can_be_given_up(dock, silent, far, monkeypatch):
+    monkeypatch.setattr(patience, "QUICK", 0.01)
+    workspace, url = dock.workspace, far
+    first = workspace.image
     (record,) = workspace.add_images([url])
     pool = workspace.pool
     asked = []
@@ -78,3 +83,28 @@ def test_an_image_of_a_silent_server_can_be_given_up(dock, silent, monkeypatch, 
     workspace.select_image(record.id)
     assert workspace.image == record
     assert asked and threading.main_thread() is not asked[0]
+
+
+def test_checksums_and_tissue_of_a_server_are_not_read_in_the_windows_thread(dock, far, monkeypatch):
+    from napari_mtssl.gui import adding, slide_tissue
+
+    workspace, threads = dock.workspace, []
+
+    def noted(module, name):
+        usual = getattr(module, name)
+
+        def read(*arguments):
+            threads.append(threading.current_thread())
+            return usual(*arguments)
+
+        monkeypatch.setattr(module, name, read)
+
+    noted(adding, "fingerprint")
+    noted(slide_tissue, "find_tissue")
+    (record,) = workspace.add_images([far])
+    assert record.checksum == adding.fingerprint(far)
+    workspace.select_image(record.id)
+    monkeypatch.setattr("napari_mtssl.gui.samples.open_dock", lambda: dock)
+    assert slide_tissue.edit_tissue() is not None
+    added, _, tissue = threads
+    assert threading.main_thread() not in (added, tissue)

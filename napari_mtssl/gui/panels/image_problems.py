@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox, QVBoxLayout, 
 from napari_mtssl.gui.notify import guarded
 from napari_mtssl.gui.rows import button, note, row
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+from napari_mtssl.study.addresses import check_url, fingerprint, is_url
 
 if TYPE_CHECKING:
     from napari_mtssl.study import ImageProblem
@@ -84,7 +86,9 @@ class ImageProblems(QWidget):
             )
             if answer != QMessageBox.StandardButton.Yes:
                 return
-        study.relocate_image(image.id, path, accept_changed=changed)
+        url = check_url(path) if is_url(path) else None
+        known = None if url is None else self._workspace.waited(url, partial(fingerprint, url))
+        study.relocate_image(image.id, path, accept_changed=changed, fingerprint=known)
         self._at_servers = [p for p in self._at_servers if p.image.id != image.id]
         self._workspace.select_image(image.id)
         self._workspace.images_changed.emit()

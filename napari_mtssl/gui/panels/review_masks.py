@@ -111,7 +111,8 @@ class MaskReview(QWidget):
         self.seen_button = button(
             "Show",
             self._explain,
-            "Where in this image the network sees the class: the layer Saliency; also while it trains",
+            "Where in this image the network sees the class: the layer Saliency; also while it trains. "
+            "Of a slide it is that of the reduced picture; Predict shows the gradient, whatever is chosen",
         )
         self.seen_rows = [
             row("Where is", self.seen_class, None),
