@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,14 @@ import numpy as np
 SIZE = (1400, 860)
 WAIT = 1800  # seconds for a training
 COLOURS = 256  # of a picture's palette: a third of the bytes
-SLIDE = 8_000  # pixels, both ways
+SLIDE = 8_400  # pixels, both ways: more than 67 million, so that it counts as a slide
+CLUSTER = (  # as in docs/slides.md
+    "scheduler --host 127.0.0.1 --port 8786 --preload napari_mtssl.engine.workers",
+    (
+        "worker tcp://127.0.0.1:8786 --nworkers 2 --nthreads 1 --memory-limit 0 "
+        "--preload-nanny napari_mtssl.engine.workers"
+    ),
+)
 
 
 def main() -> None:
@@ -352,6 +361,32 @@ def slide(story: Story) -> None:
     story.wait(45)
     story.tab(3)
     story.shot("slide-review")
+    story.look(row, col, 3.0)
+    on_a_cluster(story)
+
+
+def on_a_cluster(story: Story) -> None:
+    """Two workers go on with the prediction of the slide that was stopped here."""
+    dock, panel = story.dock, story.dock.train_panel
+    dock.runner.stop()
+    story.wait(WAIT, lambda: not dock.runner.busy)
+    dask = str(Path(sys.executable).with_name("dask"))
+    with ExitStack() as stack:
+        for command in CLUSTER:
+            started = stack.enter_context(subprocess.Popen([dask, *command.split()]))
+            stack.callback(started.terminate)
+            story.wait(10)
+        came: list[object] = []
+        dock.runner.event.connect(came.append)
+        panel.where.setEditText("tcp://127.0.0.1:8786")
+        panel.predict_button.click()
+        story.tab(2)
+        story.wait(WAIT, lambda: len(came) >= 40 or not dock.runner.busy)
+        if dock.runner.failure is not None:
+            sys.exit(f"The cluster failed: {dock.runner.failure.reason}")
+        story.shot("slide-cluster")
+        dock.runner.stop()
+        story.wait(WAIT, lambda: not dock.runner.busy)
 
 
 STORIES: dict[str, tuple[str | None, int, Callable[[Story], None]]] = {

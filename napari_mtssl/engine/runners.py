@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 THREAD, PROCESS = "thread", "process"
 REMOTE = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "inproc://")
 TASK = 1.0  # seconds that a task takes at most if it has several tiles: what a lost worker has to do again
-BATCH = 16  # tiles in a task, at most
+BATCH = 8  # tiles in a task, at most
 AHEAD = 2  # tasks that each thread of a worker has waiting
 LOOK = 1.0  # seconds after which it is looked again who is there
 LOOKS = 10  # for as many looks a worker that has gone counts as one that may come back

@@ -168,7 +168,7 @@ def test_a_task_takes_a_second_or_one_tile():
     sizes = []
     for tiles._pace in (None, 5.0, 0.3, 0.01):
         sizes.append(len(tiles._batch_of(source, threads=2)))
-    assert sizes == [1, 1, 3, 16]
+    assert sizes == [1, 1, 3, 8]
 
 
 def test_a_process_that_cannot_be_started_is_a_sentence(monkeypatch):
