@@ -358,7 +358,9 @@ def slide(story: Story) -> None:
     settings = {"depth": 10, "widen": 1, "turns": 1, "pool": 1000}
     # all of the slide is predicted then, what is in view first: that takes long, and is not waited for
     story.train("slide-train", lambda: dock.runner.state.name == "PREDICTING", **settings)
-    story.wait(45)
+    tiles: list[object] = []
+    dock.runner.event.connect(tiles.append)
+    story.wait(45, lambda: len(tiles) > 150)  # the cluster shall have something to do, too
     story.tab(3)
     story.shot("slide-review")
     story.look(row, col, 3.0)
@@ -381,7 +383,7 @@ def on_a_cluster(story: Story) -> None:
         panel.where.setEditText("tcp://127.0.0.1:8786")
         panel.predict_button.click()
         story.tab(2)
-        story.wait(WAIT, lambda: len(came) >= 40 or not dock.runner.busy)
+        story.wait(WAIT, lambda: len(came) >= 8 or not dock.runner.busy)
         if dock.runner.failure is not None:
             sys.exit(f"The cluster failed: {dock.runner.failure.reason}")
         story.shot("slide-cluster")
