@@ -216,6 +216,44 @@ def _blobs(images: torch.Tensor, limit: float, most: int = 3) -> torch.Tensor:
     return total * (1 + 0.5 * _smooth(images, 12, 1.0))  # patchy
 
 
+def add_air(images: torch.Tensor, covered: torch.Tensor, chance: float, most: int = 2) -> torch.Tensor:
+    """Darken ovals below the lungs of some of the images: gas in stomach and bowel.
+
+    They are as dark as a lung and next to it, a rim between them, and no part of it.
+
+    Parameters
+    ----------
+    images : Tensor, shape (N, C, H, W), values in [0, 1]
+    covered : Tensor, shape (N, 1, H, W)
+        Share of each pixel that is lung.
+    chance : float
+        Share of the images that get ovals.
+    most : int
+        Ovals in each of them.
+    """
+    if not chance:
+        return images
+    count, device = len(images), images.device
+    height, width = images.shape[2:]
+    rows, cols = _places(images)
+    there = torch.rand(count, 1, 1, 1, device=device) < chance
+    rim = 2 * max(1, height // 64) + 1
+    free = (1 - F.max_pool2d(covered, rim, 1, rim // 2)).clamp(0, 1)
+    reach = height // 6
+    below = F.max_pool2d(F.pad(covered, (0, 0, reach, 0)), (reach + 1, 1), 1) * free
+    for _ in range(most):
+        centre = torch.multinomial(below.flatten(1) + 1e-4, 1).view(count, 1, 1)
+        down, across = rows - (centre // width + 0.5) / height, cols - (centre % width + 0.5) / width
+        high, wide, dark, turn = (torch.rand(count, 1, 1, device=device) for _ in range(4))
+        sin, cos = torch.sin(turn * math.pi), torch.cos(turn * math.pi)
+        along = (down * cos + across * sin) / (0.03 + 0.1 * high)
+        aside = (across * cos - down * sin) / (0.03 + 0.1 * wide)
+        depth = 1 - torch.sqrt(along**2 + aside**2) + _smooth(images, 8, 0.5)[:, 0]
+        shade = (0.2 + 0.5 * dark) * torch.sigmoid(8 * depth)
+        images = images * (1 - shade[:, None] * free * there)
+    return images
+
+
 def add_clutter(images: torch.Tensor, chance: float) -> torch.Tensor:
     """Letters, cables, blanked boxes and borders, each on some of the images (N, C, H, W) in [0, 1]."""
     for paint in (_boxes, _cables, _letters, _border):

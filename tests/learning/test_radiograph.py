@@ -4,6 +4,7 @@ import torch
 from napari_mtssl.learning.radiograph import (
     GeometryRange,
     LooksRange,
+    add_air,
     add_clutter,
     change_looks,
     move,
@@ -57,6 +58,22 @@ def test_looks_stay_in_range_and_differ():
     assert ((changed - images).abs().mean((1, 2, 3)) > 0.01).all()
     assert torch.equal(change_looks(images, LooksRange()), images)
     assert torch.equal(add_clutter(images, 0.0), images)
+
+
+def test_air_lies_below_the_lung_and_never_in_it():
+    images = torch.full((40, 2, 64, 64), 0.8)
+    lung = torch.zeros(40, 1, 64, 64)
+    lung[:, :, 10:30, 20:44] = 1
+    lung[39] = 0
+    changed = add_air(images, lung, 0.5)
+    darker = (changed < images - 0.05).any(1)
+    with_air = darker.flatten(1).any(1)
+    assert 8 < int(with_air[:39].sum()) < 32
+    assert not (darker & (lung[:, 0] > 0)).any() and changed.min() >= 0 and changed.max() <= 0.8
+    assert not darker[:, 29:31, 20:44].any()  # a rim stays between lung and air
+    middle = darker[:39].float().mean(0)
+    assert middle[31:50].sum() > 0.8 * middle.sum()
+    assert torch.equal(add_air(images, lung, 0.0), images)
 
 
 def test_normalising_undoes_what_machines_do():

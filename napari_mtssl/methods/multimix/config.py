@@ -152,6 +152,13 @@ class MultiMixConfig(NetworkConfig):
     clutter: float = Field(
         0.25, ge=0, le=1, title="Clutter", description="Chance of letters, cables, boxes, borders."
     )
+    air: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        title="Air",
+        description="Chance of dark ovals, as of gas in the stomach, in images with a mask.",
+    )
     opacities: float = Field(0.5, ge=0, le=1, title="Opacities", description="Soft blobs, as of sick lungs.")
     inversion: float = Field(0.0, ge=0, le=0.5, title="Inversion", description="Chance of a negative.")
 
@@ -236,10 +243,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "alignment": 0.5,
         "ema": 0.95,
         "guess_weight": 0.5,
-        "mask_weight": 4.0,
+        "air": 0.5,
+        "mask_weight": 16.0,
         "pixel_weight": 1.0,
         "seg_consistency": "teacher",
-        "consistency_weight": 0.5,
+        "consistency_weight": 2.0,
         "confidence": 0.8,
         "ramp": 0.3,
         "pool": 150,

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from napari_mtssl.learning.precision import half_precision
 from napari_mtssl.learning.pseudo_labels import MeanTeacher
-from napari_mtssl.learning.radiograph import move, normalise
+from napari_mtssl.learning.radiograph import add_air, move, normalise
 from napari_mtssl.learning.saliency import HOW, class_map, evaluating, input_gradient, to_range
 from napari_mtssl.methods.base import Method, MethodError, Samples, StepOutput, vocabulary_of
 from napari_mtssl.methods.labels import taught
@@ -192,8 +192,8 @@ class MultiMix(Method):
             images, grid = self._views.labelled(
                 bank.pixels(bank.masked[chosen]), config.labelled_views, progress
             )
-            batch.seg_labelled = self.normal(images)
             batch.masks = move_mask(bank.masks[chosen].float() / 255, grid)
+            batch.seg_labelled = self.normal(add_air(images, 1 - batch.masks[:, :1], config.air))
             batch.known = torch.where(
                 inside(grid) > 0, move(bank.known[chosen].float(), grid).round(), torch.ones(1).to(grid)
             )
@@ -229,8 +229,10 @@ class MultiMix(Method):
             with half_precision(self.config.precision, self.device):
                 guess = self._masks_of(self._teacher, self.normal(pixels))
             strong, grid = self._views.strong(pixels)
-            batch.seg_unlabelled = self.normal(strong)
             batch.guessed_masks, batch.guessed_inside = move_mask(guess, grid), inside(grid)
+            batch.seg_unlabelled = self.normal(
+                add_air(strong, 1 - batch.guessed_masks[:, :1], self.config.air)
+            )
 
     # -- the network on images -----------------------------------------------------------------------------
 
