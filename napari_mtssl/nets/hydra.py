@@ -16,7 +16,7 @@ from napari_mtssl.nets.wide_resnet import WideResNet
 
 
 class HydraNet(nn.Module):
-    """Wide ResNet with three heads, for patches and, with the same weights, for whole images.
+    """Wide ResNet with three or four heads, for patches and, with the same weights, for whole images.
 
     Parameters
     ----------
@@ -28,6 +28,8 @@ class HydraNet(nn.Module):
         See `CentroidHead`.
     hidden : int
         Width of the first dense layer of the centroid heads; the second has 32.
+    typed : bool
+        Add a fourth head that only tells cells apart; the class head then says how surely there is a cell.
 
     Attributes
     ----------
@@ -46,7 +48,13 @@ class HydraNet(nn.Module):
     fitted: torch.Tensor
 
     def __init__(
-        self, trunk: WideResNet, classes: int, window: int, squeeze: int | None = None, hidden: int = 128
+        self,
+        trunk: WideResNet,
+        classes: int,
+        window: int,
+        squeeze: int | None = None,
+        hidden: int = 128,
+        typed: bool = False,
     ) -> None:
         super().__init__()
         side = trunk.output_size(window)
@@ -60,12 +68,18 @@ class HydraNet(nn.Module):
         self.kind = ClassificationHead(trunk.channels, classes, side)
         self.row = CentroidHead(trunk.channels, side, (hidden, 32), squeeze)
         self.col = CentroidHead(trunk.channels, side, (hidden, 32), squeeze)
+        self.cell_type = ClassificationHead(trunk.channels, classes - 1, side) if typed else None
         # Padded trunks: outputs this near to the tile's edge saw its padding, and are cut off.
         self.margin = 0 if trunk.padding == "valid" else -(-(trunk.receptive_field // 2) // trunk.stride)
         self.halo = (window - trunk.stride) // 2 + self.margin * trunk.stride
         self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5))
         self.register_buffer("std", torch.full((1, 3, 1, 1), 0.25))
         self.register_buffer("fitted", torch.tensor(False))
+
+    @property
+    def heads(self) -> list[ClassificationHead | CentroidHead]:
+        """All heads it has."""
+        return [head for head in (self.kind, self.cell_type, self.row, self.col) if head is not None]
 
     @torch.no_grad()
     def normalise_with(self, images: torch.Tensor) -> None:
@@ -93,6 +107,21 @@ class HydraNet(nn.Module):
         centroids : Tensor, shape (N, 2, h, w)
             (row, col) in units of the window, (0, 0) its corner.
         """
+        kind, cell_type, centroids = self.outputs(images, dense, half)
+        return kind if cell_type is None else joint_logits(kind, cell_type), centroids
+
+    def outputs(
+        self, images: torch.Tensor, dense: bool = False, half: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """Give what each head says, as it is trained; see `forward`.
+
+        Returns
+        -------
+        kind : Tensor, shape (N, classes, h, w)
+        cell_type : Tensor, shape (N, classes - 1, h, w), or None
+            Logits of the classes of cells, given that there is one; None without that head.
+        centroids : Tensor, shape (N, 2, h, w)
+        """
         # Half precision is too coarse for what the heads say: a sixth of a pixel.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
             normal = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
@@ -100,7 +129,28 @@ class HydraNet(nn.Module):
         features = features.to(self.kind.dense[0].weight.dtype)
         if dense and self.margin:
             features = features[..., self.margin : -self.margin, self.margin : -self.margin]
-        return self.kind(features), torch.cat([self.row(features), self.col(features)], dim=1)
+        cell_type = None if self.cell_type is None else self.cell_type(features)
+        return self.kind(features), cell_type, torch.cat([self.row(features), self.col(features)], dim=1)
+
+
+def joint_logits(kind: torch.Tensor, cell_type: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities: the background and how surely there is a cell from one head, its type from another.
+
+    Parameters
+    ----------
+    kind : Tensor, shape (N, C, ...)
+        Logits, background first.
+    cell_type : Tensor, shape (N, C - 1, ...)
+        Logits.
+
+    Returns
+    -------
+    Tensor, shape (N, C, ...)
+        ``log p(background)``, and ``log p(cell) + log p(type | cell)``.
+    """
+    told = kind.log_softmax(1)
+    cell = told[:, 1:].logsumexp(1, keepdim=True)
+    return torch.cat([told[:, :1], cell + cell_type.log_softmax(1)], dim=1)
 
 
 def turned(
@@ -159,7 +209,7 @@ def for_inference(network: HydraNet, half: bool) -> HydraNet:
         for module in copied.modules():
             if isinstance(module, nn.Conv2d):
                 module.to(torch.bfloat16)
-        for head in (copied.kind, copied.row, copied.col):
+        for head in copied.heads:
             head.dense[-1].float()
             head.dense.insert(len(head.dense) - 1, _Exact())
     return copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

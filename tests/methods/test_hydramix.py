@@ -37,6 +37,7 @@ def test_every_variant_steps(bank, build, preset, variant):
     names = {"labelled_class", "labelled_centroid"}
     if variant != "cnn":
         names |= {"unlabelled_class", "unlabelled_centroid"}
+        names |= {"labelled_type"} if preset == "robust" else set()
         assert output.pseudo["probs"].shape[1] == len(CLASSES)
         torch.testing.assert_close(output.pseudo["probs"].sum(1), torch.ones(len(output.pseudo["index"])))
         assert not output.pseudo["probs"].requires_grad
@@ -174,6 +175,52 @@ def test_plain_draws_follow_the_labels(bank):
     draw = ClassDraw(bank, len(CLASSES), balanced=False)
     counts = torch.bincount(bank.classes, minlength=3)
     torch.testing.assert_close(draw.distribution, counts / counts.sum())
+
+
+def test_cells_are_drawn_without_background(bank):
+    torch.manual_seed(0)
+    draw = ClassDraw(bank, len(CLASSES), balanced=True)
+    drawn = torch.cat([draw.cells(48) for _ in range(50)])
+    counts = torch.bincount(bank.classes[drawn], minlength=3)
+    assert counts.tolist() == pytest.approx([0, 800, 800], abs=30)  # 32 a batch, as many as without choosing
+    assert set(drawn.tolist()) == set(torch.where(bank.classes > 0)[0].tolist())
+    bank.classes[:] = 0
+    assert len(ClassDraw(bank, len(CLASSES), balanced=True).cells(48)) == 0
+
+
+def test_cell_types_are_learnt_from_clicked_cells_in_mild_colours(bank, build, monkeypatch):
+    method = build("robust", type_colour=0.0, precision="float32")
+    method.prepare(bank)
+    seen = {}
+    view = method._views._view
+
+    def watch(source, shift, limits, colour=None, about=None):
+        seen.setdefault(colour, 0)
+        seen[colour] += len(source)
+        return view(source, shift, limits, colour, about)
+
+    monkeypatch.setattr(method._views, "_view", watch)
+    output = method.step(bank, 0.5, 12)
+    assert seen[method._views._typing] == 8  # two thirds of a balanced batch
+    assert method._views._typing.stain == method._views._typing.contrast == 0.0
+    assert output.tasks["labelled_type"] == "class"
+    gradients = torch.autograd.grad(
+        output.losses["labelled_type"], list(method.network.parameters()), allow_unused=True
+    )
+    reached = {
+        name.split(".")[0]
+        for (name, _), gradient in zip(method.network.named_parameters(), gradients, strict=True)
+        if gradient is not None
+    }
+    assert reached == {"trunk", "cell_type"}
+
+
+def test_a_single_class_of_cells_needs_no_types(bank, build):
+    assert build("robust").network.cell_type is not None
+    assert build("robust", variant="cnn").network.cell_type is None
+    assert build("paper").network.cell_type is None
+    alone = HydraMix(build("robust").config, {"cell": CLASSES[:2]}, torch.device("cpu"))
+    assert alone.network.cell_type is None
 
 
 def test_the_learning_rate_warms_up_and_falls(build):

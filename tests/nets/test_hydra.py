@@ -10,6 +10,7 @@ from napari_mtssl.nets import (
     frozen_statistics,
     turned,
 )
+from napari_mtssl.nets.hydra import joint_logits
 
 
 @pytest.fixture
@@ -41,10 +42,11 @@ def test_dense_equals_patch_wise_without_padding(valid):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("typed", [False, True])
 @pytest.mark.parametrize("padding", ["valid", "zeros"])
-def test_folded_normalisations_change_nothing(padding):
+def test_folded_normalisations_change_nothing(padding, typed):
     torch.manual_seed(0)
-    network = HydraNet(WideResNet(16, 1, padding), classes=4, window=64, squeeze=4, hidden=16)
+    network = HydraNet(WideResNet(16, 1, padding), classes=4, window=64, squeeze=4, hidden=16, typed=typed)
     network.trunk(torch.randn(4, 3, 64, 64))  # statistics to fold
     network.eval()
     image = torch.rand(1, 3, 8 + 2 * network.halo, 12 + 2 * network.halo)
@@ -95,6 +97,29 @@ def test_dense_head_on_padded_features_is_the_patch_head():
     part = features[:, :, 2:10, 3:11]
     torch.testing.assert_close(head(part)[0, :, 0, 0], dense[0, :, 2, 3])
     torch.testing.assert_close(place(part)[0, :, 0, 0], centroid[0, :, 2, 3])
+
+
+def test_one_head_says_whether_and_the_other_which():
+    torch.manual_seed(0)
+    kind, cell_type = torch.randn(5, 4, 2, 3), torch.randn(5, 3, 2, 3)
+    probs = joint_logits(kind, cell_type).exp()
+    torch.testing.assert_close(probs.sum(1), torch.ones(5, 2, 3))
+    torch.testing.assert_close(probs[:, 0], kind.softmax(1)[:, 0])
+    torch.testing.assert_close(probs[:, 1:] / probs[:, 1:].sum(1, keepdim=True), cell_type.softmax(1))
+    extreme = joint_logits(torch.tensor([[90.0, 0.0, 0.0]]), torch.tensor([[0.0, 200.0]]))
+    assert torch.isfinite(extreme).all()
+
+
+@torch.no_grad()
+def test_a_network_with_types_joins_both_heads():
+    torch.manual_seed(0)
+    network = HydraNet(WideResNet(10, 1, "valid"), classes=4, window=36, squeeze=4, hidden=16, typed=True)
+    patches = torch.rand(3, 3, 36, 36)
+    kind, cell_type, centroids = network.eval().outputs(patches)
+    logits, places = network(patches)
+    assert (kind.shape[1], cell_type.shape[1]) == (4, 3)
+    torch.testing.assert_close(logits, joint_logits(kind, cell_type))
+    torch.testing.assert_close(places, centroids)
 
 
 def test_heads_have_the_published_layers():

@@ -113,6 +113,22 @@ class HydraMixConfig(NetworkConfig):
         "share of what is done to guesses: strong changes find more cells and cost their classes.",
     )
 
+    # Types of cells
+    type_weight: Weight = Field(
+        0.0,
+        title="Weight of cell types",
+        description="Of a head of its own that only tells cells apart, learnt from clicked cells in nearly "
+        "their own colours; 0: none.",
+    )
+    type_colour: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        title="Colours for cell types",
+        description="How much stain, contrast, brightness and sharpness change for that head, as a share of "
+        "what is done to guesses.",
+    )
+
     # Guesses
     temperature: float = Field(
         0.5, gt=0, le=1, title="Temperature", description="Sharpening of guesses; 1: none."
@@ -254,6 +270,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "stain": 0.3,
         "contrast": 0.25,
         "brightness": 0.12,
+        "type_weight": 0.5,
         "targets": "soft",
         "alignment": 0.5,
         "ema": 0.99,

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_mtssl.learning.losses import centroid_loss, symmetric_cross_entropy
+from napari_mtssl.learning.losses import centroid_loss, cross_entropy, symmetric_cross_entropy
 from napari_mtssl.learning.precision import has_bfloat16
 from napari_mtssl.learning.pseudo_labels import (
     DistributionAlignment,
@@ -70,7 +70,9 @@ class HydraMix(Method):
                 tuple(int(s) for s in config.strides.split("-")),
                 config.bn_momentum,
             )
-            network = HydraNet(trunk, len(classes), config.window, **squeeze)
+            # of a single class of cells there is nothing to tell apart
+            typed = config.type_weight > 0 and config.variant != "cnn" and len(classes) > 2
+            network = HydraNet(trunk, len(classes), config.window, **squeeze, typed=typed)
         except ValueError as error:
             raise MethodError(str(error)) from error
         self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -129,9 +131,7 @@ class HydraMix(Method):
     def optimiser(self) -> torch.optim.Optimizer:
         """Adam with L2 on the dense kernels (the paper), or AdamW with weight decay on every kernel."""
         config = self.config
-        heads = {
-            id(p) for m in (self._network.kind, self._network.row, self._network.col) for p in m.parameters()
-        }
+        heads = {id(p) for head in self._network.heads for p in head.parameters()}
         adamw = config.optimiser_name == "adamw"
         decayed: list[nn.Parameter] = []
         free: list[nn.Parameter] = []
@@ -167,18 +167,17 @@ class HydraMix(Method):
         self._network.train()
         chosen = self._draw(batch_size)
         labelled = self._views.labelled(bank, chosen, len(self.classes))
-        if self.config.variant == "cnn" or bank.n_unlabelled == 0:
-            return self._output(labelled, None, progress, {})
-        guessed, pseudo = self._guess(
-            bank, self._draw, max(1, round(batch_size * self.config.unlabelled_ratio))
-        )
-        return self._output(labelled, guessed, progress, pseudo)
-
-    def _output(
-        self, labelled: Targets, guessed: Targets | None, progress: float, pseudo: dict[str, torch.Tensor]
-    ) -> StepOutput:
-        losses, weights = self._losses(labelled, guessed, progress)
-        return StepOutput(losses, weights, pseudo, {name: name.split("_")[1] for name in losses})
+        typed = guessed = None
+        if self._network.cell_type is not None:
+            cells = self._draw.cells(batch_size)
+            typed = self._views.labelled(bank, cells, len(self.classes), typing=True)
+        pseudo: dict[str, torch.Tensor] = {}
+        if self.config.variant != "cnn" and bank.n_unlabelled > 0:
+            count = max(1, round(batch_size * self.config.unlabelled_ratio))
+            guessed, pseudo = self._guess(bank, self._draw, count)
+        losses, weights = self._losses(labelled, guessed, typed, progress)
+        tasks = {name: "centroid" if name.endswith("centroid") else "class" for name in losses}
+        return StepOutput(losses, weights, pseudo, tasks)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -243,14 +242,17 @@ class HydraMix(Method):
         return torch.ones_like(probs[:, 0])
 
     def _losses(
-        self, labelled: Targets, guessed: Targets | None, progress: float
+        self, labelled: Targets, guessed: Targets | None, typed: Targets | None, progress: float
     ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """Mix everything with everything and compare (Eqs. 3 to 5)."""
+        """Mix everything with everything and compare (Eqs. 3 to 5); then what type clicked cells are of."""
         config = self.config
         batch = labelled if guessed is None else labelled + guessed
         if config.mixup > 0 and config.variant != "cnn":
             batch = batch.mixed(config.mixup, config.mixed_centroids)
-        logits, centroids = (out.flatten(1) for out in self._network(batch.images, half=self._half))
+        count = len(batch.images)
+        images = batch.images if typed is None else torch.cat([batch.images, typed.images])
+        kind, cell_type, place = self._network.outputs(images, half=self._half)
+        logits, centroids = kind[:count].flatten(1), place[:count].flatten(1)
         unlabelled_cells = batch.cell * batch.trust
         foreground = None
         if config.regression_mask == "paper_product":
@@ -273,6 +275,9 @@ class HydraMix(Method):
             )
             weights[f"{name}_class"] = config.mu * weight
             weights[f"{name}_centroid"] = (1.0 - config.mu) * config.regression_gain * weight
+        if typed is not None and cell_type is not None and len(typed.images):
+            losses["labelled_type"] = cross_entropy(cell_type[count:].flatten(1), typed.probs[:, 1:]).mean()
+            weights["labelled_type"] = config.type_weight
         return losses, weights
 
     def _trust(self, part: str) -> tuple[float, float]:

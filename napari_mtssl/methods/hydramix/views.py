@@ -97,9 +97,26 @@ class Views:
         # a class is told by its colours: labels are learnt from nearly those that were clicked
         share = 0.0 if plain else config.labelled_colour
         self._mild = ColourRange(*(share * change for change in changes))
+        self._typing = ColourRange(*(config.type_colour * change for change in changes))
 
-    def labelled(self, bank: PatchBank, chosen: torch.Tensor, classes: int) -> Targets:
-        """One view of each chosen labelled patch, its targets moved along."""
+    def labelled(
+        self, bank: PatchBank, chosen: torch.Tensor, classes: int, *, typing: bool = False
+    ) -> Targets:
+        """One view of each chosen labelled patch, its targets moved along.
+
+        Parameters
+        ----------
+        bank : PatchBank
+        chosen : Tensor of int, shape (N,)
+        classes : int
+        typing : bool
+            In the colours that cells are told apart by.
+
+        Returns
+        -------
+        Targets
+            Of N images.
+        """
         config = self.config
         kind = bank.classes[chosen]
         is_cell = (kind > 0).float()
@@ -107,7 +124,8 @@ class Views:
         source = to_unit(bank.patches[chosen])
         # Jitter is about the cell, wherever it lies in the stored patch.
         off = (bank.centroids[chosen] - (source.shape[-1] - 1) / 2) * is_cell[:, None]
-        images, matrix = self._view(source, shift, self._strong, self._mild, about=off)
+        colour = self._typing if typing else self._mild
+        images, matrix = self._view(source, shift, self._strong, colour, about=off)
         centroids, inside = self._to_window(bank.centroids[chosen], matrix)
         probs = F.one_hot(kind, classes).to(images.dtype)
         return Targets(images, probs, centroids, is_cell * inside, torch.ones_like(is_cell))
@@ -253,6 +271,7 @@ class ClassDraw:
                 share[0] = others / 2
         self.distribution = share / share.sum()
         self._bounds = torch.cumsum(self.distribution, 0)
+        self._background = float(self.distribution[0])
 
     def is_of(self, bank: PatchBank) -> bool:
         """Whether it draws from this very bank."""
@@ -260,9 +279,21 @@ class ClassDraw:
 
     def __call__(self, count: int) -> torch.Tensor:
         """Draw indices (count,) of labelled patches, with replacement."""
+        return self._drawn(count, 0.0)
+
+    def cells(self, batch: int) -> torch.Tensor:
+        """Draw as many cells as a batch of this many patches has, but no background: their indices.
+
+        A bank of background alone has none.
+        """
+        return self._drawn(round(batch * (1.0 - self._background)), self._background)
+
+    def _drawn(self, count: int, low: float) -> torch.Tensor:
+        """Draw from the classes beyond this share of the distribution."""
         device = self._bank.classes.device
         # Evenly spaced with one random offset: every batch has the shares that are wanted, up to rounding.
-        spot = (torch.arange(count, device=device) + torch.rand(1, device=device)) / count
+        spot = (torch.arange(count, device=device) + torch.rand(1, device=device)) / max(1, count)
+        spot = low + (1.0 - low) * spot
         # Rounding must not reach beyond the last class that occurs.
         kind = torch.searchsorted(self._bounds, spot.clamp_max(1.0 - 1e-6), right=True)
         within = (torch.rand(count, device=device) * self._counts[kind]).long()
