@@ -37,7 +37,6 @@ def test_every_variant_steps(bank, build, preset, variant):
     names = {"labelled_class", "labelled_centroid"}
     if variant != "cnn":
         names |= {"unlabelled_class", "unlabelled_centroid"}
-        names |= {"labelled_type"} if preset == "robust" else set()
         assert output.pseudo["probs"].shape[1] == len(CLASSES)
         torch.testing.assert_close(output.pseudo["probs"].sum(1), torch.ones(len(output.pseudo["index"])))
         assert not output.pseudo["probs"].requires_grad
@@ -188,39 +187,50 @@ def test_cells_are_drawn_without_background(bank):
     assert len(ClassDraw(bank, len(CLASSES), balanced=True).cells(48)) == 0
 
 
-def test_cell_types_are_learnt_from_clicked_cells_in_mild_colours(bank, build, monkeypatch):
-    method = build("robust", type_colour=0.0, precision="float32")
-    method.prepare(bank)
+@pytest.fixture
+def typed(bank, build):
+    """A method for three classes of cells, which has a head for them, and labels of each."""
+    bank.classes[::4] = 3
+    return HydraMix(
+        build("robust", type_colour=0.0, precision="float32").config,
+        {"cell": (*CLASSES, "square")},
+        torch.device("cpu"),
+    )
+
+
+def test_cell_types_are_learnt_from_clicked_cells_in_mild_colours(bank, typed, monkeypatch):
+    typed.prepare(bank)
     seen = {}
-    view = method._views._view
+    view = typed._views._view
 
     def watch(source, shift, limits, colour=None, about=None):
         seen.setdefault(colour, 0)
         seen[colour] += len(source)
         return view(source, shift, limits, colour, about)
 
-    monkeypatch.setattr(method._views, "_view", watch)
-    output = method.step(bank, 0.5, 12)
-    assert seen[method._views._typing] == 8  # two thirds of a balanced batch
-    assert method._views._typing.stain == method._views._typing.contrast == 0.0
+    monkeypatch.setattr(typed._views, "_view", watch)
+    output = typed.step(bank, 0.5, 12)
+    assert seen[typed._views._typing] == 8  # two thirds of a balanced batch
+    assert typed._views._typing.stain == typed._views._typing.contrast == 0.0
     assert output.tasks["labelled_type"] == "class"
     gradients = torch.autograd.grad(
-        output.losses["labelled_type"], list(method.network.parameters()), allow_unused=True
+        output.losses["labelled_type"], list(typed.network.parameters()), allow_unused=True
     )
     reached = {
         name.split(".")[0]
-        for (name, _), gradient in zip(method.network.named_parameters(), gradients, strict=True)
+        for (name, _), gradient in zip(typed.network.named_parameters(), gradients, strict=True)
         if gradient is not None
     }
     assert reached == {"trunk", "cell_type"}
 
 
-def test_a_single_class_of_cells_needs_no_types(bank, build):
-    assert build("robust").network.cell_type is not None
-    assert build("robust", variant="cnn").network.cell_type is None
+def test_types_need_three_classes_of_cells(bank, build, typed):
+    assert typed.network.cell_type is not None
+    for variant in ("no-sce", "cnn"):
+        other = HydraMix(build("robust", variant=variant).config, typed.vocabulary, torch.device("cpu"))
+        assert (other.network.cell_type is None) == (variant == "cnn")
+    assert build("robust").network.cell_type is None  # two classes
     assert build("paper").network.cell_type is None
-    alone = HydraMix(build("robust").config, {"cell": CLASSES[:2]}, torch.device("cpu"))
-    assert alone.network.cell_type is None
 
 
 def test_the_learning_rate_warms_up_and_falls(build):

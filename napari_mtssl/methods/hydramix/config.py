@@ -118,7 +118,7 @@ class HydraMixConfig(NetworkConfig):
         0.0,
         title="Weight of cell types",
         description="Of a head of its own that only tells cells apart, learnt from clicked cells in nearly "
-        "their own colours; 0: none.",
+        "their own colours; 0, or fewer than three classes of cells: none.",
     )
     type_colour: float = Field(
         0.2,

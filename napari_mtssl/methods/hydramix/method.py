@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
 EVALUATE_AT_ONCE = 256  # patches
+TYPED_FROM = 3  # classes of cells; two were told apart no better by a head of their own (docs/experiments.md)
 
 
 class HydraMix(Method):
@@ -70,8 +71,8 @@ class HydraMix(Method):
                 tuple(int(s) for s in config.strides.split("-")),
                 config.bn_momentum,
             )
-            # of a single class of cells there is nothing to tell apart
-            typed = config.type_weight > 0 and config.variant != "cnn" and len(classes) > 2
+            several = len(classes) - 1 >= TYPED_FROM
+            typed = config.type_weight > 0 and config.variant != "cnn" and several
             network = HydraNet(trunk, len(classes), config.window, **squeeze, typed=typed)
         except ValueError as error:
             raise MethodError(str(error)) from error
