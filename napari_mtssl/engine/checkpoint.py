@@ -177,8 +177,8 @@ def build_method(checkpoint: Checkpoint, device: torch.device, **overrides: Any)
     """
     meta = checkpoint.meta
     cls = get_method(meta["method"])
-    settings = {k: v for k, v in meta["config"].items() if k != "preset"} | overrides
-    method = cls(cls.configure(meta["preset"], **settings), vocabulary(meta), device)
+    config = cls.configuration({**meta["config"], **overrides})
+    method = cls(config, vocabulary(meta), device)
     method.load_state(checkpoint.state)
     return method
 

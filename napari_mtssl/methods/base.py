@@ -92,8 +92,22 @@ class Method(ABC):
         """
         if preset not in cls.presets:
             raise MethodError(f"There is no preset '{preset}'. Choose one of: {', '.join(cls.presets)}.")
+        return cls.configuration({"preset": preset, **cls.presets[preset], **overrides})
+
+    @classmethod
+    def configuration(cls, settings: Mapping[str, Any]) -> MethodConfig:
+        """Build a configuration from settings alone, such as those that a checkpoint kept.
+
+        A setting that is younger than the checkpoint gets its default, which must mean what was done before
+        there was such a setting; presets are of today, and would give an old network parts that it never had.
+
+        Raises
+        ------
+        MethodError
+            If a setting's name or its value is not valid.
+        """
         try:
-            return cls.config_class(**{"preset": preset, **cls.presets[preset], **overrides})
+            return cls.config_class(**settings)
         except ValueError as error:
             raise MethodError(validation_sentence(error, cls.config_class.model_fields)) from error
 

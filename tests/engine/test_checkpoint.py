@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from napari_mtssl.engine import checkpoint as ckpt
 from napari_mtssl.methods.base import MethodError
+from napari_mtssl.methods.hydramix import HydraMix
 
 
 def train_a_little(method, optimiser, samples, steps=3):
@@ -95,6 +96,22 @@ def test_a_method_comes_back_to_predict(tiny, tmp_path, registered):
     assert again.config == method.config and again.vocabulary == method.vocabulary
     patches = tiny.make_samples().patches
     assert torch.equal(again.classify(patches), method.classify(patches))
+
+
+def test_a_setting_younger_than_the_checkpoint_gets_its_default_not_the_presets(tmp_path):
+    # as written before there was a head for types of cells, which `robust` has by now
+    vocabulary = {"cell": ("background", "round", "long", "square")}
+    small = {"widen": 1, "steps": 20}
+    old = HydraMix(HydraMix.configure("robust", **small, type_weight=0.0), vocabulary, torch.device("cpu"))
+    saved = ckpt.load(ckpt.save(tmp_path, "last", old, old.optimiser(), 3))
+    for younger in ("type_weight", "type_colour"):
+        del saved.meta["config"][younger]
+    again = ckpt.build_method(saved, torch.device("cpu"))
+    assert again.network.cell_type is None
+    assert again.config == old.config
+    assert equal(again.state(), old.state())
+    now = HydraMix(HydraMix.configure("robust", **small), vocabulary, torch.device("cpu"))
+    assert now.network.cell_type is not None
 
 
 def test_clear_words_for_what_is_no_checkpoint(tiny, tmp_path):
