@@ -25,6 +25,7 @@ class Control:
         self._stopped = False
         self._viewport: tuple[int, Box] | None = None
         self._sight: Sight | None = None
+        self._asks = 0
 
     def pause(self) -> None:
         """Ask the loop to wait before its next step."""
@@ -70,6 +71,12 @@ class Control:
     @sight.setter
     def sight(self, value: Sight | None) -> None:
         self._sight = value
+        self._asks += 1
+
+    @property
+    def asks(self) -> int:
+        """How often `sight` was set: the same again is asked for of another image, or of newer weights."""
+        return self._asks
 
     def wait_while_paused(self, timeout: float | None = None) -> bool:
         """Sleep until resumed or stopped.

@@ -156,18 +156,19 @@ class TrainJob:
                     yield event
                 if not isinstance(ended, Finished) or ended.stopped or self.control.stopped:
                     return
-                known = study.change_counter()
+                known, asks = study.change_counter(), self.control.asks
                 yield from self._predict(study, ended.run_dir, ended.step)
                 if not request.live:
                     return
                 yield Waiting(ended.step)
-                sight = self.control.sight
                 while study.change_counter() == known:
                     if self.control.stopped:
                         return
-                    if self.control.sight not in (None, sight) and self.control.viewport is not None:
-                        sight, image_id = self.control.sight, self.control.viewport[0]
-                        target = Target(ended.run_dir.name, image_id, None, request.device)
+                    asked = self.control.asks  # before what was asked for, which is set first
+                    sight, view = self.control.sight, self.control.viewport
+                    if asked != asks and sight is not None and view is not None:
+                        asks = asked
+                        target = Target(ended.run_dir.name, view[0], None, request.device)
                         yield _explained_or_why_not(study, target, *sight)
                     time.sleep(LOOK_SECONDS)
                 # A round of what is new is shorter than the first: the network knows most of it already.

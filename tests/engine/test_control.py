@@ -27,6 +27,14 @@ def test_the_viewport_is_what_was_last_set():
     assert control.viewport == (1, (0, 0, 5, 5))
 
 
+def test_the_same_saliency_can_be_asked_for_again():
+    control = Control()
+    assert (control.sight, control.asks) == (None, 0)
+    for times in (1, 2):
+        control.sight = ("diagnosis", "normal", "gradient")
+        assert control.asks == times
+
+
 def test_options_are_checked():
     with pytest.raises(ValueError, match="at least 1"):
         TrainOptions(checkpoint_every=0)

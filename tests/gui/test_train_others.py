@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QUrl
 
-from napari_mtssl.gui.jobs import FoldsScored
+from napari_mtssl.engine.options import TrainOptions
+from napari_mtssl.gui.jobs import FoldsScored, TrainJob, TrainRequest
 from napari_mtssl.gui.panels.train_progress import awaited
 from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, PROBABILITY, SALIENCY
 from napari_mtssl.gui.training import State
@@ -233,6 +234,26 @@ def test_lungs_get_a_mask_a_diagnosis_and_the_saliency_and_a_correction_is_learn
     dock.draw_now()
     np.testing.assert_allclose(dock.rasters.found[SALIENCY].data, chosen, atol=1e-5)
     assert not errors(told)
+
+
+def test_a_saliency_asked_for_as_the_waiting_begins_is_shown_and_again_for_another_image(lungs_path):
+    request = TrainRequest(lungs_path, "multimix", overrides=QUICK["multimix"], steps=2)
+    job = TrainJob(request, TrainOptions(threads=1, preview_seconds=0, pseudo_seconds=0))
+    with Study.open(lungs_path) as study:
+        images = [image.id for image in study.images()]
+    sight, shown, waiting = ("diagnosis", "normal", "grad-cam"), [], False
+    job.control.viewport = (images[2], (0, 0, 64, 64))
+    for event in job.events():
+        assert event.kind not in ("failed", "not_explained"), event
+        if event.kind == "waiting":  # the thread has not looked at what is asked for since
+            waiting, job.control.sight = True, sight
+        elif waiting:
+            shown.append(event.image_id)
+            assert np.ptp(event.prediction.pictures["saliency"]) > 0
+            if len(shown) == 2:
+                job.control.stop()
+            job.control.viewport, job.control.sight = (images[3], (0, 0, 64, 64)), sight
+    assert shown == [images[2], images[3]]
 
 
 def test_closing_the_window_while_another_method_trains(ready, specimens_path, wait, told):
