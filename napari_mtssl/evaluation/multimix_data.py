@@ -11,8 +11,9 @@ import numpy as np
 from napari_mtssl.evaluation.readers import DataError
 from napari_mtssl.images import Image, ImageError, is_image, open_image
 from napari_mtssl.study.files import checksum
+from napari_mtssl.study.mask_files import CLASSES_FILE
+from napari_mtssl.study.tables import floats, read_table
 
-INK = 127  # a mask's pixel is inside above this, of 255
 NORMAL = ("no", "normal", "healthy", "negative")
 
 
@@ -42,7 +43,8 @@ def read_masks(folder: str | Path) -> list[Field]:
     Raises
     ------
     DataError
-        If there is no such pair.
+        If there is no such pair, a mask has not the size of its image or says nothing of some pixels, or all
+        masks are empty.
     """
     folder = _folder(folder)
     apart = folder / "images", folder / "masks"
@@ -58,6 +60,7 @@ def read_masks(folder: str | Path) -> list[Field]:
             f"There are no images with masks in {folder}: it needs X.jpg with X@.png, "
             "or folders 'images' and 'masks' with equal names."
         )
+    _check_masks(pairs)
     groups = group_names([path for path, _ in pairs])
     return [Field(path, group, mask) for (path, mask), group in zip(pairs, groups, strict=True)]
 
@@ -145,12 +148,23 @@ def mask_shares(path: Path, size: int) -> np.ndarray:
     """Share of each pixel that the mask covers, float32 (size, size)."""
     import PIL.Image
 
-    image = _open(path)
-    pixels = image.read(0, 0, image.height, image.width)[..., 0]
-    if image.dtype == np.uint16:
-        pixels = pixels // 257
-    inside = PIL.Image.fromarray((pixels > INK).astype(np.float32))
+    inside = PIL.Image.fromarray(_inside(_values(path)).astype(np.float32))
     return np.asarray(inside.resize((size, size), PIL.Image.Resampling.BOX), dtype=np.float32)
+
+
+def _values(path: Path) -> np.ndarray:
+    """Pixels of a mask (height, width); of a coloured one the brightest channel."""
+    image = _open(path)
+    return np.asarray(image.read(0, 0, image.height, image.width).max(axis=-1))
+
+
+def _inside(values: np.ndarray) -> np.ndarray:
+    """Where a mask covers: its brighter half (edges may be soft), or all but 0 where it holds small numbers.
+
+    `study.mask_files.import_mask` tells the two apart by 255, which masks with lossy compression may miss.
+    """
+    half = np.iinfo(values.dtype).max // 2
+    return values > (half if values.max() > half else 0)
 
 
 def spacing_mm(path: Path, size: int) -> tuple[float, float] | None:
@@ -160,6 +174,35 @@ def spacing_mm(path: Path, size: int) -> tuple[float, float] | None:
         return None
     side = image.pixel_size_um / 1000
     return side * image.height / size, side * image.width / size
+
+
+def _check_masks(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Refuse masks that could be scored, but not as who made them meant it."""
+    for path, mask in pairs:
+        mine, its = (f"{image.height} x {image.width}" for image in (_open(mask), _open(path)))
+        if mine != its:
+            raise DataError(
+                f"{mask} has {mine} pixels and its image {its}; a mask must have the size of its image."
+            )
+    folder = pairs[0][1].parent
+    unsaid = _unsaid(folder)
+    for _, mask in pairs if unsaid else ():
+        if np.isin(_values(mask), unsaid).any():
+            raise DataError(
+                f"{mask} says nothing of some pixels (see {CLASSES_FILE} there); mark the mask as complete "
+                "and export it again, or leave it out."
+            )
+    if not any(_inside(_values(mask)).any() for _, mask in pairs):
+        raise DataError(f"All masks in {folder} are empty; in a mask, 0 is outside and other values inside.")
+
+
+def _unsaid(folder: Path) -> list[int]:
+    """Values without a class, where masks come with a list of classes as `export_masks` writes it."""
+    path = folder / CLASSES_FILE
+    if not path.is_file():
+        return []
+    table = read_table(path, ["value", "class"], "classes", filled=False)
+    return [int(v) for v, name in zip(floats(table["value"], path), table["class"], strict=True) if not name]
 
 
 def _open(path: Path) -> Image:

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
@@ -143,6 +144,18 @@ def test_what_is_not_possible_is_said(folders):
     ):
         with pytest.raises(DataError, match=message):
             reproduce_multimix(masks, classes, seeds=1, overrides=TINY, **{"rows": ["UMTL"], **settings})
+
+
+def test_a_mask_of_another_size_ends_the_command_with_a_sentence(tmp_path):
+    masks, classes = write_chests(tmp_path, masks=4, classes=4, size=64)
+    wrong = sorted(masks.glob("*@.png"))[1]
+    PIL.Image.open(wrong).resize((32, 64)).save(wrong)
+    folders, file = ["--masks", masks, "--classes", classes], tmp_path / "t.json"
+    arguments = ["reproduce", "multimix", *folders, "--json", file]
+    outcome = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert outcome.exit_code == 2
+    said = " ".join(outcome.output.split())
+    assert wrong.name in said and "64 x 32 pixels and its image 64 x 64" in said
 
 
 def test_forests_find_lungs_and_fluid():

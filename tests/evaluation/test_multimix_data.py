@@ -15,6 +15,8 @@ from napari_mtssl.evaluation.multimix_data import (
     without_groups_of,
 )
 from napari_mtssl.evaluation.readers import DataError
+from napari_mtssl.study import Study
+from napari_mtssl.study.mask_files import export_masks
 
 
 def save(path, value=0, size=(8, 8)):
@@ -27,20 +29,73 @@ def test_masks_beside_their_images(tmp_path):
     for index, name in enumerate(("1-10-500", "2-11-500", "alone")):
         save(tmp_path / f"{name}.jpg", index)
     save(tmp_path / "1-10-500@.png", 255)
-    save(tmp_path / "2-11-500@.png", 127)
+    soft = np.full((8, 8), 127, np.uint8)
+    soft[0, 0] = 255  # what is half covered at the edge of a soft mask is outside
+    PIL.Image.fromarray(soft).save(tmp_path / "2-11-500@.png")
     fields = read_masks(tmp_path)
     assert [(f.path.stem, f.mask.name, f.group) for f in fields] == [
         ("1-10-500", "1-10-500@.png", "1-10-500"),
         ("2-11-500", "2-11-500@.png", "2-11-500"),
     ]
-    assert (mask_shares(fields[0].mask, 4) == 1).all() and (mask_shares(fields[1].mask, 4) == 0).all()
+    assert (mask_shares(fields[0].mask, 4) == 1).all()
+    assert mask_shares(fields[1].mask, 8).sum() == 1
 
 
 def test_masks_in_folders_of_their_own(tmp_path):
     for stem in ("p1_0", "p1_1", "p2_0"):
         save(tmp_path / "images" / f"{stem}.png")
-        save(tmp_path / "masks" / f"{stem}.png")
+        save(tmp_path / "masks" / f"{stem}.png", 0 if stem == "p2_0" else 255)
     assert [f.group for f in read_masks(tmp_path)] == ["p1", "p1", "p2"]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_small_numbers_in_a_mask_are_inside(tmp_path, kind):
+    save(tmp_path / "images" / "p1.png")
+    (tmp_path / "masks").mkdir()
+    values = np.zeros((8, 8), kind)
+    values[:4], values[4:6] = 1, 2
+    PIL.Image.fromarray(values).save(tmp_path / "masks" / "p1.png")
+    (field,) = read_masks(tmp_path)
+    assert mask_shares(field.mask, 8).sum() == 6 * 8
+
+
+def test_a_coloured_mask_is_inside_where_it_has_a_colour(tmp_path):
+    picture = PIL.Image.fromarray(np.eye(8, dtype=np.uint8))
+    picture.putpalette([0, 0, 0, 0, 200, 0])
+    picture.save(tmp_path / "green.png")
+    assert mask_shares(tmp_path / "green.png", 8).sum() == 8
+
+
+def test_masks_that_this_program_exported(tmp_path):
+    with Study.create(tmp_path / "s.mtssl") as study:
+        study.add_class("lung", kind="mask")
+        code = next(c.code for c in study.classes("mask") if c.name == "lung")
+        records = []
+        for name in ("p1", "p2"):
+            path = save(tmp_path / "images" / f"{name}.png", size=(20, 30))
+            records.append(study.add_image(path, height=20, width=30))
+            study.paint_mask(records[-1].id, 5, 5, np.full((10, 10), code, np.uint16))
+        export_masks(study, tmp_path / "masks")
+        with pytest.raises(DataError, match=r"p1\.png says nothing of some pixels"):
+            read_masks(tmp_path)
+        for record in records:
+            study.set_mask_complete(record.id, True)
+        export_masks(study, tmp_path / "masks")
+    shares = [mask_shares(f.mask, 10).mean() for f in read_masks(tmp_path)]
+    assert shares == pytest.approx([100 / 600] * 2)
+
+
+def test_masks_that_cannot_be_scored_are_refused(tmp_path):
+    for name in ("p1", "p2"):
+        save(tmp_path / "images" / f"{name}.png", size=(20, 30))
+        save(tmp_path / "masks" / f"{name}.png", size=(20, 30))
+    with pytest.raises(DataError, match=r"All masks in .*masks are empty"):
+        read_masks(tmp_path)
+    save(tmp_path / "masks" / "p1.png", 255, size=(20, 30))
+    assert len(read_masks(tmp_path)) == 2  # lungs need not be on every image
+    save(tmp_path / "masks" / "p2.png", 255, size=(30, 20))
+    with pytest.raises(DataError, match=r"p2\.png has 30 x 20 pixels and its image 20 x 30"):
+        read_masks(tmp_path)
 
 
 def test_classes_with_the_normal_one_first(tmp_path):
