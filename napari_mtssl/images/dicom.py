@@ -15,6 +15,7 @@ from napari_mtssl.images.units import square_pixel_um
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 # All that is read of a file. Names, ids and dates are not in it, so that they cannot get any further.
 TAGS = [
@@ -159,25 +160,46 @@ def _decode(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndar
 
 def _stored(path: Path, file: Dataset) -> np.ndarray:
     """Pixels as they are stored."""
-    try:
-        return np.asarray(file.pixel_array)
-    except (RuntimeError, NotImplementedError, ImportError):
-        pass  # pydicom has no decoder for this compression; ours may
-    except (ValueError, AttributeError, KeyError, OSError) as error:
-        raise ImageError(f"{path.name} cannot be decoded; it may be cut short or damaged.") from error
-    from pydicom.encaps import generate_frames
-
     syntax = file.file_meta.TransferSyntaxUID
     try:
-        import imagecodecs
+        try:
+            return np.asarray(file.pixel_array)
+        except (RuntimeError, NotImplementedError, ImportError):
+            # pydicom has no decoder for this compression, or not for this kind of it; ours may
+            return _decompressed(file, CODECS[str(syntax)])
+    except (RuntimeError, ImportError, ValueError, AttributeError, KeyError, OSError) as error:
+        if isinstance(error, KeyError | ImportError) and not _is_decoded_by_pydicom(syntax):
+            raise ImageError(
+                f"{path.name} is compressed ({syntax.name}) and no codec for it is installed; "
+                "install pylibjpeg with its plugins, or save the image uncompressed."
+            ) from error
+        raise ImageError(f"{path.name} cannot be decoded; it may be cut short or damaged.") from error
 
-        frame = next(generate_frames(file.PixelData, number_of_frames=1))
-        return np.asarray(getattr(imagecodecs, CODECS[str(syntax)])(frame))
-    except (KeyError, ImportError, RuntimeError, ValueError, StopIteration) as error:
-        raise ImageError(
-            f"{path.name} is compressed ({syntax.name}) and no codec for it is installed; "
-            "install pylibjpeg with its plugins, or save the image uncompressed."
-        ) from error
+
+def _is_decoded_by_pydicom(syntax: UID) -> bool:
+    """Whether pydicom has all it needs for a compression, so that only the stream can be at fault."""
+    from pydicom.pixels import get_decoder
+
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:
+        return False
+
+
+def _decompressed(file: Dataset, codec: str) -> np.ndarray:
+    """Pixels of all frames, in the shape and with the signs that `Dataset.pixel_array` has."""
+    import imagecodecs
+    from pydicom.encaps import generate_frames
+
+    decode = getattr(imagecodecs, codec)
+    count = int(file.get("NumberOfFrames") or 1)
+    pixels = np.stack([decode(frame) for frame in generate_frames(file.PixelData, number_of_frames=count)])
+    if file.PixelRepresentation == 1:
+        # The codecs know no signs: the highest of the bits that are stored is one.
+        unused = file.BitsAllocated - file.BitsStored
+        size = file.BitsAllocated // 8
+        pixels = (pixels.astype(f"u{size}") << unused).view(f"i{size}") >> unused
+    return pixels if count > 1 else pixels[0]
 
 
 def _displayed(file: Dataset, stored: np.ndarray) -> np.ndarray:

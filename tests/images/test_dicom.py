@@ -1,9 +1,18 @@
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLosslessSV1, generate_uid
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 
 from napari_mtssl.images import ImageError, is_image, open_image
 
@@ -27,7 +36,7 @@ def write(path, pixels, photometric="MONOCHROME2", syntax=ExplicitVRLittleEndian
     file.PixelRepresentation = int(pixels.dtype.kind == "i")
     for name, value in tags.items():
         setattr(file, name, value)
-    file.PixelData = pixels.tobytes() if encoded is None else encapsulate([encoded])
+    file.PixelData = pixels.tobytes() if encoded is None else encapsulate(encoded)
     file["PixelData"].VR = "OB" if encoded is not None or pixels.dtype.itemsize == 1 else "OW"
     file.save_as(path, enforce_file_format=True)
     return path
@@ -106,15 +115,36 @@ def test_nothing_of_the_patient_is_read(tmp_path, ramp, monkeypatch):
 
 
 def test_lossless_jpeg_is_decoded(tmp_path, ramp):
-    imagecodecs = pytest.importorskip("imagecodecs")
     encoded = imagecodecs.ljpeg_encode(ramp)
-    path = write(tmp_path / "a.dcm", ramp, syntax=JPEGLosslessSV1, encoded=encoded)
+    path = write(tmp_path / "a.dcm", ramp, syntax=JPEGLosslessSV1, encoded=[encoded])
     assert np.array_equal(grey_of(path), grey_of(write(tmp_path / "b.dcm", ramp)))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        (JPEGLosslessSV1, lambda pixels: imagecodecs.ljpeg_encode(pixels, bitspersample=12)),
+        (JPEGLSLossless, imagecodecs.jpegls_encode),
+        (JPEGLosslessSV1, lambda pixels: imagecodecs.ljpeg_encode(pixels)),
+    ],
+)
+def test_signs_survive_lossless_compression(tmp_path, syntax, encode):
+    signed = np.arange(-1024, 1024, 4, dtype=np.int16).reshape(16, 32)
+    encoded = encode(signed.view(np.uint16) & 0xFFF)  # twelve bits are stored, the four above them are not
+    path = write(tmp_path / "a.dcm", signed, syntax=syntax, encoded=[encoded], BitsStored=12, HighBit=11)
+    assert np.array_equal(grey_of(path), grey_of(write(tmp_path / "b.dcm", signed)))
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless])
+def test_a_broken_stream_is_not_taken_for_a_missing_codec(tmp_path, ramp, syntax):
+    path = write(tmp_path / "a.dcm", ramp, syntax=syntax, encoded=[b"\xff\xd8\xff\xe0garbage"])
+    with pytest.raises(ImageError, match=r"a\.dcm cannot be decoded; it may be cut short or damaged"):
+        grey_of(path)
 
 
 def test_compressed_without_a_codec_is_a_clear_message(tmp_path, ramp, monkeypatch):
     monkeypatch.setattr("napari_mtssl.images.dicom.CODECS", {})
-    path = write(tmp_path / "a.dcm", ramp, syntax=JPEGLosslessSV1, encoded=b"\xff\xd8\xff\xd9")
+    path = write(tmp_path / "a.dcm", ramp, syntax=JPEGLosslessSV1, encoded=[b"\xff\xd8\xff\xd9"])
     image = open_image(path)
     with pytest.raises(ImageError, match=r"JPEG Lossless.*install pylibjpeg") as caught:
         image.read(0, 0, 2, 2)
