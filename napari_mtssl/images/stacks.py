@@ -46,7 +46,7 @@ def open_planes(path: str | Path, *, pixel_size_um: float | None = None) -> list
         else:
             raise ImageError(str(error)) from error
     folder = stack.with_name(stack.name + PLANES)
-    if not folder.is_dir() or folder.stat().st_mtime < stack.stat().st_mtime:
+    if not _is_written(folder, stack):
         _write(stack, folder, planes)
     files = sorted(folder.glob("*.tif"))
     return [open_image(file, pixel_size_um=pixel_size_um or size) for file in files]
@@ -55,6 +55,22 @@ def open_planes(path: str | Path, *, pixel_size_um: float | None = None) -> list
 def stack_of(path: Path) -> str | None:
     """Name of the stack that an image is a plane of: its planes are a group. None for other images."""
     return Path(path.parent.stem).stem if path.parent.suffix == PLANES else None
+
+
+def _is_written(folder: Path, stack: Path) -> bool:
+    """Whether planes lie in the folder that are no older than their stack, and not all of them are spoilt."""
+    if not folder.is_dir() or folder.stat().st_mtime < stack.stat().st_mtime:
+        return False
+    return any(_can_be_opened(file) for file in sorted(folder.glob("*.tif")))
+
+
+def _can_be_opened(path: Path) -> bool:
+    """Whether a plane is an image."""
+    try:
+        open_image(path, flat_limit=None)
+    except ImageError:
+        return False
+    return True
 
 
 def _write(stack: Path, folder: Path, planes: Iterator[np.ndarray]) -> None:
@@ -74,6 +90,8 @@ def _write(stack: Path, folder: Path, planes: Iterator[np.ndarray]) -> None:
             f"The planes of {stack.name} cannot be written beside it ({error.strerror}): "
             "copy the stack to a folder that can be written to."
         ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # of planes that could not all be read
 
 
 def _size_of_pages(path: Path) -> float | None:

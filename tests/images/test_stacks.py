@@ -1,6 +1,8 @@
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from pydicom.uid import JPEGLosslessSV1, JPEGLSLossless
 
 from napari_mtssl.images import ImageError, open_planes, stack_of
 
@@ -39,6 +41,52 @@ def test_frames_of_a_dicom_file_keep_their_pixel_size(tmp_path):
     assert len(found) == 2 and found[1].pixel_size_um == pytest.approx(200)
     assert np.allclose(whole(found[1]) / 65535 * 280, frames[1], atol=0.01)
     assert all(b"Doe^Jane" not in image.path.read_bytes() for image in found)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [(JPEGLosslessSV1, imagecodecs.ljpeg_encode), (JPEGLSLossless, imagecodecs.jpegls_encode)],
+)
+def test_each_compressed_frame_becomes_a_plane(tmp_path, syntax, encode):
+    frames = np.arange(3 * 10 * 14, dtype=np.uint16).reshape(3, 10, 14)
+    path = write(
+        tmp_path / "film.dcm", frames[0], syntax=syntax, encoded=[encode(frame) for frame in frames],
+        NumberOfFrames=3, WindowCenter=210, WindowWidth=420, VOILUTFunction="LINEAR_EXACT",
+    )  # fmt: skip
+    found = open_planes(path)
+    assert len(found) == 3
+    for image, frame in zip(found, frames, strict=True):
+        assert np.allclose(whole(image) / 65535 * 420, frame, atol=0.01)
+
+
+def test_a_stack_that_fails_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
+    planes = np.zeros((3, 12, 16), np.uint8)
+    path = tmp_path / "chest.tif"
+    tifffile.imwrite(path, planes, photometric="minisblack", metadata={"axes": "ZYX"})
+
+    def fails(stack):
+        yield planes[0]
+        raise ImageError("damaged")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("napari_mtssl.images.stacks._pages", fails)
+        with pytest.raises(ImageError, match="damaged"):
+            open_planes(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert len(open_planes(path)) == 3
+
+
+def test_planes_of_which_none_can_be_opened_are_written_anew(tmp_path):
+    path = tmp_path / "chest.tif"
+    tifffile.imwrite(
+        path, np.zeros((3, 12, 16), np.uint8), photometric="minisblack", metadata={"axes": "ZYX"}
+    )
+    (broken := tmp_path / "chest.tif.planes").mkdir()
+    tifffile.imwrite(broken / "chest_000.tif", np.zeros(16, np.uint8))
+    first, *rest = open_planes(path)
+    assert len(rest) == 2
+    first.path.unlink()  # what is the user's doing stays
+    assert [image.path for image in open_planes(path)] == [image.path for image in rest]
 
 
 def test_stacks_that_stay_closed_say_so(tmp_path):
