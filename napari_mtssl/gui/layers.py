@@ -178,6 +178,14 @@ class StudyLayers:
             return "image"
         return FOCUS if self.ring.forget(layer) else None
 
+    def leave_labels(self, name: str) -> None:
+        """Leave the labels to the user under this name, on their image: nobody else has them any more.
+
+        With the image taken from under points, napari may also crash when it paints its next notification.
+        """
+        if (labels := self.points.pop(LABELS, None)) is not None:
+            labels.name, self.image = name, None
+
     def remove_all(self, *, image: bool = True) -> None:
         """Take the plugin's layers out of the viewer; what they show stays in the study."""
         with self.busy():
