@@ -16,6 +16,7 @@ from napari_mtssl.gui.actions import Actions
 from napari_mtssl.gui.annotations import Annotations
 from napari_mtssl.gui.class_overlay import ClassOverlay
 from napari_mtssl.gui.layers import LABELS, PREDICTIONS, StudyLayers
+from napari_mtssl.gui.list_keys import ListKeys
 from napari_mtssl.gui.modes import Modes
 from napari_mtssl.gui.notify import guarded, show_info, show_warning, told
 from napari_mtssl.gui.painting import BlockPainting, MaskPainting
@@ -125,8 +126,10 @@ class Dock(QWidget):
         for page in (self.label_panel.blocks, self.label_panel.images):
             page.tool.connect(self.deeds.take_tool)
             page.tool.connect(self.modes.show)
+        keys = ListKeys(self.deeds.table(), self)
         for page in (self.label_panel.images, self.mask_review):
             page.use_predicted.connect(self.deeds.use_predicted)
+            page.watch_keys(keys)
         self.mask_review.explain.connect(self._explain)
         self.review_panel.add_missed.connect(self.deeds.add_missed)
         self.review_panel.focused.connect(self._focused)
@@ -189,6 +192,7 @@ class Dock(QWidget):
         self.bindings.release()
         self.annotations.detach()
         for painting in self.paintings:
+            painting.leave_polygon()
             painting.detach()
 
     @guarded
@@ -299,12 +303,11 @@ class Dock(QWidget):
         self.runner.stop()
         with self.layers.busy():
             self._let_go()
-            if (labels := self.layers.points.pop(LABELS, None)) is not None:
-                labels.name = "Labels of a study that is gone"
+            self.layers.leave_labels("Labels of a study that is gone")
         self.workspace.close()
         show_warning(
-            f"The folder {name} is gone: it was moved or deleted. Put it back and open it again; the labels "
-            "of this image stay in the viewer and can be saved with File > Save Selected Layers."
+            f"The folder {name} is gone: it was moved or deleted. Put it back and open it again; this image "
+            "and its labels stay in the viewer and can be saved with File > Save Selected Layers."
         )
 
     # -- predictions ---------------------------------------------------------------------------------------

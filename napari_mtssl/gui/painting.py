@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from psygnal import SignalInstance
 
 
+KEPT = ("opacity", "blending", "contour", "brush_size", "visible")  # of a layer that is made anew
+
+
 class Painting(ABC):
     """Two-way bond between a Labels layer and the study.
 
@@ -36,6 +39,9 @@ class Painting(ABC):
         self._known: np.ndarray | None = None
         self._own = False
         self._early = False  # a stroke was announced before its pixels were there
+        self._drawing: dict[str, Any] | None = (
+            None  # how the layer looked that was left with the polygon tool
+        )
         self._changed_signal().connect(self._study_changed)
         workspace.active_changed.connect(self._choose)
         workspace.classes_changed.connect(self._choose)
@@ -49,8 +55,30 @@ class Painting(ABC):
             if layer is not None:
                 layer.events.paint.connect(self._painted)
                 layer.events.labels_update.connect(self._updated)
+                self._take_polygon_again(layer)
         self._known = None if layer is None else np.array(layer.data)
         self._choose()
+
+    def leave_polygon(self) -> None:
+        """Have the layer made anew if a polygon may be open in it.
+
+        napari keeps the corners that were clicked on one image and would close them over the next one; in its
+        public interface nothing but a new layer forgets them.
+        """
+        if self.layer is not None and self.layer.mode == "polygon":
+            self._drawing = {name: getattr(self.layer, name) for name in KEPT}
+            self._drawing["active"] = self.rasters.viewer.layers.selection.active == self.layer
+            self.rasters.remove(self.name)
+
+    def _take_polygon_again(self, layer: Labels) -> None:
+        said, self._drawing = self._drawing, None
+        if said is None:
+            return
+        if said.pop("active"):
+            self.rasters.viewer.layers.selection.active = layer
+        for name, value in said.items():
+            setattr(layer, name, value)
+        layer.mode = "polygon"
 
     def detach(self) -> None:
         """Stop following."""

@@ -106,7 +106,7 @@ class RasterLayers:
                     self._place(name, np.zeros((1, 1), np.float32), (record.height, record.width))
             self._load_predicted()
         for name in [name for name in self.found if not self._wanted(name, kinds)]:
-            self._remove(name)
+            self.remove(name)
 
     def _wanted(self, name: str, kinds: list[str]) -> bool:
         return BLOCK in kinds if name == BLOCKS else MASK in kinds
@@ -127,10 +127,11 @@ class RasterLayers:
         """Take the layers out of the viewer; what they show stays in the study."""
         self._bands.stop()
         for name in list(self.found):
-            self._remove(name)
+            self.remove(name)
         self.predicted = None
 
-    def _remove(self, name: str) -> None:
+    def remove(self, name: str) -> None:
+        """Take a layer out of the viewer; what it shows stays in the study."""
         layer = self.found.pop(name, None)
         with self.layers.busy():
             if layer is not None and layer in self.viewer.layers:
@@ -220,7 +221,7 @@ class RasterLayers:
         study, record = self.workspace.need_study(), self.workspace.need_image()
         grid = study.grid(record.id)
         if grid is None:
-            self._remove(BLOCKS)
+            self.remove(BLOCKS)
             return None
         i0, j0, i1, j1 = grid.blocks_over((0, 0, record.height, record.width))
         codes = np.zeros((i1 - i0, j1 - j0), np.uint16)
@@ -246,7 +247,7 @@ class RasterLayers:
         study, record = self.workspace.need_study(), self.workspace.need_image()
         self.mask_part = part = self._mask_part() if self.workspace.classes(MASK) else None
         if part is None:
-            self._remove(PAINT)
+            self.remove(PAINT)
             return None
         codes = study.mask(record.id, part[1])
         self._place(PAINT, codes, corner=part[1][:2])

@@ -71,7 +71,7 @@ class Threshold:
         Raises
         ------
         WorkspaceError
-            If there is no class to paint, or the image is too large.
+            If there is no class to paint, the mask is complete already, or the image is too large.
         """
         study, image = self._workspace.need_study(), self._workspace.need_image()
         name = self._workspace.active_of(MASK)
@@ -80,6 +80,10 @@ class Threshold:
             raise WorkspaceError("Add a class first: it is what the threshold paints.")
         if image.height * image.width > MOST:
             raise WorkspaceError("This image is too large to paint its pixels.")
+        if study.mask_state(image.id).complete:  # what nobody painted there is background, not free
+            raise WorkspaceError(
+                "This mask is complete: nothing is filled in it. Untick 'Mask is complete' (C) to begin anew."
+            )
         if self._last == (image.id, study.change_counter()):
             study.undo()
         # Dark is what is not bright: its threshold moves the other way.

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from napari_mtssl.engine.events import Preview
-from napari_mtssl.gui.image_table import image_table
+from napari_mtssl.gui.image_table import image_table, mask_doubt
 from napari_mtssl.gui.panels.browser import BY_DOUBT, ID
 from napari_mtssl.gui.rasters import PAINT, PREDICTED, SALIENCY
 from napari_mtssl.gui.tasks import LUNGS, SPECIMENS
@@ -160,6 +160,74 @@ def test_a_polygon_is_one_edit(dock, page):
     dock.label_panel.undo()
     assert not study.mask(image).any()
     assert not np.asarray(dock.rasters.found[PAINT].data).any()
+
+
+def test_a_polygon_that_was_begun_is_not_closed_over_the_next_image(dock, page):
+    page.tools.buttons["polygon"].click()
+    layer = dock.rasters.found[PAINT].__wrapped__
+    layer.opacity = 0.3
+    layer._overlays["polygon"].points = [[10.5, 10.5], [10.5, 50.5], [50.5, 50.5]]
+    dock.workspace.step_image(1)
+    layer = dock.rasters.found[PAINT].__wrapped__
+    assert layer._overlays["polygon"].points == []
+    assert (layer.mode, layer.opacity) == ("polygon", 0.3)  # the tool stays in the hand
+    assert dock.viewer.layers.selection.active == layer
+    layer.paint_polygon(np.array([[10, 10], [10, 50], [50, 50]]), layer.selected_label)
+    images = dock.workspace.study.images()
+    assert not dock.workspace.study.mask(images[0].id).any()
+    assert dock.workspace.study.mask(images[1].id).any()
+
+
+def test_keys_work_on_the_thumbnails_and_in_the_list_of_the_review(dock, page, wait, qtbot):
+    from qtpy.QtCore import Qt
+
+    study = dock.workspace.study
+    ids = [image.id for image in study.images()]
+    wait(lambda: page.browser.list.count() == 4, 5)
+    dock.workspace.set_kind("diagnosis")
+    qtbot.keyClicks(page.browser.list, "2")
+    assert given(dock) == {(ids[0], "diagnosis"): "pneumonia"}
+    qtbot.keyClicks(page.browser.list, "C")
+    assert study.mask_state(ids[0]).complete
+    qtbot.keyClicks(page.browser.list, "u")  # by its first letter no image begins
+    assert dock.workspace.image.id == ids[1]
+    qtbot.keyClicks(page.browser.list, "t")
+    assert dock.workspace.kind == "mask"
+    page.sheet_button.click()
+    wait(lambda: page.sheet.list.count() == 4, 5)
+    qtbot.keyClicks(page.sheet.list, "u")
+    assert dock.workspace.image.id == ids[2]
+    dock.tabs.setCurrentIndex(3)  # where a digit corrects a class, not the brush
+    qtbot.keyClicks(dock.mask_review.images, "1")
+    assert given(dock)[ids[2], "diagnosis"] == "normal"
+    qtbot.keyClick(dock.mask_review.images, Qt.Key.Key_Right)
+    assert dock.workspace.image.id == ids[3]
+    qtbot.keyClick(dock.mask_review.images, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert (ids[2], "diagnosis") not in given(dock)
+
+
+def test_images_of_masks_alone_are_walked_by_what_they_lack_and_by_doubt(make_dock, tmp_path, told):
+    with Study.create(tmp_path / "masks.mtssl") as study:
+        study.add_class("lung", kind="mask", key="1")
+        for path in make_images(tmp_path, 4):
+            study.add_image(path, height=SIZE, width=SIZE)
+        study.set_mask_complete(study.images()[1].id, True)
+    dock = make_dock(study.path)
+    dock.workspace.set_task(LUNGS)
+    page = dock.label_panel.images
+    ids = [image.id for image in dock.workspace.study.images()]
+    page.next_unlabelled()
+    assert dock.workspace.image.id == ids[2]  # the second one has a mask
+    page.next_uncertain()
+    assert any("lacks a class or a mask" in message for _, message in told)
+    for image_id, sure in zip(ids, (0.9, 0.6, 0.7, 0.99), strict=True):
+        mask = np.where(half() > 0.5, sure, 1 - sure).astype(np.float32)
+        study = dock.workspace.study
+        study.set_mask_prediction(image_id, "one", (0, 0, SIZE, SIZE), mask, (1, 1), ["background", "lung"])
+    for expected in (ids[2], ids[0], ids[3], ids[2]):
+        page.next_uncertain()
+        assert dock.workspace.image.id == expected
+    assert mask_doubt(dock.workspace.study, ids[3]) == pytest.approx(0.0100, abs=2e-3)
 
 
 def test_the_predicted_mask_is_shown_used_and_corrected(dock, page):
@@ -499,6 +567,11 @@ def test_a_threshold_fills_a_first_mask_and_the_next_try_replaces_it(dock, page,
     dock.label_panel.undo()
     mask = study.mask(image.id)
     assert (mask == code).sum() == 16
+    study.set_mask_complete(image.id, True)
+    page.level.setValue(-10)
+    page.level.sliderReleased.emit()
+    assert (study.mask(image.id) == code).sum() == 16  # what nobody painted is background there
+    assert any("mask is complete" in message for _, message in told)
     assert not any(severity == "error" for severity, _ in told)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDialog, QInputDialog, QLabel, QSlider, QVBoxLayout, QWidget
 
-from napari_mtssl.gui.image_table import given
+from napari_mtssl.gui.image_table import given, mask_doubt
+from napari_mtssl.gui.list_keys import ListKeys
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.browser import ImageBrowser
 from napari_mtssl.gui.panels.classes import ClassTable
@@ -45,6 +47,7 @@ class ImagesPage(QWidget):
         self._titles: dict[str, QLabel] = {}
         self._threshold = Threshold(workspace)
         self._sheet: QDialog | None = None
+        self._keys: ListKeys | None = None
         self._told_complete = False  # that a filled mask is not yet complete
         self._doubted: set[int] = set()  # shown as the most uncertain one since the study was opened
         self._build()
@@ -70,7 +73,9 @@ class ImagesPage(QWidget):
             "Next unlabelled", self.next_unlabelled, "U. The next image that lacks a class or a mask"
         )
         self.doubt_button = button(
-            "Most uncertain", self.next_uncertain, "G. The image whose classes the network is least sure of"
+            "Most uncertain",
+            self.next_uncertain,
+            "G. The image without a label whose classes, or mask, the network is least sure of",
         )
         self.sheet_button = button(
             "Contact sheet",
@@ -118,6 +123,11 @@ class ImagesPage(QWidget):
         )
         self.import_button = ImportButton(self._workspace, image_imports(self._workspace))
         layout.addWidget(row(self.head_button, None, self.import_button))
+
+    def watch_keys(self, keys: ListKeys) -> None:
+        """Have the thumbnails, also those of the contact sheet, do what keys do on the layers."""
+        self._keys = keys
+        keys.watch(self.browser.list)
 
     # -- showing -------------------------------------------------------------------------------------------
 
@@ -276,12 +286,13 @@ class ImagesPage(QWidget):
 
     @guarded
     def next_uncertain(self) -> None:
-        """Show the image whose classes the network is least sure of, then the next of these."""
-        table = self._workspace.image_table()
-        left = table[~table["classed"] & table["doubt"].notna()]
-        ids = left.sort_values("doubt", ascending=False, kind="stable")["image_id"].tolist()
+        """Show the image whose classes or mask the network is least sure of, then the next of these."""
+        ids = self._by_doubt()
         if not ids:
-            show_info("No image without a class has a prediction: train, then 'Predict all images' (step 3).")
+            show_info(
+                "No image that lacks a class or a mask has a prediction of it: train, then 'Predict all "
+                "images' (step 3)."
+            )
             return
         if set(ids) <= self._doubted:
             self._doubted.clear()  # all were shown: again from the most uncertain one
@@ -293,6 +304,18 @@ class ImagesPage(QWidget):
             here = self._workspace.image.id if self._workspace.image is not None else None
             upto = left_over.index(here) + 1 if here in left_over else len(left_over)
             self._doubted.update(left_over[:upto])
+
+    def _by_doubt(self) -> list[int]:
+        """Images whose lacking classes or mask are predicted, the most doubtful first."""
+        study, table = self._workspace.need_study(), self._workspace.image_table()
+        doubts = {}
+        for line in table[~table["labelled"]].itertuples():
+            said = [np.nan if line.classed else line.doubt]
+            said += [] if line.painted else [mask_doubt(study, line.image_id)]
+            known = [doubt for doubt in said if not np.isnan(doubt)]
+            if known:
+                doubts[line.image_id] = max(known)
+        return sorted(doubts, key=lambda image_id: -doubts[image_id])
 
     def _forget_doubts(self) -> None:
         self._doubted.clear()
@@ -317,6 +340,8 @@ class ImagesPage(QWidget):
             self.sheet = ImageBrowser(self._workspace, self.thumbnails, 0)
             self.sheet.sort_by(next(iter(self._workspace.heads()), ""))
             layout.addWidget(self.sheet)
+            if self._keys is not None:
+                self._keys.watch(self.sheet.list)
             self._sheet.resize(760, 560)
         self._sheet.show()
         self._sheet.raise_()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from qtpy.QtCore import QItemSelectionModel, Qt, Signal
-from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QApplication,
@@ -22,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mtssl.gui.exporting import ask_where, export
+from napari_mtssl.gui.list_keys import ListKeys
 from napari_mtssl.gui.measuring import area_lines, report
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.rasters import RasterLayers
@@ -93,7 +93,6 @@ class MaskReview(QWidget):
         self.images.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.images.cellClicked.connect(self._clicked)
         self.images.currentCellChanged.connect(self._walked)
-        self.images.keyPressEvent = self._key  # the same as on the layers
         box.addWidget(self.images)
         self.accept_button = button(
             "✓ Accept classes",
@@ -229,16 +228,18 @@ class MaskReview(QWidget):
         """Have the list take keys: the image on screen is selected there, so that one sees what Y accepts."""
         self.reload()
         self.reload.now()
-        if self._workspace.task.heads:
+        workspace = self._workspace
+        if workspace.task.heads:
             self.images.setFocus()
+            asked = [kind for kind in workspace.heads() if kind != ORIGIN and workspace.classes(kind)]
+            if asked and workspace.kind not in asked:
+                workspace.set_kind(asked[0])  # a digit corrects what the list shows
+
+    def watch_keys(self, keys: ListKeys) -> None:
+        """Have the list do what keys do on the layers."""
+        keys.watch(self.images, walk=True)
 
     # -- doing ---------------------------------------------------------------------------------------------
-
-    def _key(self, event: QKeyEvent) -> None:
-        if event.key() == Qt.Key.Key_Y:
-            self.accept()
-        else:
-            QTableWidget.keyPressEvent(self.images, event)
 
     def _selected(self) -> list[int]:
         rows = sorted({index.row() for index in self.images.selectedIndexes()})
