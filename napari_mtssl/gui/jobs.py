@@ -156,23 +156,37 @@ class TrainJob:
                     yield event
                 if not isinstance(ended, Finished) or ended.stopped or self.control.stopped:
                     return
-                known, asks = study.change_counter(), self.control.asks
+                known, asks, seen = study.change_counter(), self.control.asks, self.control.viewport
                 yield from self._predict(study, ended.run_dir, ended.step)
                 if not request.live:
                     return
                 yield Waiting(ended.step)
-                while study.change_counter() == known:
-                    if self.control.stopped:
-                        return
-                    asked = self.control.asks  # before what was asked for, which is set first
-                    sight, view = self.control.sight, self.control.viewport
-                    if asked != asks and sight is not None and view is not None:
-                        asks = asked
-                        target = Target(ended.run_dir.name, view[0], None, request.device)
-                        yield _explained_or_why_not(study, target, *sight)
-                    time.sleep(LOOK_SECONDS)
+                yield from self._wait(study, ended, known, asks, set() if seen is None else {seen[0]})
+                if self.control.stopped:
+                    return
                 # A round of what is new is shorter than the first: the network knows most of it already.
                 resume, steps = ended.run_dir.name, ended.step + max(request.steps // 3, 1)
+
+    def _wait(self, study: Study, ended: Finished, known: int, asks: int, done: set[int]) -> Iterator[Event]:
+        """Until labels change or a stop: show what is asked for, predict images that the user turns to.
+
+        `known` and `asks` are counts of what was taken in, `done` are images that are predicted.
+        """
+        from napari_mtssl.images import is_slide
+
+        while study.change_counter() == known and not self.control.stopped:
+            asked = self.control.asks  # before what was asked for, which is set first
+            sight, view = self.control.sight, self.control.viewport
+            if view is not None and view[0] not in done:
+                done.add(view[0])
+                record = study.image(view[0])
+                if not is_slide(record.height, record.width):  # that takes long: it is for the button
+                    yield from self._predict(study, ended.run_dir, ended.step)
+            if asked != asks and sight is not None and view is not None:
+                asks = asked
+                target = Target(ended.run_dir.name, view[0], None, self.request.device)
+                yield _explained_or_why_not(study, target, *sight)
+            time.sleep(LOOK_SECONDS)
 
     def _round(self, study: Study, resume: str | None, steps: int) -> Iterator[Event]:
         from napari_mtssl.engine.runners_training import RunnerSession

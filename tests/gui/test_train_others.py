@@ -236,24 +236,29 @@ def test_lungs_get_a_mask_a_diagnosis_and_the_saliency_and_a_correction_is_learn
     assert not errors(told)
 
 
-def test_a_saliency_asked_for_as_the_waiting_begins_is_shown_and_again_for_another_image(lungs_path):
+def test_while_it_waits_it_shows_what_is_asked_for_and_predicts_what_the_user_turns_to(lungs_path):
     request = TrainRequest(lungs_path, "multimix", overrides=QUICK["multimix"], steps=2)
     job = TrainJob(request, TrainOptions(threads=1, preview_seconds=0, pseudo_seconds=0))
     with Study.open(lungs_path) as study:
         images = [image.id for image in study.images()]
-    sight, shown, waiting = ("diagnosis", "normal", "grad-cam"), [], False
+    sight, said, waiting = ("diagnosis", "normal", "grad-cam"), [], False
     job.control.viewport = (images[2], (0, 0, 64, 64))
     for event in job.events():
         assert event.kind not in ("failed", "not_explained"), event
         if event.kind == "waiting":  # the thread has not looked at what is asked for since
             waiting, job.control.sight = True, sight
         elif waiting:
-            shown.append(event.image_id)
+            said.append((event.image_id, event.prediction.mask is not None))
             assert np.ptp(event.prediction.pictures["saliency"]) > 0
-            if len(shown) == 2:
+            if len(said) == 1:
+                job.control.viewport = (images[3], (0, 0, 64, 64))
+            elif len(said) == 2:
+                job.control.sight = sight  # the same, of another image
+            else:
                 job.control.stop()
-            job.control.viewport, job.control.sight = (images[3], (0, 0, 64, 64)), sight
-    assert shown == [images[2], images[3]]
+    assert said == [(images[2], False), (images[3], True), (images[3], False)]
+    with Study.open(lungs_path) as study:
+        assert study.mask_prediction(images[3]) is not None
 
 
 def test_closing_the_window_while_another_method_trains(ready, specimens_path, wait, told):
