@@ -42,6 +42,15 @@ def ok(*arguments):
     return result
 
 
+def test_a_window_without_a_display_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    result = run()
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: There is no display")
+
+
 @pytest.fixture
 def spots(tmp_path):
     """An image of dark discs on pale ground, and the table of their places with as many between them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from typer.core import TyperGroup
 
 from napari_mtssl import __version__
 from napari_mtssl.cli import convert, demo, evaluate, predict, reproduce, studies, tissue, train
-from napari_mtssl.cli.console import complain, is_user_error
+from napari_mtssl.cli.console import UsageError, complain, has_display, is_user_error
 
 
 class OneSentenceGroup(TyperGroup):
@@ -101,6 +102,11 @@ def start(
 ) -> None:
     """Label a few cells, train, correct, repeat. Without a command, opens napari with the dock."""
     if ctx.invoked_subcommand is None:
+        if not (has_display() or os.environ.get("QT_QPA_PLATFORM")):  # Qt would abort the program
+            raise UsageError(
+                "There is no display for napari's window; log in with one (ssh -X), or use the commands, "
+                "which need none: 'napari-mtssl -h' lists them."
+            )
         from napari_mtssl.gui.launch import open_window
 
         open_window()
