@@ -34,6 +34,7 @@ def evaluate(
     """
     from napari_mtssl.engine.checkpoint import find, load, load_method
     from napari_mtssl.evaluation.held_out import score_origins
+    from napari_mtssl.evaluation.multimix_held_out import score_fields
     from napari_mtssl.evaluation.table import summary
     from napari_mtssl.study import Study
 
@@ -42,9 +43,8 @@ def evaluate(
     with Study.open(study) as opened:
         chosen = choose_run(opened, run)
         method = load_method(chosen.path, device=device)
-        scores = score_origins(
-            opened, method.vocabulary, lambda image: predicted(method, image), split.value, radius
-        )
+        score = score_fields if chosen.method == "multimix" else score_origins
+        scores = score(opened, method.vocabulary, lambda image: predicted(method, image), split.value, radius)
         if not scores:
             raise UsageError(
                 f"The study {opened.name} has no labelled image in the split '{split.value}': "
