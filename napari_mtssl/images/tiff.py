@@ -76,6 +76,10 @@ def _first_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSerie
         )
     if keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE:
         raise ImageError(f"{path.name} uses a colour palette; convert it to RGB or grey.")
+    known = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+    if keyframe.photometric not in (*known, tifffile.PHOTOMETRIC.YCBCR):  # four inks would be taken for RGBA
+        kind = "CMYK" if keyframe.photometric == tifffile.PHOTOMETRIC.SEPARATED else keyframe.photometric.name
+        raise ImageError(f"{path.name} has colours of the kind {kind}; convert it to RGB or grey.")
     return series
 
 

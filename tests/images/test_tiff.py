@@ -146,6 +146,14 @@ def test_palette_is_refused(tmp_path):
         open_image(path)
 
 
+@pytest.mark.parametrize(("photometric", "kind"), [("separated", "CMYK"), ("cielab", "CIELAB")])
+def test_colours_that_would_be_read_as_others_are_refused(tmp_path, photometric, kind):
+    channels = 4 if photometric == "separated" else 3
+    path = write(tmp_path, np.zeros((9, 9, channels), np.uint8), photometric=photometric)
+    with pytest.raises(ImageError, match=kind):
+        open_image(path)
+
+
 @pytest.mark.parametrize("options", [{}, {"tile": (32, 32)}, {"compression": "zlib"}])
 @pytest.mark.parametrize("keep", [0.01, 0.5])
 def test_cut_short(tmp_path, rgb, options, keep):
