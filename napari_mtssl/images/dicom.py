@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ TAGS = [
     "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
 ]  # fmt: skip
 GREY = ("MONOCHROME1", "MONOCHROME2")
-PREAMBLE, MAGIC = 128, b"DICM"  # what every DICOM file begins with
+PREAMBLE, MAGIC = 128, b"DICM"  # what a DICOM file begins with
+OLD = (b"\x02\0", b"\x08\0", b"\0\x08")  # the first group, which old files begin with instead
 INDEX = "DICOMDIR"  # lists the files of a disc, and holds no image
 COARSEST = 5000.0  # micrometres; a detector's or a scanner's pixel, never a printer's
 TOP = 65535
@@ -66,7 +68,7 @@ def open_dicom(path: Path) -> Image:
     Raises
     ------
     ImageError
-        If it is no DICOM image, one of several frames, or cut short.
+        If it is no DICOM image, one of several frames, without pixels, or cut short.
     """
     header = _read(path, pixels=False)
     frames = int(header.get("NumberOfFrames") or 1)
@@ -86,8 +88,10 @@ def open_dicom(path: Path) -> Image:
 
 def _least_bytes(header: Dataset) -> int:
     """Bytes that the pixels of a file alone need; 0 where they are compressed."""
-    syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
-    if syntax is None or syntax.is_private or syntax.is_compressed or syntax.is_deflated:
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    plain = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+    if header.file_meta.TransferSyntaxUID not in plain:
         return 0
     # colour may be stored with one value of each hue for two pixels
     samples = (
@@ -120,15 +124,44 @@ def pixel_size_of(path: Path) -> float | None:
 
 
 def _read(path: Path, *, pixels: bool) -> Dataset:
-    """Read what `TAGS` names of the file."""
+    """Read what `TAGS` names of the file; of its pixels, if not `pixels`, only that there are some."""
     import pydicom
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+    unreadable = (
+        InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, KeyError, TypeError,
+        NotImplementedError, struct.error,
+    )  # fmt: skip
     tags: list[Any] = [tag for tag in TAGS if pixels or tag != "PixelData"]
     try:
-        return pydicom.dcmread(path, specific_tags=tags, stop_before_pixels=not pixels)
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        with path.open("rb") as stream:
+            old = stream.read(2) in OLD
+            stream.seek(0)
+            file = pydicom.dcmread(stream, specific_tags=tags, stop_before_pixels=not pixels, force=old)
+            ended = not pixels and not stream.read(1)
+        if old and "Rows" not in file:
+            raise InvalidDicomError  # it only happened to begin alike
+        _name_syntax(file)
+        list(file)  # values are unpacked when they are looked at: what is damaged is to show here
+    except unreadable as error:
         raise ImageError(f"{path.name} is not a DICOM file that can be read, or is cut short.") from error
+    # what is deflated is read to its end to be unpacked
+    if ended and file.file_meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian:
+        raise ImageError(
+            f"{path.name} is a DICOM file without pixels; choose one that holds an image, or copy it again."
+        )
+    return file
+
+
+def _name_syntax(file: Dataset) -> None:
+    """Say how the values of a file are written if it does not: as pydicom found when it read them."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if "TransferSyntaxUID" not in file.file_meta:
+        implicit, little = file.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        file.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
 def _pixel_size(header: Dataset) -> float | None:

@@ -6,7 +6,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -162,6 +165,63 @@ def test_what_cannot_be_opened(tmp_path, ramp):
     short.write_bytes(short.read_bytes()[:-1100])
     with pytest.raises(ImageError, match="cut short"):
         open_image(short)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encoded"), [(ExplicitVRLittleEndian, None), (JPEGLosslessSV1, [b"\xff\xd8\xff\xd9"])]
+)
+def test_a_file_without_pixels_says_so(tmp_path, ramp, syntax, encoded):
+    path = write(tmp_path / "a.dcm", ramp, syntax=syntax, encoded=encoded)
+    file = dcmread(path)
+    del file.PixelData
+    file.save_as(path)
+    with pytest.raises(ImageError, match=r"a\.dcm is a DICOM file without pixels"):
+        open_image(path)
+
+
+def test_a_file_that_ends_within_its_header_says_so(tmp_path, ramp):
+    path = write(tmp_path / "a.dcm", ramp)
+    whole = path.read_bytes()
+    rows = whole.index(b"\x28\0\x10\0US")
+    path.write_bytes(whole[: rows + 9])  # the tag of a number of rows, and the half of it
+    with pytest.raises(ImageError, match=r"a\.dcm is not a DICOM file that can be read, or is cut short"):
+        open_image(path)
+
+
+def test_pixels_of_a_deflated_file_are_found(tmp_path, ramp):
+    path = write(tmp_path / "a.dcm", ramp, syntax=DeflatedExplicitVRLittleEndian)
+    assert np.array_equal(grey_of(path), grey_of(write(tmp_path / "b.dcm", ramp)))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("meta", [False, True])
+def test_old_files_without_a_preamble(tmp_path, ramp, syntax, meta):
+    stored = ramp.astype(">u2") if syntax == ExplicitVRBigEndian else ramp
+    whole = write(tmp_path / "a.dcm", stored, syntax=syntax)
+    file = dcmread(whole)
+    file.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")  # of the group that such a file begins with
+    old = tmp_path / "old.dcm"
+    if not meta:
+        del file.file_meta
+    file.preamble = None
+    file.save_as(
+        old,
+        enforce_file_format=False,
+        implicit_vr=syntax.is_implicit_VR,
+        little_endian=syntax.is_little_endian,
+    )
+    assert old.read_bytes()[128:132] != b"DICM"
+    assert np.array_equal(grey_of(old), grey_of(whole))
+
+
+@pytest.mark.parametrize("start", [b"\x08\0", b"\x02\0", b"\0\x08", b"\x89PNG\r\n", b"", b"\0" * 64])
+def test_what_only_is_called_dicom(tmp_path, start):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "no.dcm"
+    for size in (1, 9, 300, 3000):
+        path.write_bytes(start + rng.bytes(size))
+        with pytest.raises(ImageError, match="not a DICOM file"):
+            open_image(path)
 
 
 def test_files_without_an_ending_are_known_by_their_first_bytes(tmp_path, ramp):
