@@ -236,3 +236,36 @@ def test_one_clear_sentence(study, tmp_path, monkeypatch, arguments, sentence):
     iio.imwrite(tmp_path / "m.png", np.ones((5, 5), np.uint8))
     command, *rest = arguments
     assert sentence in refused(command, study, *rest)
+
+
+@pytest.fixture
+def pair(folder):
+    """A study of two images of one name, as scanners call them, each with a mask of its own."""
+    for number in (1, 2):
+        (folder / f"PAT{number}").mkdir()
+        iio.imwrite(folder / f"PAT{number}" / "IM0001.png", np.full((60, 80), number, np.uint8))
+    ok("new", folder / "pair", folder / "PAT1", folder / "PAT2", "--mask-class", "lung")
+    with Study.open(folder / "pair") as made:
+        code = made.class_named("lung", "mask").code
+        for image in made.images():
+            made.paint_mask(image.id, 0, 0, np.full((image.id, 5), code, np.uint16))
+    return folder / "pair.mtssl"
+
+
+@pytest.mark.parametrize("ending", [".geojson", ".ome.zarr"])
+def test_masks_of_images_of_one_name_are_not_mixed_up(pair, tmp_path, ending):
+    way = "--geojson" if ending == ".geojson" else "--zarr"
+    ok("export", pair, "--as", "masks", way, tmp_path / "out" / f"{{image}}{ending}")
+    files = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in files] == [f"PAT1_IM0001{ending}", f"PAT2_IM0001{ending}"]
+    with Study.open(pair) as made:
+        masks = [made.mask(image.id) for image in made.images()]
+        for image in made.images():
+            made.clear_mask(image.id)
+    ok("import", pair, *files, "--as", "masks")
+    with Study.open(pair) as made:
+        np.testing.assert_array_equal([made.mask(image.id) for image in made.images()], masks)
+    files[0].rename(tmp_path / f"IM0001{ending}")
+    said = refused("import", pair, tmp_path / f"IM0001{ending}", "--as", "masks")
+    assert f"rename it to PAT1_IM0001{ending} or PAT2_IM0001{ending}" in said
+    ok("import", pair, tmp_path / f"IM0001{ending}", "--as", "masks", "--image", "PAT1_IM0001")

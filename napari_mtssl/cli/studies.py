@@ -343,9 +343,12 @@ def make_folder(path: Path) -> None:
 
 def _targets(study: Study, pattern: Path, image: str | None) -> list[tuple[ImageRecord, Path]]:
     """Which image goes to which file."""
+    from napari_mtssl.study.names import names_of
+
     if "{image}" in str(pattern):
+        names = names_of(study.images())
         records = study.images() if image is None else [choose_image(study, image)]
-        return [(record, Path(str(pattern).replace("{image}", record.path.stem))) for record in records]
+        return [(record, Path(str(pattern).replace("{image}", names[record.id]))) for record in records]
     return [(choose_image(study, image), pattern)]
 
 
@@ -358,15 +361,19 @@ def choose_image(study: Study, name: str | None, source: Path | None = None) -> 
     name : str or None
         File name, with or without its ending.
     source : Path, optional
-        A file of labels: without `name`, and if there are several images, the one of the same stem is meant.
+        A file of labels: without `name`, and if there are several images, the one that it is named after is
+        meant.
 
     Raises
     ------
     UsageError
         If the study has no images, or it does not show which one is meant.
     StudyError
-        If it has none of that name.
+        If it has none of that name, or several.
     """
+    from napari_mtssl.study.names import ImageNames
+    from napari_mtssl.study.tables import image_names
+
     records = study.images()
     if not records:
         raise UsageError(f"The study {study.name} has no images; add some first.")
@@ -374,8 +381,8 @@ def choose_image(study: Study, name: str | None, source: Path | None = None) -> 
         return study.find_image(name)
     if len(records) == 1:
         return records[0]
-    fitting = [record for record in records if source is not None and record.path.stem == source.stem]
-    if len(fitting) == 1:
-        return fitting[0]
-    names = ", ".join(record.name for record in records[:8]) + (", ..." if len(records) > 8 else "")
+    owner = None if source is None else ImageNames(records).owner(source)
+    if owner is not None:
+        return owner
+    names = ", ".join(list(image_names(study).values())[:8]) + (", ..." if len(records) > 8 else "")
     raise UsageError(f"The study has {len(records)} images: say which one with --image NAME ({names}).")

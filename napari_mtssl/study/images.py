@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from napari_mtssl.study import addresses, files, schema
+from napari_mtssl.study import addresses, files, names, schema
 from napari_mtssl.study.core import StudyCore
 from napari_mtssl.study.records import (
     SPLITS,
@@ -49,8 +48,8 @@ class ImageTable(StudyCore):
         pixel_size_um : float, optional
             Micrometres per pixel.
         group : str, optional
-            What stays together in splits, by default the file's name without suffix; of a file that is named
-            after its DICOM number (``1.2.840.…``), all of it.
+            What stays together in splits, by default the name of the file, or stack, without suffix; of one
+            that is named after its DICOM number (``1.2.840.…``), all of it. See `names.own_group`.
         split : {'train', 'validation', 'test'}
         fingerprint : str, optional
             Of an image at a URL, if somebody has asked its server already; see `addresses.fingerprint`.
@@ -62,7 +61,8 @@ class ImageTable(StudyCore):
             not valid, or the study cannot be written.
         """
         location, path = _located(path)
-        for record in self.images():
+        images = self.images()
+        for record in images:
             if record.location == location:
                 return record
         check_choice(split, SPLITS, "split")
@@ -74,7 +74,7 @@ class ImageTable(StudyCore):
             "height": int(height),
             "width": int(width),
             "pixel_size_um": pixel_size_um,
-            "grp": group or _first_part(path.name),
+            "grp": group or names.own_group(path, images),
             "split": split,
         }
         with self.edit(f"Added the image {path.name}"):
@@ -106,7 +106,9 @@ class ImageTable(StudyCore):
         return self._record(*rows[0])
 
     def find_image(self, name: str) -> ImageRecord:
-        """Find an image by its path or URL, its file name, or that without suffix, in this order.
+        """Find an image by its path or URL, its file name, that without suffix, or with folders in front.
+
+        The first of these that fits counts; the last is how exported files are called, ``PAT1_IM0001``.
 
         Raises
         ------
@@ -114,14 +116,15 @@ class ImageTable(StudyCore):
             If there is none, or more than one.
         """
         images = self.images()
-        ways: tuple[Callable[[ImageRecord], str], ...] = (
-            lambda image: image.location,
-            lambda image: image.path.name,
-            lambda image: image.path.stem,
-            lambda image: image.path.name.split(".")[0],
+        ways: tuple[Callable[[ImageRecord], bool], ...] = (
+            lambda image: image.location == name,
+            lambda image: image.path.name == name,
+            lambda image: image.path.stem == name,
+            lambda image: image.path.name.split(".")[0] == name,
+            lambda image: names.is_called(image, name),
         )
         for way in ways:
-            found = [image for image in images if way(image) == name]
+            found = [image for image in images if way(image)]
             if len(found) == 1:
                 return found[0]
             if found:
@@ -271,11 +274,6 @@ class ImageTable(StudyCore):
             moved = Path(os.path.normpath(self.path.absolute() / relative))
             here = moved if os.path.exists(moved) else here
         return ImageRecord(image_id, here, *values)
-
-
-def _first_part(name: str) -> str:
-    """Name of a file up to its first dot; all of a DICOM number, which begins alike for all of a hospital."""
-    return name if re.fullmatch(r"\d+(\.\d+){3,}(\.dcm)?", name) else name.split(".")[0]
 
 
 def _located(where: Path | str) -> tuple[str, Path]:

@@ -13,6 +13,7 @@ import pandas as pd
 from napari_mtssl.study.files import read_array, umask, written_whole
 from napari_mtssl.study.merge import ImportReport
 from napari_mtssl.study.merge_labels import joined, merge_mask
+from napari_mtssl.study.names import ImageNames, names_of
 from napari_mtssl.study.rasters import MaskPrediction
 from napari_mtssl.study.records import BACKGROUND, MASK, CellClass, StudyError, check_colour
 from napari_mtssl.study.study import Study
@@ -23,7 +24,6 @@ TILE = 2048  # pixels of a mask that is read in squares
 HELD = 64_000_000  # pixels of an image whose mask is held as a whole to be exported
 MOST = 500_000_000  # pixels of an image whose mask is written as one PNG
 _SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy", ".jpg", ".jpeg")
-_TAILS = ("", "@", "_mask", "-mask", "_anno", "_label", "_labels", "_seg")  # what names of masks end on
 
 
 def mask_codes(study: Study, image_id: int, *, predictions: bool = False) -> np.ndarray:
@@ -219,7 +219,7 @@ def export_masks(
     Returns
     -------
     list of Path
-        A file ``STEM.png`` for each image.
+        A file ``STEM.png`` for each image; ``FOLDER_STEM.png`` where others have the same stem.
 
     Raises
     ------
@@ -230,19 +230,18 @@ def export_masks(
     ids = list(image_ids) if image_ids is not None else _with_mask(study, predictions)
     if not ids:
         raise StudyError(f"The study '{study.name}' has no masks to export.")
-    stems = [study.image(i).path.stem for i in ids]
+    names = names_of(study.images())
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for image_id, stem in zip(ids, stems, strict=True):
+        for image_id in ids:
             image = study.image(image_id)
             if image.height * image.width > MOST:
                 raise StudyError(
                     f"{image.name} is too large for one PNG: export its mask as OME-Zarr or GeoJSON."
                 )
             values, classes, unsaid = mask_values(study, image_id, predictions=predictions)
-            name = stem if stems.count(stem) == 1 else image.name
-            paths.append(folder / f"{name}.png")
+            paths.append(folder / f"{names[image_id]}.png")
             _write_png(paths[-1], values)
     except OSError as error:
         raise StudyError(f"{folder} cannot be written: {error.strerror or error}.") from error
@@ -264,8 +263,8 @@ def import_masks(
     ----------
     study : Study
     folder : path
-        Of PNG, TIFF, BMP or ``.npy`` files. A file belongs to the image of the same stem; ``@``, ``_mask``,
-        ``_anno``, ``_label`` and ``_seg`` at its end do not count. Others are ignored.
+        Of PNG, TIFF, BMP or ``.npy`` files. A file belongs to the image of the same stem, see
+        `ImageNames.owner`. Others are ignored.
     classes : mapping of int to str, or str, optional
         See `import_mask`. By default what ``classes.csv`` in the folder says (``value,class``, and if wanted
         ``colour``).
@@ -273,17 +272,15 @@ def import_masks(
     Raises
     ------
     StudyError
-        If no file fits, one has not the size of its image, or a value has no class. Then nothing was
-        imported.
+        If no file fits, one may be of several images or has not the size of its image, or a value has no
+        class. Then nothing was imported.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise StudyError(f"There is no folder {folder}.")
-    by_stem = {image.path.stem: image for image in study.images()}
-    by_stem |= {image.name: image for image in study.images()}
-    pairs = []
+    known, pairs = ImageNames(study.images()), []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES):
-        image = next((by_stem[s] for s in _stems(path.stem) if s in by_stem), None)
+        image = known.owner(path)
         if image is not None and path.absolute() != image.path:
             pairs.append((path, image))
     if not pairs:
@@ -354,13 +351,6 @@ def _with_mask(study: Study, predictions: bool) -> list[int]:
         for image in study.images()
         if image.id in painted or (predictions and study.mask_prediction(image.id) is not None)
     ]
-
-
-def _stems(stem: str) -> Iterator[str]:
-    """Names that the image of a mask may have."""
-    for tail in _TAILS:
-        if stem.endswith(tail):
-            yield stem.removesuffix(tail)
 
 
 def _read_classes(path: Path) -> tuple[dict[int, str], dict[str, str], int | None]:

@@ -15,6 +15,7 @@ from napari_mtssl.study.merge_labels import (
     merge_image_classes,
     merge_regions,
 )
+from napari_mtssl.study.names import first_part
 from napari_mtssl.study.records import MASK, StudyError, plural
 from napari_mtssl.study.study import Study
 
@@ -85,12 +86,14 @@ def _bring_images(study: Study, other: Study) -> dict[int, int]:
         if image.checksum not in known:
             if image.url is None and not image.path.exists():
                 raise StudyError(f"{image.name} of the study '{other.name}' is no longer at {image.path}.")
+            # what its name gave there may be the group of another folder's image here
+            own = image.group == first_part(image.path)
             known[image.checksum] = study.add_image(
                 image.location,
                 height=image.height,
                 width=image.width,
                 pixel_size_um=image.pixel_size_um,
-                group=image.group,
+                group=None if own else image.group,
                 split=image.split,
             ).id
         out[image.id] = known[image.checksum]

@@ -1,0 +1,144 @@
+"""Names of images: how their files are called, which image a file is of, and which group is its own."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from napari_mtssl.study.records import ImageRecord, StudyError
+
+PLANES = ".planes"  # end of the folder that the planes of a stack lie in, see `napari_mtssl.images.stacks`
+_TAILS = ("", "@", "_mask", "-mask", "_anno", "_label", "_labels", "_seg")  # what names of masks end on
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """Name for the files of each image, without ending, which is that of no other of these images.
+
+    It is the image's without suffix; where several have the same, that with suffix (``a.png`` and ``a.jpg``),
+    or with as many folders in front as tell them apart (``PAT1_IM0001``).
+    """
+    ladders = [_ladder(path) for path in paths]
+    folded = Counter(name for ladder in ladders for name in {step.casefold() for step in ladder})
+    exact = Counter(name for ladder in ladders for name in set(ladder))
+    names = []
+    for ladder in ladders:  # a disk may hold a.png and A.png for one file
+        apart = [name for name in ladder if folded[name.casefold()] == 1]
+        names.append(next(iter([*apart, *(name for name in ladder if exact[name] == 1), ladder[-1]])))
+    return names
+
+
+def names_of(images: Sequence[ImageRecord]) -> dict[int, str]:
+    """Give what `unique_names` says by the number of the image; needs all images of a study."""
+    return dict(zip((i.id for i in images), unique_names([i.path for i in images]), strict=True))
+
+
+def is_called(image: ImageRecord, name: str) -> bool:
+    """Whether a file of this image may have that name."""
+    return name in _ladder(image.path)
+
+
+class ImageNames:
+    """Finds the image that a file of labels is of, by the file's name.
+
+    Parameters
+    ----------
+    images : sequence of ImageRecord
+        All of a study.
+    """
+
+    def __init__(self, images: Sequence[ImageRecord]) -> None:
+        self._images = images
+        self._own: dict[str, list[ImageRecord]] = {}
+        self._longer: dict[str, list[ImageRecord]] = {}
+        for image in images:
+            own = {image.path.stem, image.path.name}
+            for name in set(_ladder(image.path)):
+                (self._own if name in own else self._longer).setdefault(name, []).append(image)
+
+    def owner(self, file: Path) -> ImageRecord | None:
+        """Find the image of a file; None if there is none.
+
+        Its name is that of the image, with or without suffix, or what `unique_names` gave; ``@``, ``_mask``,
+        ``_anno``, ``_label`` and ``_seg`` at its end do not count, nor does the ``.ome`` of an OME-Zarr.
+
+        Raises
+        ------
+        StudyError
+            If it may be of several images: a mask must not go to another patient.
+        """
+        for stem in _stems(file):
+            found = self._own.get(stem) or self._longer.get(stem) or []
+            if len(found) == 1:
+                return found[0]
+            if found:
+                names, rest = names_of(self._images), file.name.removeprefix(stem)
+                more = f" (or {len(found) - 2} more)" if len(found) > 2 else ""
+                raise StudyError(
+                    f"{file.name} may be of the image {found[0].location} or of {found[1].location}{more}: "
+                    f"rename it to {names[found[0].id]}{rest} or {names[found[1].id]}{rest}."
+                )
+        return None
+
+
+def own_group(path: Path, images: Sequence[ImageRecord]) -> str:
+    """Group of an image of which nothing is said: its name, without suffix.
+
+    A file of the same name in another folder is another patient's (scanners call them all ``IM0001``), so
+    that folders are put in front of a name that is taken. Planes of a stack are a group.
+
+    Parameters
+    ----------
+    path : Path
+    images : sequence of ImageRecord
+        What is in the study.
+    """
+    file = _file_of(path)
+    group = first_part(file)
+    apart = [image for image in images if _file_of(image.path).parent != file.parent]
+    if all(_file_of(image.path).name != file.name for image in apart):
+        return group
+    taken = {image.group for image in apart}
+    for folder in file.parents:
+        if group not in taken:
+            break
+        group = f"{folder.name}_{group}"
+    return group
+
+
+def first_part(path: Path) -> str:
+    """Name of a file up to its first dot; all of a DICOM number, which begins alike for all of a hospital."""
+    name = _file_of(path).name
+    return name if re.fullmatch(r"\d+(\.\d+){3,}(\.dcm)?", name) else name.split(".")[0]
+
+
+def folder_of(path: Path, levels: int) -> str:
+    """Name of the folder that a file, or the stack of a plane, lies in (1), or of the one above it (2)."""
+    folders = _file_of(path).parents
+    return folders[levels - 1].name if levels <= len(folders) else ""
+
+
+def _file_of(path: Path) -> Path:
+    """Give the file that a user knows: that of an image, or the stack that it is a plane of."""
+    return path.parent.with_suffix("") if path.parent.suffix == PLANES else path
+
+
+def _ladder(path: Path) -> list[str]:
+    """All names that files of an image may have, the shortest first."""
+    names = [path.stem, path.name]
+    for folder in _file_of(path).parents:
+        if folder.name:
+            names += [f"{folder.name}_{name}" for name in names[-2:]]
+    return names
+
+
+def _stems(file: Path) -> Iterator[str]:
+    """Names that the image of a file of labels may have."""
+    stems = [file.stem]
+    if file.suffix.lower() == ".zarr" and file.stem.endswith(".ome"):
+        stems.append(file.stem.removesuffix(".ome"))
+    for stem in stems:
+        for tail in _TAILS:
+            if stem.endswith(tail):
+                yield stem.removesuffix(tail)
