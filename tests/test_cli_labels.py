@@ -269,3 +269,18 @@ def test_masks_of_images_of_one_name_are_not_mixed_up(pair, tmp_path, ending):
     said = refused("import", pair, tmp_path / f"IM0001{ending}", "--as", "masks")
     assert f"rename it to PAT1_IM0001{ending} or PAT2_IM0001{ending}" in said
     ok("import", pair, tmp_path / f"IM0001{ending}", "--as", "masks", "--image", "PAT1_IM0001")
+
+
+def test_a_folder_s_name_is_the_group(pair, folder):
+    with Study.open(pair) as made:
+        assert [image.group for image in made.images()] == ["IM0001", "PAT2_IM0001"]
+    images = (folder / "PAT1", folder / "PAT2")
+    ok("new", folder / "b", *images, "--group-folder", 1)
+    ok("new", folder / "c", *images, "--group-folder", 2)
+    for name, groups in (("b", ["PAT1", "PAT2"]), ("c", [folder.name] * 2)):
+        with Study.open(folder / name) as made:
+            assert [image.group for image in made.images()] == groups
+    assert "not lie in so many folders" in refused("new", folder / "d", *images, "--group-folder", 99)
+    both = ("--group-folder", 1, "--group-before", "_")
+    assert "say --group-before or --group-folder" in refused("new", folder / "d", *images, *both)
+    assert not (folder / "d.mtssl").exists()

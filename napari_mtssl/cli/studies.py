@@ -114,6 +114,16 @@ GroupBefore = Annotated[
     ),
 ]
 
+GroupFolder = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="The name of a folder is the group (the patient): 1, that which an image lies in; "
+        "2, the one above it.",
+    ),
+]
+
 
 def new(
     study: StudyPath,
@@ -127,6 +137,7 @@ def new(
     class_folders: ClassFolders = False,
     kind: HeadName = None,
     group_before: GroupBefore = None,
+    group_folder: GroupFolder = None,
 ) -> None:
     """Make a study of some images."""
     from napari_mtssl.study import Study
@@ -135,6 +146,10 @@ def new(
     for path in (masks, classes_csv):
         if path is not None and not path.exists():
             raise UsageError(f"There is nothing at {path}; check the path.")
+    if group_before is not None and group_folder is not None:
+        raise UsageError(
+            "The group is in the file's name or in a folder's: say --group-before or --group-folder."
+        )
     # All images are opened before the study is made: a wrong path leaves nothing half done.
     opened = _opened(images, pixel_size)
     with Study.create(study) as made:
@@ -142,7 +157,7 @@ def new(
             if template is not None:
                 use_template(made, template.value)
             for image in opened:
-                record = _add(made, image, split, group_before)
+                record = _add(made, image, split, _group(image, group_before, group_folder))
                 if class_folders:
                     _class_by_folder(made, record.id, image, kind or "diagnosis")
             _first_labels(made, masks, mask_class, classes_csv, kind)
@@ -174,18 +189,30 @@ def _opened(images: list[str], pixel_size: float | None) -> list[Image]:
     return opened
 
 
-def _add(study: Study, image: Image, split: Split, group_before: str | None) -> ImageRecord:
-    """Add an image; its group is what its name, or its stack, says."""
-    from napari_mtssl.images import stack_of
-
+def _add(study: Study, image: Image, split: Split, group: str | None) -> ImageRecord:
+    """Add an image."""
     return study.add_image(
         image.location,
         height=image.height,
         width=image.width,
         pixel_size_um=image.pixel_size_um,
         split=split.value,
-        group=image.path.stem.split(group_before)[0] if group_before else stack_of(image.path),
+        group=group,
     )
+
+
+def _group(image: Image, before: str | None, folder: int | None) -> str | None:
+    """Group that the name of a file or of a folder says; None for that which it has anyway."""
+    from napari_mtssl.study.names import folder_of
+
+    if folder is not None:
+        name = folder_of(Path(image.location), folder)
+        if not name:
+            raise UsageError(
+                f"{image.location} does not lie in so many folders: give --group-folder a smaller number."
+            )
+        return name
+    return image.path.stem.split(before)[0] if before else None
 
 
 def _class_by_folder(study: Study, image_id: int, image: Image, head: str) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mtssl.images import Image, ImageError, open_planes, stack_of
+from napari_mtssl.images import Image, ImageError, open_planes
 from napari_mtssl.study.addresses import check_url, fingerprint, is_url
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ def add_files(
                     height=image.height,
                     width=image.width,
                     pixel_size_um=image.pixel_size_um,
-                    group=stack_of(image.path),
                     split=split,
                     fingerprint=known,
                 )
