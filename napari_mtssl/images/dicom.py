@@ -29,6 +29,14 @@ TAGS = [
     "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
     "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
 ]  # fmt: skip
+# Enhanced DICOM says some of it in groups, for all frames or for each. They hold more (dates, other files),
+# and only this is kept of them.
+SHARED, EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+GROUPS = {
+    "PixelMeasuresSequence": ("PixelSpacing",),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
+}
 GREY = ("MONOCHROME1", "MONOCHROME2")
 PREAMBLE, MAGIC = 128, b"DICM"  # what a DICOM file begins with
 OLD = (b"\x02\0", b"\x08\0", b"\0\x08")  # the first group, which old files begin with instead
@@ -102,7 +110,10 @@ def _least_bytes(header: Dataset) -> int:
 
 
 def frames(path: Path) -> Iterator[np.ndarray]:
-    """Grey frames of a DICOM file as the screen shows them, 16 bit; all through the same window.
+    """Grey frames of a DICOM file as the screen shows them, 16 bit.
+
+    All go through the same rescaling and window, unless the file gives each its own. Without a window, black
+    and white are the least and the greatest value of all frames.
 
     Raises
     ------
@@ -113,7 +124,17 @@ def frames(path: Path) -> Iterator[np.ndarray]:
     if str(file.get("PhotometricInterpretation")) not in GREY:
         raise ImageError(f"{path.name} holds frames in colour; export those to label as files of their own.")
     try:
-        yield from _displayed(file, _stored(path, file))
+        stored = _stored(path, file).reshape(-1, int(file.Rows), int(file.Columns))
+        # a group that is given for one frame is given for all (PS3.3 C.7.6.16), so that none keeps another's
+        own = file.get(EACH) or [{}] * len(stored)
+        spans = []
+        for frame, group in zip(stored, own, strict=True):
+            file.update(group)
+            spans.append(_span(file, frame))
+        lows, highs = zip(*spans, strict=True)
+        for frame, group in zip(stored, own, strict=True):
+            file.update(group)
+            yield _displayed(file, frame, (min(lows), max(highs)))
     except (ValueError, AttributeError, KeyError, NotImplementedError) as error:
         raise ImageError(f"{path.name} cannot be decoded; it may be damaged.") from error
 
@@ -133,7 +154,7 @@ def _read(path: Path, *, pixels: bool) -> Dataset:
         InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, KeyError, TypeError,
         NotImplementedError, struct.error,
     )  # fmt: skip
-    tags: list[Any] = [tag for tag in TAGS if pixels or tag != "PixelData"]
+    tags: list[Any] = [tag for tag in (*TAGS, SHARED, EACH) if pixels or tag != "PixelData"]
     try:
         with path.open("rb") as stream:
             old = stream.read(2) in OLD
@@ -143,6 +164,7 @@ def _read(path: Path, *, pixels: bool) -> Dataset:
         if old and "Rows" not in file:
             raise InvalidDicomError  # it only happened to begin alike
         _name_syntax(file)
+        _flatten(file)
         list(file)  # values are unpacked when they are looked at: what is damaged is to show here
     except unreadable as error:
         raise ImageError(f"{path.name} is not a DICOM file that can be read, or is cut short.") from error
@@ -152,6 +174,28 @@ def _read(path: Path, *, pixels: bool) -> Dataset:
             f"{path.name} is a DICOM file without pixels; choose one that holds an image, or copy it again."
         )
     return file
+
+
+def _flatten(file: Dataset) -> None:
+    """Put what the groups of an enhanced file say of all frames, and of the first, where other files do."""
+    shared, each = ([_told(group) for group in file.get(name) or []] for name in (SHARED, EACH))
+    for name in (SHARED, EACH):
+        file.pop(name, None)
+    for group in shared[:1] + each[:1]:
+        file.update(group)
+    if each:
+        setattr(file, EACH, each)
+
+
+def _told(group: Dataset) -> Dataset:
+    """Take what `GROUPS` names out of a group, without the sequences around it."""
+    from pydicom import Dataset
+
+    told = Dataset()
+    for sequence, names in GROUPS.items():
+        for item in group.get(sequence) or []:
+            told.update({item[name].tag: item[name] for name in names if name in item})
+    return told
 
 
 def _name_syntax(file: Dataset) -> None:
@@ -235,18 +279,19 @@ def _decompressed(file: Dataset, codec: str) -> np.ndarray:
     return pixels if count > 1 else pixels[0]
 
 
-def _displayed(file: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Grey as 16 bit, through the rescaling and the window of the file."""
+def _displayed(file: Dataset, stored: np.ndarray, span: tuple[float, float] | None = None) -> np.ndarray:
+    """Grey as 16 bit, through the rescaling and the window of the file, or all of a span of values."""
     from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
     values = apply_modality_lut(stored, file)
     if file.get("VOILUTSequence"):
-        values = apply_voi_lut(values, file, index=0, prefer_lut=True).astype(np.float64)
+        values = apply_voi_lut(values, file, index=0, prefer_lut=True)
         table = file.VOILUTSequence[0].LUTDescriptor
         low, high = 0.0, float(2 ** int(table[2]) - 1)
     else:
-        values = values.astype(np.float64)
-        low, high = _window(file, values)
+        low, high = _window(file) or span or _span(file, stored)
+        high = high if high > low else low + 1.0
+    values = values.astype(np.float64)
     if _is_sigmoid(file):
         unit = 1 / (1 + np.exp(-4 * (values - (low + high) / 2) / (high - low)))
     else:
@@ -261,8 +306,8 @@ def _is_sigmoid(file: Dataset) -> bool:
     return file.get("VOILUTFunction") == "SIGMOID" and not file.get("VOILUTSequence")
 
 
-def _window(file: Dataset, values: np.ndarray) -> tuple[float, float]:
-    """Values shown black and white (PS3.3 C.11.2.1.2), by the first window, or all that occur."""
+def _window(file: Dataset) -> tuple[float, float] | None:
+    """Values that the first window of a file shows black and white (PS3.3 C.11.2.1.2)."""
     centres, widths = (np.atleast_1d(file.get(name) or []) for name in ("WindowCenter", "WindowWidth"))
     if len(centres) and len(widths):
         centre, width = float(centres[0]), float(widths[0])
@@ -270,8 +315,15 @@ def _window(file: Dataset, values: np.ndarray) -> tuple[float, float]:
             return centre - width / 2, centre + width / 2
         if width > 1 and math.isfinite(centre):
             return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+    return None
+
+
+def _span(file: Dataset, stored: np.ndarray) -> tuple[float, float]:
+    """Least and greatest value that occurs, rescaled, but for what only pads the image."""
+    from pydicom.pixels import apply_modality_lut
+
+    values = apply_modality_lut(stored, file)
     padding = file.get("PixelPaddingValue")
-    there = values if padding is None else values[values != float(padding)]
+    there = values if padding is None else values[stored != padding]  # which is not rescaled
     there = there if there.size else values
-    low, high = float(there.min()), float(there.max())
-    return low, high if high > low else low + 1.0
+    return float(there.min()), float(there.max())

@@ -6,7 +6,7 @@ from pydicom.uid import JPEGLosslessSV1, JPEGLSLossless
 
 from napari_mtssl.images import ImageError, open_planes, stack_of
 
-from .test_dicom import write
+from .test_dicom import MEASURES, enhanced, write
 
 
 def whole(image):
@@ -41,6 +41,31 @@ def test_frames_of_a_dicom_file_keep_their_pixel_size(tmp_path):
     assert len(found) == 2 and found[1].pixel_size_um == pytest.approx(200)
     assert np.allclose(whole(found[1]) / 65535 * 280, frames[1], atol=0.01)
     assert all(b"Doe^Jane" not in image.path.read_bytes() for image in found)
+
+
+def rescaled(slope, intercept, **window):
+    values = {"RescaleSlope": slope, "RescaleIntercept": intercept, "RescaleType": "US"}
+    shown = {"FrameVOILUTSequence": window} if window else {}
+    return {"PixelValueTransformationSequence": values, **shown}
+
+
+def test_each_frame_of_an_enhanced_file_is_shown_as_the_file_says(tmp_path):
+    stored = np.tile(np.array([0, 100, 200], np.uint16), (2, 1, 1))
+    each = [
+        rescaled(1, 0, WindowCenter=100, WindowWidth=200, VOILUTFunction="LINEAR_EXACT"),
+        rescaled(2, -100, WindowCenter=100, WindowWidth=400, VOILUTFunction="LINEAR_EXACT"),
+    ]
+    first, second = open_planes(enhanced(tmp_path / "a.dcm", stored, MEASURES, each))
+    assert whole(first)[0].tolist() == [0, 32768, 65535]
+    assert whole(second)[0].tolist() == [0, 32768, 65535]  # -100, 100, 300 between -100 and 300
+    assert first.pixel_size_um == second.pixel_size_um == pytest.approx(700)
+
+
+def test_frames_rescaled_differently_share_a_span_without_a_window(tmp_path):
+    stored = np.tile(np.array([0, 50, 100], np.uint16), (2, 1, 1))
+    path = enhanced(tmp_path / "a.dcm", stored, {}, [rescaled(1, 0), rescaled(2, 0)])
+    first, second = map(whole, open_planes(path))
+    assert first[0].tolist() == [0, 16384, 32768] and second[0].tolist() == [0, 32768, 65535]
 
 
 @pytest.mark.parametrize(
