@@ -13,6 +13,7 @@ from napari_mtssl.evaluation.table import Captions
 
 Cell = tuple[str, int, int, int]  # row, classes, masks, seed
 SHOWN = 6  # images whose boundaries are drawn
+TRUE, FOUND = "#39b54a", "#ff3b30"  # boundaries
 GREEN, RED, BLUE = (0.1, 0.75, 0.3), (1.0, 0.2, 0.15), (0.1, 0.45, 1.0)
 PLACES = {"": "same source", "cross_": "other source"}
 
@@ -85,22 +86,31 @@ def box_plots(rows: Mapping[str, list[dict[str, np.ndarray]]], prefix: str = "")
 
 
 def bland_altman(rows: Mapping[str, list[dict[str, np.ndarray]]], prefix: str = "") -> Any:
-    """Difference of the mask's area to the truth over the mean of both, with limits of agreement."""
+    """Found area of masks less the true one, pixels of `SCORED`, over the mean of both, with its limits."""
     across = min(4, len(rows))
     down = -(-len(rows) // across)
-    figure, panels = _figure(down, across, (3.2, 2.8), f"Area of masks, pixels of {SCORED}: {PLACES[prefix]}")
+    figure, panels = _figure(down, across, (3.2, 2.8), f"Area of masks at {SCORED} px: {PLACES[prefix]}")
     every = panels.ravel()
     for axes, (row, runs) in zip(every, rows.items(), strict=False):
         found = np.concatenate([run[prefix + "area"] for run in runs]).astype(float)
         true = np.concatenate([run[prefix + "area_true"] for run in runs]).astype(float)
         gap = found - true
         axes.plot((found + true) / 2, gap, ".", markersize=3, color="#0072b2")
-        for line in (gap.mean(), gap.mean() - 1.96 * gap.std(), gap.mean() + 1.96 * gap.std()):
-            axes.axhline(line, color="#c1272d", linewidth=0.8, linestyle="-" if line == gap.mean() else "--")
+        axes.axhline(0, color="#333333", linewidth=0.8, linestyle=":", label="no difference")
+        for line, style, name in (
+            (gap.mean(), "-", "mean difference"),
+            (gap.mean() - 1.96 * gap.std(), "--", "mean \N{PLUS-MINUS SIGN} 1.96 SD"),
+            (gap.mean() + 1.96 * gap.std(), "--", None),
+        ):
+            axes.axhline(line, color="#c1272d", linewidth=0.8, linestyle=style, label=name)
         axes.set_title(row, fontsize=9)
+        axes.set_xlabel("mean of found and true area (px)", fontsize=8)
+        axes.set_ylabel("found - true area (px)", fontsize=8)
         axes.tick_params(labelsize=7)
+        axes.locator_params(nbins=6)
     for axes in every[len(rows) :]:
         axes.set_axis_off()
+    _legend(figure, every[0].get_legend_handles_labels()[0], across)
     return figure
 
 
@@ -144,17 +154,20 @@ def boundaries(
     rows: Mapping[str, list[dict[str, np.ndarray]]], prefix: str, images: np.ndarray, truth: np.ndarray
 ) -> Any:
     """Draw the true boundary (green) and found one (red) of the first run, a line of images for each row."""
+    from matplotlib.lines import Line2D
+
     figure, panels = _figure(len(rows), len(images), (1.7, 1.75), PLACES[prefix])
     for line, (row, runs) in zip(panels, rows.items(), strict=True):
         found = np.unpackbits(runs[0][prefix + "masks"][: len(images)], axis=-1, count=SCORED)
         for axes, image, true, mask in zip(line, images, truth, found, strict=True):
             axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-            for inside, colour in ((true, "#39b54a"), (mask > 0, "#ff3b30")):
+            for inside, colour in ((true, TRUE), (mask > 0, FOUND)):
                 if 0 < inside.sum() < inside.size:
                     axes.contour(inside, levels=[0.5], colors=[colour], linewidths=0.9)
             axes.set_xticks([])
             axes.set_yticks([])
         line[0].set_ylabel(row, fontsize=7)
+    _legend(figure, [Line2D([], [], color=c, label=n) for c, n in ((TRUE, "true"), (FOUND, "found"))], 2)
     return figure
 
 
@@ -186,6 +199,11 @@ def _figure(down: int, across: int, size: tuple[float, float], title: str) -> tu
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10)
     return figure, figure.subplots(down, across, squeeze=False)
+
+
+def _legend(figure: Any, handles: list[Any], columns: int) -> None:
+    """Say below all panels what their lines are."""
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def _save(figure: Any, path: Path) -> Path:
