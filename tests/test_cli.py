@@ -306,6 +306,20 @@ def test_an_overlay_of_a_large_image_is_small(tmp_path):
     assert np.allclose(red.mean(0), (50, 100 / 3), atol=0.6)
 
 
+def test_a_predicted_mask_is_known_as_one_when_it_comes_back(spots, tmp_path):
+    from napari_mtssl.cli.results import write_mask
+    from napari_mtssl.study.mask_tables import predicted_in
+
+    probabilities = np.stack([np.zeros((160, 160)), np.ones((160, 160))])
+    names, colours = ("background", "gland"), {"gland": "#00ff00"}
+    write_mask(open_image(spots[0]), probabilities, names, colours, tmp_path)
+    assert predicted_in(tmp_path) == {"spots.mask.png"}
+    ok("new", tmp_path / "m", spots[0])
+    mask = ("import", tmp_path / "m", tmp_path / "spots.mask.png", "--as", "masks", "--class", "1=gland")
+    assert_complains(run(*mask), "only 1 prediction that nobody reviewed")
+    ok(*mask, "--predictions")
+
+
 # -- mistakes ------------------------------------------------------------
 
 

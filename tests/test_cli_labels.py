@@ -284,3 +284,28 @@ def test_a_folder_s_name_is_the_group(pair, folder):
     both = ("--group-folder", 1, "--group-before", "_")
     assert "say --group-before or --group-folder" in refused("new", folder / "d", *images, *both)
     assert not (folder / "d.mtssl").exists()
+
+
+def test_predicted_masks_come_in_only_when_asked_for(study, tmp_path):
+    probs = np.zeros((2, 60, 80), np.float32)
+    probs[1] = 1
+    with Study.open(study) as made:
+        code = made.add_class("lung", kind="mask").code
+        made.paint_mask(1, 0, 0, np.full((60, 80), code, np.uint16))
+        made.set_mask_prediction(2, "run", (0, 0, 60, 80), probs, (1, 1), ["background", "lung"])
+    ok("export", study, "--as", "masks", "--predictions", "--png", tmp_path / "m")
+    ok("export", study, "--as", "masks", "--predictions", "--zarr", tmp_path / "z" / "{image}.ome.zarr")
+    for folder, one in (("m", "a2.png"), ("z", "a2.ome.zarr")):
+        with Study.open(study) as made:
+            for image in made.images():
+                made.clear_mask(image.id)
+        said = ok("import", study, tmp_path / folder, "--as", "masks").stderr
+        assert "1 prediction left out (nobody reviewed them). With --predictions they are taken" in said
+        single = ("import", study, tmp_path / folder / one, "--as", "masks", "--class", "1=lung")
+        assert "only 1 prediction that nobody reviewed" in refused(*single)
+        for again in (single, ("import", study, tmp_path / folder, "--as", "masks")):
+            with Study.open(study) as made:
+                made.clear_mask(2)
+            ok(*again, "--predictions")
+            with Study.open(study) as made:
+                assert made.mask_state(2).source == "model" and made.mask(2).all()

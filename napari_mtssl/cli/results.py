@@ -42,8 +42,8 @@ def write_results(method: Method, image: Image, found: Prediction, colours: Colo
     """Write everything that was found in one image.
 
     Cells become ``STEM.geojson``, ``STEM.csv`` and ``STEM.overlay.png``; a mask ``STEM.mask.png``,
-    ``STEM.mask.geojson``, ``STEM.areas.csv`` and ``STEM.outlines.png``; classes of the image
-    ``STEM.classes.csv``; a saliency ``STEM.saliency.png``.
+    ``STEM.mask.geojson``, ``STEM.areas.csv`` and ``STEM.outlines.png`` (``masks.csv`` says that it is
+    predicted); classes of the image ``STEM.classes.csv``; a saliency ``STEM.saliency.png``.
 
     Returns
     -------
@@ -139,11 +139,14 @@ def write_mask(
     import pandas as pd
 
     from napari_mtssl.cli.pictures import outlines, save_picture
+    from napari_mtssl.study.mask_tables import note_masks
     from napari_mtssl.study.polygon_files import write_mask_polygons
+    from napari_mtssl.study.records import PREDICTED
 
     labels = full_size(probabilities, image.height, image.width).argmax(axis=0).astype(np.uint8)
     stem = image.path.stem
     save_picture(folder / f"{stem}.mask.png", labels)
+    note_masks(folder, {f"{stem}.mask.png": PREDICTED})
     classes = {at: (name, colours[name]) for at, name in enumerate(names) if name in colours}
     write_mask_polygons(folder / f"{stem}.mask.geojson", labels, classes, image.path.name, simplify=SIMPLIFY)
     pixels = np.bincount(labels.ravel(), minlength=len(names))

@@ -12,8 +12,10 @@ import typer
 from napari_mtssl.cli.console import UsageError, notes
 
 if TYPE_CHECKING:
+    from napari_mtssl.cli.labels import Ways
     from napari_mtssl.images import Image
     from napari_mtssl.study import ImageRecord, Study
+    from napari_mtssl.study.exchange import ImportReport
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study, NAME.mtssl.")]
 ImageName = Annotated[
@@ -278,13 +280,14 @@ def import_files(
     predictions: Annotated[
         bool,
         typer.Option(
-            "--predictions", help="Take predicted cells of a file as labels, too; else they are left out."
+            "--predictions", help="Take predicted cells and masks as labels, too; else they are left out."
         ),
     ] = False,
 ) -> None:
     """Bring labels into a study. The same file twice changes nothing."""
     from napari_mtssl.cli.labels import Ways, import_one
     from napari_mtssl.study import Study
+    from napari_mtssl.study.exchange import ImportReport
 
     missing = [path for path in files if not path.exists()]
     if missing:
@@ -292,7 +295,28 @@ def import_files(
     ways = Ways(what, image, class_name, kind, block, edges, predictions)
     with Study.open(study) as opened:
         for path in files:
-            notes.print(f"{path.name}: {import_one(opened, path, ways)}")
+            read = _import_guessed if what is What.masks and predictions else import_one
+            report = read(opened, path, ways)
+            left_out = isinstance(report, ImportReport) and report.predicted > 0
+            how = " With --predictions they are taken as labels, too." if left_out else ""
+            notes.print(f"{path.name}: {report}{how}")
+
+
+def _import_guessed(study: Study, path: Path, ways: Ways) -> ImportReport | str:
+    """Import masks that hold predictions which nobody reviewed, too."""
+    from napari_mtssl.cli.labels import _classes, import_one
+    from napari_mtssl.images import is_image
+    from napari_mtssl.study import exchange
+
+    classes, zarr = _classes(ways.class_name), path.suffix.lower() == ".zarr"
+    if path.is_dir() and not zarr:
+        return exchange.import_masks(study, path, classes, predictions=True)
+    image = choose_image(study, ways.image, path)
+    if path.is_dir():
+        return exchange.import_mask_zarr(study, path, image.id, classes, predictions=True)
+    if is_image(path) and classes is not None:
+        return exchange.import_mask(study, path, image.id, classes, predictions=True)
+    return import_one(study, path, ways)
 
 
 def export(

@@ -1,28 +1,37 @@
-"""Masks as label images: one file, or a folder of PNG files."""
+"""Masks as label images: one file, or a folder of PNG files, in which OME-Zarr labels may lie, too."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from napari_mtssl.study.files import read_array, umask, written_whole
-from napari_mtssl.study.merge import ImportReport
+from napari_mtssl.study.files import read_array, umask
+from napari_mtssl.study.mask_tables import CLASSES_FILE, note_masks, predicted_in, read_classes, write_classes
+from napari_mtssl.study.merge import ImportReport, only_predictions
 from napari_mtssl.study.merge_labels import joined, merge_mask
 from napari_mtssl.study.names import ImageNames, names_of
 from napari_mtssl.study.rasters import MaskPrediction
-from napari_mtssl.study.records import BACKGROUND, MASK, CellClass, StudyError, check_colour
+from napari_mtssl.study.records import (
+    BACKGROUND,
+    GIVEN,
+    MASK,
+    PREDICTED,
+    CellClass,
+    ImageRecord,
+    Source,
+    StudyError,
+)
 from napari_mtssl.study.study import Study
-from napari_mtssl.study.tables import floats, read_table
 
-CLASSES_FILE = "classes.csv"
 TILE = 2048  # pixels of a mask that is read in squares
 HELD = 64_000_000  # pixels of an image whose mask is held as a whole to be exported
 MOST = 500_000_000  # pixels of an image whose mask is written as one PNG
+ZARR = ".zarr"
 _SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy", ".jpg", ".jpeg")
 
 
@@ -159,6 +168,20 @@ def _prediction(study: Study, image_id: int, predictions: bool) -> MaskPredictio
     return found
 
 
+def holds_predictions(study: Study, image_id: int) -> bool:
+    """Whether an export with predictions would hold pixels that nobody has painted."""
+    if _prediction(study, image_id, True) is None:
+        return False
+    image = study.image(image_id)
+    return any(
+        not study.mask(
+            image_id, (row, col, min(row + TILE, image.height), min(col + TILE, image.width))
+        ).all()
+        for row in range(0, image.height, TILE)
+        for col in range(0, image.width, TILE)
+    )
+
+
 def value_tables(study: Study) -> tuple[np.ndarray, dict[int, CellClass], int]:
     """Small value of each code: 0 background, 1 and up the classes in their order.
 
@@ -204,7 +227,8 @@ def export_masks(
 ) -> list[Path]:
     """Export masks as a folder of PNG files, with ``classes.csv`` to say what their values are.
 
-    Value 0 is background, 1 and up are the classes, 255 is where nobody said anything.
+    Value 0 is background, 1 and up are the classes, 255 is where nobody said anything. If some hold
+    predictions, ``masks.csv`` says which, so that they come back as nobody's labels.
 
     Parameters
     ----------
@@ -231,7 +255,7 @@ def export_masks(
     if not ids:
         raise StudyError(f"The study '{study.name}' has no masks to export.")
     names = names_of(study.images())
-    paths = []
+    paths, labels = [], {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for image_id in ids:
@@ -243,12 +267,12 @@ def export_masks(
             values, classes, unsaid = mask_values(study, image_id, predictions=predictions)
             paths.append(folder / f"{names[image_id]}.png")
             _write_png(paths[-1], values)
+            guessed = predictions and holds_predictions(study, image_id)
+            labels[paths[-1].name] = PREDICTED if guessed else GIVEN
     except OSError as error:
         raise StudyError(f"{folder} cannot be written: {error.strerror or error}.") from error
-    rows = [(value, c.name, c.colour) for value, c in classes.items()]
-    with written_whole(folder / CLASSES_FILE) as stream:
-        table = pd.DataFrame([*rows, (unsaid, "", "")], columns=["value", "class", "colour"])
-        table.to_csv(stream, index=False, lineterminator="\n")
+    write_classes(folder, classes, unsaid)
+    note_masks(folder, labels)
     return paths
 
 
@@ -256,30 +280,63 @@ def import_masks(
     study: Study,
     folder: Path | str,
     classes: Mapping[int, str] | str | None = None,
+    *,
+    predictions: bool = False,
 ) -> ImportReport:
-    """Import a folder of label images whose names are those of the study's images.
+    """Import a folder of masks whose names are those of the study's images.
 
     Parameters
     ----------
     study : Study
     folder : path
-        Of PNG, TIFF, BMP or ``.npy`` files. A file belongs to the image of the same stem, see
-        `ImageNames.owner`. Others are ignored.
+        Of PNG, TIFF, BMP or ``.npy`` files, or OME-Zarr labels. A file belongs to the image of the same stem,
+        see `ImageNames.owner`. Others are ignored.
     classes : mapping of int to str, or str, optional
         See `import_mask`. By default what ``classes.csv`` in the folder says (``value,class``, and if wanted
-        ``colour``).
+        ``colour``), and OME-Zarr labels themselves.
+    predictions : bool
+        Take masks that hold predictions which nobody reviewed as labels, too; else they are left out, and the
+        report says how many.
 
     Raises
     ------
     StudyError
-        If no file fits, one may be of several images or has not the size of its image, or a value has no
-        class. Then nothing was imported.
+        If no file fits, one may be of several images or has not the size of its image, a value has no class,
+        or there are only predictions that are left out. Then nothing was imported.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise StudyError(f"There is no folder {folder}.")
+    pairs = _masks_in(study, folder)
+    guessed = set() if predictions else _predicted(folder, [path for path, _ in pairs])
+    if guessed and len(guessed) == len(pairs):
+        raise only_predictions(folder, len(guessed))
+    pairs = [(path, image) for path, image in pairs if path not in guessed]
+    named = classes
+    unsaid: int | None = None
+    colours: dict[str, str] = {}
+    if named is None and any(path.suffix.lower() != ZARR for path, _ in pairs):
+        named, colours, unsaid = read_classes(folder / CLASSES_FILE)
+    from napari_mtssl.study.mask_zarr import import_mask_zarr  # which needs this module
+
+    reports = []
+    with study.edit(f"Imported masks from {folder.name}"):
+        for path, image in pairs:
+            if path.suffix.lower() == ZARR:
+                found = import_mask_zarr(study, path, image.id, classes, predictions=True)
+            else:
+                assert named is not None
+                found = import_mask(
+                    study, path, image.id, named, unsaid=unsaid, colours=colours, predictions=True
+                )
+            reports.append(found)
+    return replace(joined(reports), skipped=len(guessed), predicted=len(guessed))
+
+
+def _masks_in(study: Study, folder: Path) -> list[tuple[Path, ImageRecord]]:
+    """Masks in a folder, each with its image; StudyError if there are none."""
     known, pairs = ImageNames(study.images()), []
-    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES):
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in (*_SUFFIXES, ZARR)):
         image = known.owner(path)
         if image is not None and path.absolute() != image.path:
             pairs.append((path, image))
@@ -288,18 +345,17 @@ def import_masks(
             f"No file in {folder} belongs to an image of the study '{study.name}': "
             "a mask has the name of its image."
         )
-    unsaid: int | None = None
-    colours: dict[str, str] = {}
-    if classes is None:
-        classes, colours, unsaid = _read_classes(folder / CLASSES_FILE)
-    what = f"Imported masks from {folder.name}"
-    with study.edit(what):
-        return joined(
-            [
-                import_mask(study, path, image.id, classes, unsaid=unsaid, colours=colours)
-                for path, image in pairs
-            ]
-        )
+    return pairs
+
+
+def _predicted(folder: Path, masks: Sequence[Path]) -> set[Path]:
+    """Find the masks in a folder that hold predictions which nobody has reviewed."""
+    from napari_mtssl.study.mask_zarr import are_predicted
+
+    named = predicted_in(folder)
+    return {
+        path for path in masks if path.name in named or (path.suffix.lower() == ZARR and are_predicted(path))
+    }
 
 
 def import_mask(
@@ -310,6 +366,7 @@ def import_mask(
     *,
     unsaid: int | None = None,
     colours: Mapping[str, str] | None = None,
+    predictions: bool = False,
 ) -> ImportReport:
     """Import the mask of one image.
 
@@ -325,23 +382,39 @@ def import_mask(
         The value of pixels of which nothing is said. Without one, or if none has it, the mask is complete.
     colours : mapping of str to str, optional
         Class name to ``#rrggbb`` for classes that are made.
+    predictions : bool
+        Take a file that holds predictions which nobody reviewed, too, as the network's.
 
     Raises
     ------
     StudyError
-        If the size is not that of the image, or a value has no class. Then nothing was imported.
+        If the size is not that of the image, a value has no class, or it holds predictions that are not
+        taken. Then nothing was imported.
     """
-    what = "a mask" if isinstance(source, np.ndarray) else Path(source).name
-    values = source if isinstance(source, np.ndarray) else read_array(Path(source), "a mask")
+    what, guessed = "a mask", False
+    if isinstance(source, np.ndarray):
+        values = source
+    else:
+        path = Path(source)
+        what, guessed = path.name, path.name in predicted_in(path.parent)
+        if guessed and not predictions:
+            raise only_predictions(path, 1)
+        values = read_array(path, "a mask")
     if values.ndim == 3 and values.shape[2] in (3, 4) and (values[..., :1] == values[..., :3]).all():
         values = values[..., 0]  # grey, saved as colour
     if values.ndim != 2 or not (values.dtype == bool or np.issubdtype(values.dtype, np.integer)):
         raise StudyError(f"{what} is no mask: a mask has one whole number for each pixel.")
     if isinstance(classes, str):
-        soft = values.dtype == np.uint8 and values.max() == 255
-        values = (values > (127 if soft else 0)).astype(np.uint8)
-        classes = {0: BACKGROUND, 1: classes}
-    return merge_mask(study, image_id, values, classes, f"Imported {what}", unsaid=unsaid, colours=colours)
+        values, classes = by_one_class(values, classes)
+    who: Source = "model" if guessed else "human"
+    what = f"Imported {what}"
+    return merge_mask(study, image_id, values, classes, what, unsaid=unsaid, colours=colours, source=who)
+
+
+def by_one_class(values: np.ndarray, name: str) -> tuple[np.ndarray, dict[int, str]]:
+    """Values 0 and 1, and their classes, of a mask that one class is painted in; see `import_mask`."""
+    soft = values.dtype == np.uint8 and values.max() == 255
+    return (values > (127 if soft else 0)).astype(np.uint8), {0: BACKGROUND, 1: name}
 
 
 def _with_mask(study: Study, predictions: bool) -> list[int]:
@@ -351,24 +424,6 @@ def _with_mask(study: Study, predictions: bool) -> list[int]:
         for image in study.images()
         if image.id in painted or (predictions and study.mask_prediction(image.id) is not None)
     ]
-
-
-def _read_classes(path: Path) -> tuple[dict[int, str], dict[str, str], int | None]:
-    """Class of each value, colour of each class, and the value that says nothing."""
-    if not path.exists():
-        raise StudyError(
-            f"There is no {path.name} in {path.parent} to say which value is which class: add one with the "
-            "columns value,class, or say the class."
-        )
-    table = read_table(path, ["value", "class"], "classes", filled=False)
-    values = [int(value) for value in floats(table["value"], path)]
-    classes = {v: name for v, name in zip(values, table["class"], strict=True) if name}
-    unsaid = next((v for v, name in zip(values, table["class"], strict=True) if not name), None)
-    colours = {}
-    if "colour" in table:
-        pairs = zip(table["class"], table["colour"], strict=True)
-        colours = {name: check_colour(colour) for name, colour in pairs if name and colour}
-    return classes, colours, unsaid
 
 
 def _write_png(path: Path, values: np.ndarray) -> None:

@@ -13,13 +13,22 @@ from typing import Any
 import numpy as np
 
 from napari_mtssl.study.files import plane
-from napari_mtssl.study.mask_files import import_mask, mask_parts, value_tables
-from napari_mtssl.study.merge import ImportReport
+from napari_mtssl.study.mask_files import by_one_class, holds_predictions, mask_parts, value_tables
+from napari_mtssl.study.merge import ImportReport, only_predictions
 from napari_mtssl.study.merge_labels import merge_mask
-from napari_mtssl.study.records import BACKGROUND, CellClass, ImageRecord, StudyError
+from napari_mtssl.study.records import (
+    BACKGROUND,
+    GIVEN,
+    PREDICTED,
+    CellClass,
+    ImageRecord,
+    Source,
+    StudyError,
+)
 from napari_mtssl.study.study import Study
 
 _OURS = "napari_mtssl"  # marks folders that this program made, and may replace
+_LABEL = "label"  # beside it: whether they are labels, or hold predictions
 _LEAST = 2048  # pixels of the longer side: a larger image gets a level of every second pixel, too
 _BAND = 2048  # rows that are reduced at once
 
@@ -47,8 +56,10 @@ def export_mask_zarr(study: Study, image_id: int, path: Path | str, *, predictio
 
     image = study.image(image_id)
     table, classes, unsaid = value_tables(study)
+    guessed = predictions and holds_predictions(study, image.id)
+    ours = {_OURS: "mask", _LABEL: PREDICTED if guessed else GIVEN}
     with _folder_written_whole(Path(path)) as folder:
-        root = zarr.create_group(folder, zarr_format=3, attributes={"ome": {"version": "0.5"}, _OURS: "mask"})
+        root = zarr.create_group(folder, zarr_format=3, attributes={"ome": {"version": "0.5"}, **ours})
         labels = root.create_group("labels", attributes={"ome": {"version": "0.5", "labels": ["mask"]}})
         group = labels.create_group("mask", attributes={"ome": _ome(image, classes, unsaid)})
         array = _level(group, 0, (image.height, image.width), table.dtype)
@@ -81,6 +92,8 @@ def import_mask_zarr(
     path: Path | str,
     image_id: int,
     classes: Mapping[int, str] | str | None = None,
+    *,
+    predictions: bool = False,
 ) -> ImportReport:
     """Import OME-Zarr labels as the mask of an image.
 
@@ -92,13 +105,20 @@ def import_mask_zarr(
     image_id : int
     classes : mapping of int to str, or str, optional
         See `import_mask`. By default the properties ``class`` (or ``name``) of the labels' own metadata.
+    predictions : bool
+        Take what was exported with predictions that nobody reviewed, too, as the network's.
 
     Raises
     ------
     StudyError
-        If these are no labels, the size is not that of the image, or a value has no class.
+        If these are no labels, the size is not that of the image, a value has no class, or they hold
+        predictions that are not taken.
     """
     path = Path(path)
+    guessed = are_predicted(path)
+    if guessed and not predictions:
+        raise only_predictions(path, 1)
+    who: Source = "model" if guessed else "human"
     values, said = _read_labels_zarr(path)
     colours: dict[str, str] = {}
     unsaid = None
@@ -118,9 +138,23 @@ def import_mask_zarr(
             raise StudyError(f"{path.name} does not say which classes its labels have: say it.")
         classes.setdefault(0, BACKGROUND)
     if isinstance(classes, str):
-        return import_mask(study, values, image_id, classes)
+        values, classes = by_one_class(values, classes)
     what = f"Imported {path.name}"
-    return merge_mask(study, image_id, values, classes, what, unsaid=unsaid, colours=colours)
+    return merge_mask(study, image_id, values, classes, what, unsaid=unsaid, colours=colours, source=who)
+
+
+def are_predicted(path: Path) -> bool:
+    """Whether labels that this program exported hold predictions that nobody had reviewed."""
+    return any(_root(folder).get(_LABEL) == PREDICTED for folder in (path, path.parent.parent))
+
+
+def _root(path: Path) -> dict[str, Any]:
+    """Read what this program wrote at the top of a folder; nothing if it did not make it."""
+    try:
+        found = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        return dict(found) if _OURS in found else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _read_labels_zarr(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -182,13 +216,8 @@ def _ome(image: ImageRecord, classes: Mapping[int, CellClass], unsaid: int) -> d
 @contextmanager
 def _folder_written_whole(path: Path) -> Iterator[Path]:
     """Make a folder aside that replaces `path`, if that is one of ours, when the block has ended well."""
-    if path.exists():
-        try:
-            ours = _OURS in json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-        except (OSError, ValueError, KeyError, TypeError):
-            ours = False
-        if not ours:
-            raise StudyError(f"There is something else at {path} already: choose another name.")
+    if path.exists() and not _root(path):
+        raise StudyError(f"There is something else at {path} already: choose another name.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

@@ -67,6 +67,8 @@ def test_areas_are_those_of_the_mask_that_is_exported(make_dock, predicted_path,
     dock.mask_review.png_button.click()
     line = pd.read_csv(tmp_path / "a.csv").iloc[0]
     assert line["tumour_pixels"] == tumour == (iio.imread(tmp_path / "png" / "first.png") == 1).sum()
+    noted = pd.read_csv(tmp_path / "png" / "masks.csv")  # nobody's label, should it be imported
+    assert noted.to_numpy().tolist() == [["first.png", "predicted"]]
     assert line["tumour_percent"] == pytest.approx(100 * tumour / 96**2, rel=1e-4)
     assert line["tumour_mm2"] == pytest.approx(tumour * 4e-6)
     dock.mask_review.geojson_button.click()  # into the same file
