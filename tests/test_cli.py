@@ -306,6 +306,44 @@ def test_an_overlay_of_a_large_image_is_small(tmp_path):
     assert np.allclose(red.mean(0), (50, 100 / 3), atol=0.6)
 
 
+def test_predict_takes_folders_and_stacks_and_keeps_images_of_one_name_apart(trained, tmp_path):
+    import tifffile
+
+    for number in (1, 2):
+        (tmp_path / f"PAT{number}").mkdir()
+        pixels = np.random.default_rng(number).integers(0, 255, (96, 96, 3), np.uint8)
+        iio.imwrite(tmp_path / f"PAT{number}" / "IM0001.png", pixels)
+    (tmp_path / "PAT2" / "broken.png").write_text("words")
+    stack = np.random.default_rng(3).integers(0, 255, (2, 96, 96), np.uint8)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack", metadata={"axes": "ZYX"})
+    images = [tmp_path / name for name in ("PAT1", "PAT2", "stack.tif")]
+    said = ok("predict", trained, *images, "--run", "short", "--device", "cpu", "--out", tmp_path / "out")
+    assert sorted(
+        path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.glob("out/**/*.csv")
+    ) == [
+        "PAT1_IM0001/IM0001.csv",
+        "PAT2_IM0001/IM0001.csv",
+        "stack_000.csv",
+        "stack_001.csv",
+    ]
+    assert "Left out: broken.png" in said.stderr
+    assert "Wrote 4 image(s)" in said.stderr
+
+
+def test_new_adds_all_that_can_be_read_of_a_folder_and_names_the_rest(spots, tmp_path):
+    (tmp_path / "f").mkdir()
+    for name in ("b", "e"):
+        (tmp_path / "f" / f"{name}.png").write_text("words")
+    assert_complains(run("new", tmp_path / "s", tmp_path / "f"), "e.png")
+    assert not (tmp_path / "s.mtssl").exists()
+    iio.imwrite(tmp_path / "f" / "a.png", np.zeros((9, 9), np.uint8))
+    said = ok("new", tmp_path / "s", tmp_path / "f").stderr
+    assert [f"Left out: {name}.png" in said for name in "abe"] == [False, True, True]
+    assert "with 1 image(s)" in said
+    assert_complains(run("new", tmp_path / "t", tmp_path / "f", tmp_path / "f" / "b.png"), "b.png")
+    assert not (tmp_path / "t.mtssl").exists()
+
+
 def test_a_predicted_mask_is_known_as_one_when_it_comes_back(spots, tmp_path):
     from napari_mtssl.cli.results import write_mask
     from napari_mtssl.study.mask_tables import predicted_in
@@ -483,7 +521,8 @@ def test_predict_wants_images_and_a_folder(trained, tmp_path):
     (tmp_path / "file").touch()
     assert_complains(run("predict", trained, tmp_path / "missing.png", "--out", tmp_path), "no file")
     assert_complains(run("predict", trained, tmp_path / "no.png", "--out", tmp_path), "no.png")
-    assert_complains(run("predict", trained, image, image, "--out", tmp_path), "Two images")
+    (tmp_path / "none").mkdir()
+    assert_complains(run("predict", trained, tmp_path / "none", "--out", tmp_path), "no images in the folder")
     assert_complains(run("predict", trained, image, "--out", tmp_path / "file"), "cannot be made")
     elsewhere = ("--runner", "laptop")
     assert_complains(run("predict", trained, image, "--out", tmp_path, *elsewhere), "no runner 'laptop'")
@@ -597,3 +636,27 @@ def test_ctrl_c_stops_and_keeps_the_weights(study):
 def test_settings_are_read_as_yaml():
     read = parse_settings(["depth=16", "balanced=true", "learning-rate=1e-3", "targets=hard"])
     assert read == {"depth": 16, "balanced": True, "learning_rate": "1e-3", "targets": "hard"}
+
+
+def test_images_that_were_moved_are_found_again_by_name_and_content(tmp_path, spots):
+    image, _ = spots
+    study = tmp_path / "spots.mtssl"
+    ok("new", study, image)
+    said = run("relocate", study, tmp_path)
+    assert said.exit_code == 2 and "where they were" in said.stderr
+    inside = tmp_path / "archive" / "2026"
+    inside.mkdir(parents=True)
+    other = tmp_path / "archive" / image.name  # of the same name, and another image
+    make_spots(other, tmp_path / "other.csv", seed=1)
+    image.rename(inside / image.name)
+    train = run("train", "hydramix", study, "--steps", 1, *TINY)
+    assert train.exit_code == 2
+    missing = run("relocate", study, other)
+    assert missing.exit_code == 2 and str(image) in missing.stderr
+    assert run("relocate", study, tmp_path / "nowhere").exit_code == 2
+    assert ok("relocate", study, tmp_path / "archive").stdout == "1 of 1 moved images found again.\n"
+    with Study.open(study) as opened:
+        assert opened.images()[0].path == inside / image.name
+        assert not opened.problems()
+        opened.undo()  # it is an edit as any other
+        assert opened.problems()

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from napari_mtssl import __version__
-from napari_mtssl.cli import convert, demo, evaluate, predict, reproduce, studies, tissue, train
+from napari_mtssl.cli import convert, demo, evaluate, predict, relocate, reproduce, studies, tissue, train
 from napari_mtssl.cli.console import UsageError, complain, has_display, is_user_error
 
 
@@ -121,6 +121,7 @@ app.command("classify-blocks")(tissue.classify_blocks)
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("relocate")(relocate.relocate)
 app.command("convert")(convert.convert)
 app.add_typer(reproduce.app, name="reproduce")
 

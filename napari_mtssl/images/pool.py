@@ -113,5 +113,8 @@ def _key_of(record: Record) -> tuple[Path | str, Key]:
     try:
         stat = path.stat()
     except OSError as error:
-        raise ImageError(f"The image {path} has moved or cannot be reached; say where it is now.") from error
+        raise ImageError(
+            f"The image {path} has moved or cannot be reached; say where it is now (step 1 of the dock, or "
+            "'napari-mtssl relocate STUDY FOLDER')."
+        ) from error
     return path, (str(path), stat.st_mtime_ns, stat.st_size, record.pixel_size_um)
