@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_mtssl.cli.console import UsageError, notes
-from napari_mtssl.cli.studies import StudyPath, make_folder
+from napari_mtssl.cli.studies import StudyPath, make_folder, open_all
 
 if TYPE_CHECKING:
     from napari_mtssl.cli.results import Colours
@@ -27,11 +27,17 @@ Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda or mps."
 def predict(
     study: StudyPath,
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Any images, of the study or not, or their URLs.")
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...", help="Any images, stacks, folders of images, or URLs, of the study or not."
+        ),
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Where GeoJSON, CSV, masks and pictures go."),
+        typer.Option(
+            metavar="DIR",
+            help="Where GeoJSON, CSV, masks and pictures go; images of one name get a folder each in it.",
+        ),
     ],
     run: RunName = None,
     device: Device = "auto",
@@ -53,15 +59,12 @@ def predict(
     from napari_mtssl.cli import pixel_sizes
     from napari_mtssl.engine.predictor import Predictor
     from napari_mtssl.engine.runners import BATCH, check_runner
-    from napari_mtssl.images import open_image
     from napari_mtssl.study import Study
+    from napari_mtssl.study.names import unique_names
 
     check_runner(runner)
-    opened = [open_image(path) for path in images]
-    stems = [image.path.stem for image in opened]
-    twice = {stem for stem in stems if stems.count(stem) > 1}
-    if twice:
-        raise UsageError(f"Two images are called {min(twice)}: predict them into different folders.")
+    opened = open_all(images)
+    names = unique_names([Path(image.location) for image in opened])
     with ExitStack() as stack:
         with Study.open(study) as source:
             chosen = choose_run(source, run)
@@ -74,9 +77,11 @@ def predict(
             pixel_sizes.recall(opened, source, out)
             if predictor.um is not None and predictor.method.on_slide() is not None:
                 pixel_sizes.settle([image for image in opened if image.is_slide], source, out)
-        for image in opened:
-            said = _predict(predictor, image, colours, out, study, chosen.name)
-            notes.print(f"{image.path.name}: {said}.")
+        for image, name in zip(opened, names, strict=True):
+            place = out if name == image.path.stem else out / name
+            make_folder(place)
+            said = _predict(predictor, image, colours, place, study, chosen.name)
+            notes.print(f"{image.path.name if place == out else name}: {said}.")
     notes.print(f"Wrote {len(opened)} image(s) to {out}.")
 
 

@@ -176,18 +176,26 @@ def new(
 def _opened(images: list[str], pixel_size: float | None) -> list[Image]:
     """Open all images, and planes of stacks; ask once for the pixel size of slides that do not tell."""
     from napari_mtssl.cli.pixel_sizes import ask
-    from napari_mtssl.images import image_files, open_planes
     from napari_mtssl.study.addresses import check_url, is_url
 
     for path in images:
         if is_url(path):
             check_url(path)
-    found = [open_planes(path, pixel_size_um=pixel_size) for path in image_files(images)]
-    opened = [image for planes in found for image in planes]
+    opened = open_all(images, pixel_size)
     silent = [image for image in opened if image.is_slide and image.pixel_size_um is None]
     said = ask(silent, must=False)
     for image in silent:
         image.pixel_size_um = said
+    return opened
+
+
+def open_all(images: list[str], pixel_size: float | None = None) -> list[Image]:
+    """Open images, planes of stacks and what folders hold; say what of a folder cannot be read."""
+    from napari_mtssl.images.folders import open_images
+
+    opened, left_out = open_images(images, pixel_size_um=pixel_size)
+    for error in left_out:
+        notes.print(f"Left out: {error}")
     return opened
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.images import Image, ImageError, open_planes
-from napari_mtssl.study.addresses import check_url, fingerprint, is_url
+from napari_mtssl.study.addresses import check_url, fingerprint, is_url, shown
 
 if TYPE_CHECKING:
     from napari_mtssl.study import ImageRecord, Study
@@ -35,16 +35,17 @@ def add_files(
     records : list of ImageRecord
         Also of those that were in the study already.
     unread : ImageError or None
-        What is wrong with the first file that cannot be read: one of a folder must not keep the others out.
+        What is wrong with the first file that cannot be read, and the names of the others that were left out:
+        one of a folder must not keep the rest out.
     """
     opened: list[tuple[Image, str | None]] = []
-    unread: list[ImageError] = []
+    unread: list[tuple[str, ImageError]] = []
     for path in paths:
         try:
             url = check_url(str(path)) if is_url(path) else None
             opened += waited(url, partial(_opened, path, url))
         except ImageError as error:
-            unread.append(error)
+            unread.append((shown(str(path)) if is_url(path) else Path(path).name, error))
     records: list[ImageRecord] = []
     if opened:
         with study.edit(f"Added {len(opened):,} images"):
@@ -59,11 +60,19 @@ def add_files(
                 )
                 for image, known in opened
             ]
-    if len(unread) + len(records) < 2 or not unread:
-        return records, next(iter(unread), None)
-    more = "" if len(unread) == 1 else f" This is the first of {len(unread):,} files that were left out."
-    rest = f" The other {len(records):,} were added." if records else ""
-    return records, ImageError(f"{unread[0]}{more}{rest}")
+    return records, _left_out(unread, len(records)) if unread else None
+
+
+def _left_out(unread: Sequence[tuple[str, ImageError]], added: int) -> ImageError:
+    """Say what is wrong with the first file, which others were left out, and how many were not."""
+    if len(unread) + added == 1:
+        return unread[0][1]
+    said, others = [str(unread[0][1])], [name for name, _ in unread[1:]]
+    if others:
+        said.append(f"Left out, too: {', '.join(others)}.")
+    if added:
+        said.append("The other one was added." if added == 1 else f"The other {added:,} were added.")
+    return ImageError(" ".join(said))
 
 
 def _opened(path: Path | str, url: str | None) -> list[tuple[Image, str | None]]:

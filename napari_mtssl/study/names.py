@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -121,6 +122,7 @@ def folder_of(path: Path, levels: int) -> str:
 
 def _file_of(path: Path) -> Path:
     """Give the file that a user knows: that of an image, or the stack that it is a plane of."""
+    path = Path(os.path.normpath(path))  # .. is no folder's name
     return path.parent.with_suffix("") if path.parent.suffix == PLANES else path
 
 
