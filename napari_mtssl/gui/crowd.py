@@ -83,9 +83,13 @@ class Crowd(QObject):
 
     def focus(self, row: float, col: float) -> None:
         """See that the prediction at a place is drawn."""
-        self._focus = (row, col)
+        self.keep(row, col)
         if self.drawn < self.total:
             self._draw(few=self._few)
+
+    def keep(self, row: float, col: float) -> None:
+        """See that the prediction at a place, which is drawn now, stays so."""
+        self._focus = (row, col)
 
     # -- when ----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ replaced. All functions here run on the main thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from napari_mtssl.gui.background import read_in_background
+from napari_mtssl.gui.predictions import near
 from napari_mtssl.gui.ring import FOCUS, FocusRing
 from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import RESERVED_COLOUR, Workspace
@@ -60,6 +61,8 @@ class StudyLayers:
         self.image: Image | None = None
         self.uncertainty: Image | None = None
         self.points: dict[str, Points] = {}
+        self.made: Callable[[str, Points], None] = lambda kind, layer: None  # hears of every new points layer
+        self._marked = np.zeros((0, 2))
         self.ring = FocusRing(self)
         self._busy = False
 
@@ -162,6 +165,7 @@ class StudyLayers:
             calm(layer)
             quiet(layer)
         self.points[kind] = layer
+        self.made(kind, layer)
         return layer
 
     def forget(self, layer: Layer) -> str | None:
@@ -233,6 +237,8 @@ class StudyLayers:
             if layer.antialiasing != soft:
                 layer.antialiasing = soft
             put(layer, frame[["row", "col"]].to_numpy(float), features)
+        if kind == PREDICTIONS:
+            self.mark(self._marked)
 
     def recolour(self) -> None:
         """Take over added, renamed or recoloured classes."""
@@ -306,14 +312,16 @@ class StudyLayers:
         self.viewer.scene.camera.center = tuple(p * s for p, s in zip((row, col), self._scale, strict=True))
         self.viewer.scene.camera.zoom = max(self.viewer.scene.camera.zoom, 3.0 / self._scale[0])
 
-    def highlight(self, row: float, col: float) -> None:
-        """Mark the prediction nearest to a place."""
+    def mark(self, places: np.ndarray) -> None:
+        """Have napari select the predictions at places (N, 2), now and whenever they are drawn anew."""
+        self._marked = places
         layer = self.points.get(PREDICTIONS)
-        if layer is not None and len(layer.data):
-            nearest = int(np.hypot(*(layer.data - (row, col)).T).argmin())
-            with heard(layer):
-                layer.selected_data = {nearest}
-            self.ring.show(*layer.data[nearest])
+        if layer is None:
+            return
+        rows = {int(row) for row in near(layer.data, places)}
+        if rows != set(layer.selected_data):
+            with self.busy(), heard(layer):
+                layer.selected_data = rows
 
     def viewport(self) -> tuple[int, int, int, int] | None:
         """Return the visible part of the image as ``(row0, col0, row1, col1)`` in level-0 pixels."""

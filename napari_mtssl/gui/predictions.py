@@ -124,6 +124,22 @@ def unsettled(frame: pd.DataFrame, settled: np.ndarray, radius: float = SETTLED_
     return frame[~(distance <= radius)]
 
 
+def near(places: np.ndarray, wanted: np.ndarray, radius: float = SETTLED_RADIUS) -> np.ndarray:
+    """Return the rows of `places` (N, 2) that `wanted` (M, 2) means, also where one was refined since.
+
+    Returns
+    -------
+    ndarray of int
+        The nearest one to each, if it lies within `radius`; each once, in the order of `places`.
+    """
+    if not len(places) or not len(wanted):
+        return np.zeros(0, dtype=int)
+    from scipy.spatial import cKDTree
+
+    distance, at = cKDTree(places).query(wanted, distance_upper_bound=radius)
+    return np.unique(at[np.isfinite(distance)])
+
+
 def as_cells(
     frame: pd.DataFrame, image_id: int, verdict: str, chosen: pd.Series | str | None
 ) -> pd.DataFrame:

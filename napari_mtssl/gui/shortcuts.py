@@ -52,7 +52,7 @@ SHORTCUTS: tuple[ShortcutSpec, ...] = (
     ShortcutSpec("undo", ("Control-Z",), ALL, "Undo the last edit of the study"),
     ShortcutSpec("redo", ("Control-Shift-Z",), ALL, "Do it again"),
     ShortcutSpec("delete", ("Delete", "Backspace"), ("labels",), "Delete the selected labels"),
-    ShortcutSpec("no_paste", ("Control-V",), ("labels", "regions"), "(labels cannot be pasted)"),
+    ShortcutSpec("no_paste", ("Control-V",), (*BOTH, "regions"), "(labels cannot be pasted)"),
     ShortcutSpec("suggest", ("G",), ALL, "Go to the next suggested place"),
     ShortcutSpec("next_image", ("PageDown",), ALL, "Next image"),
     ShortcutSpec("previous_image", ("PageUp",), ALL, "Previous image"),
@@ -60,6 +60,7 @@ SHORTCUTS: tuple[ShortcutSpec, ...] = (
         "accept", ("Y",), (*BOTH, "images"), "Review: accept the prediction in focus, or the image's classes"
     ),
     ShortcutSpec("reject", ("N",), BOTH, "Review: reject it (it becomes background)"),
+    ShortcutSpec("reject", ("Delete", "Backspace"), ("predictions",), "Review: reject the selected predictions"),
     ShortcutSpec("next_prediction", ("Right",), BOTH, "Review: next prediction"),
     ShortcutSpec("previous_prediction", ("Left",), BOTH, "Review: previous prediction"),
     ShortcutSpec("next_image", ("Right",), ("images",), "Images: the next one"),
@@ -133,6 +134,7 @@ def help_table() -> str:
     return (
         "<p>Keys work while one of the plugin's layers is selected in the layer list.</p>"
         f"<table cellpadding='3'>{''.join(rows)}</table>"
-        "<p>Drag a label in select mode to move it. A click on a label gives it the active class.</p>"
+        "<p>Drag a label in select mode to move it. A click on a label gives it the active class. "
+        "A click on a prediction brings it into focus: the keys settle it.</p>"
         "<p>Regions: Choose one, then press a class's key, or Delete. Esc ends drawing.</p>"
     )

@@ -140,16 +140,21 @@ class Stream(QObject):
     def _draw_cells(self) -> None:
         focus = self._focus()
         self.crowd.show(self._pending[1], focus)
-        if focus is not None:
-            self._layers.highlight(*focus)
-        else:
-            self._layers.ring.hide()
+        self.show_focus()
         maps, self._maps = self._maps, []
         for box, values, stride in maps:
             self._layers.fill_uncertainty(box, values, stride)
         if self._pseudo is not None and "row" in self._pseudo:
             frame, self._pseudo = self._pseudo, None
             self._layers.fill(PSEUDO, frame[frame["image_id"] == self._workspace.image.id])
+
+    def show_focus(self) -> None:
+        """Have the ring around the prediction in focus, if one is."""
+        focus = self._focus()
+        if focus is None:
+            self._layers.ring.hide()
+        else:
+            self._layers.ring.show(*focus)
 
     def now(self) -> None:
         """Draw at once instead of soon."""

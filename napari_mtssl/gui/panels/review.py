@@ -6,7 +6,7 @@ from time import perf_counter
 
 import numpy as np
 import pandas as pd
-from qtpy.QtCore import QItemSelectionModel, QModelIndex, Qt, Signal
+from qtpy.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -45,16 +45,21 @@ class ReviewPanel(QWidget):
     add_missed
         The user wants to click cells that the network missed.
     focused : float, float
-        The prediction in focus lies at this row and col.
+        The prediction in focus lies at this row and col: go there.
+    chosen
+        The keys act on other predictions, see `places`.
     """
 
     add_missed = Signal()
     focused = Signal(float, float)
+    chosen = Signal()
 
     def __init__(self, workspace: Workspace, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._workspace = workspace
         self._own = False
+        self._still = False  # the view stays where it is, whatever is selected
+        self._kept = np.zeros((0, 2))  # what was selected, the focus first, while the model is rearranged
         self._wants_first = False
         self._view: Box | None = None  # what is seen, and since when the list itself moves it
         self._box: Box | None = None  # what the list is of
@@ -107,6 +112,9 @@ class ReviewPanel(QWidget):
             self.table.setColumnWidth(column, width)
         self.table.setMinimumHeight(220)
         self.table.selectionModel().currentRowChanged.connect(self._focus)
+        self.table.selectionModel().selectionChanged.connect(lambda *_: self.chosen.emit())
+        self.model.modelAboutToBeReset.connect(self._keep)
+        self.model.modelReset.connect(self._restore)
         self.table.keyPressEvent = self._key  # the same keys as on the layers
         layout.addWidget(self.table)
 
@@ -155,7 +163,6 @@ class ReviewPanel(QWidget):
 
     @guarded
     def _load(self) -> None:
-        here = self.current()
         study = self._workspace.study
         model = self.model
         self._workspace.want(Wanted(model.box, model.only_class, model.least, model.most))
@@ -165,8 +172,6 @@ class ReviewPanel(QWidget):
         if pending is None:
             pending = self._workspace.predictions.frame
         self.model.set_frame(pending, self._workspace.colours(CELL))
-        if here is not None:
-            self._select(self.model.position_near(*here), move=False)
         self._count()
         self._take_first()
 
@@ -254,6 +259,7 @@ class ReviewPanel(QWidget):
         self._wants_first = False
 
     def _image_changed(self) -> None:
+        self._select(None)  # the same place of another image is another cell
         self._wants_first = self.isVisible()
 
     def _take_first(self) -> None:
@@ -268,8 +274,11 @@ class ReviewPanel(QWidget):
 
     def position(self) -> int | None:
         """Position of the prediction in focus."""
-        index = self.table.selectionModel().currentIndex()
-        return index.row() if index.isValid() and index.row() < self.model.rowCount() else None
+        selection = self.table.selectionModel()
+        at = selection.currentIndex().row()
+        # Qt makes the first row current when the list gets the keys, without selecting it: nobody chose that.
+        chosen = 0 <= at < self.model.rowCount() and selection.isRowSelected(at, QModelIndex())
+        return at if chosen else None
 
     def current(self) -> tuple[float, float] | None:
         """Place of the prediction in focus."""
@@ -285,9 +294,8 @@ class ReviewPanel(QWidget):
         at = self.position()
         self._select(0 if at is None else (at + by) % self.model.rowCount())
 
-    def _select(self, at: int | None, *, move: bool = True) -> None:
+    def _select(self, at: int | None) -> None:
         selection = self.table.selectionModel()
-        selection.blockSignals(not move)
         if at is None or not self.model.rowCount():
             selection.clear()
         else:
@@ -295,21 +303,56 @@ class ReviewPanel(QWidget):
             both = QItemSelectionModel.SelectionFlag.ClearAndSelect | QItemSelectionModel.SelectionFlag.Rows
             selection.setCurrentIndex(index, both)
             self.table.scrollTo(index)
-        selection.blockSignals(False)
-        self.table.viewport().update()
 
     def _focus(self, current: QModelIndex, previous: QModelIndex) -> None:
-        if current.isValid() and current.row() < self.model.rowCount():
-            place = self.model.rows([current.row()])[["row", "col"]].iloc[0]
+        if not self._still and (place := self.current()) is not None:
             self._moved_at = perf_counter()
-            self.focused.emit(float(place["row"]), float(place["col"]))
+            self.focused.emit(*place)
 
-    def focus_near(self, row_: float, col: float) -> bool:
-        """Bring the prediction at a place into focus; whether there is one in the list."""
+    # -- what the keys act on ------------------------------------------------------------------------------
+
+    def places(self) -> np.ndarray:
+        """Places (N, 2), row and col, of the predictions that are selected: the keys act on them."""
+        return self.model.rows(self._rows())[["row", "col"]].to_numpy(float)
+
+    def choose(self, places: np.ndarray) -> int:
+        """Select the predictions at places (N, 2) and leave the view; return how many the list has of them."""
         self.reload.now()
-        at = self.model.position_near(row_, col)
-        self._select(at)
-        return at is not None
+        return self._choose(places)
+
+    def _choose(self, places: np.ndarray) -> int:
+        """Select what is at these places; the first one is in focus."""
+        rows = self.model.positions_near(places)
+        first = self.model.positions_near(places[:1])
+        self._still = True
+        try:
+            self._select(int((first if len(first) else rows)[0]) if len(rows) else None)
+            if len(rows) > 1:
+                wanted = QItemSelection()
+                for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+                    wanted.select(self.model.index(int(run[0]), 0), self.model.index(int(run[-1]), 0))
+                flags = QItemSelectionModel.SelectionFlag
+                self.table.selectionModel().select(wanted, flags.Select | flags.Rows)
+        finally:
+            self._still = False
+        return len(rows)
+
+    def _rows(self) -> list[int]:
+        """Positions in the list of what is selected."""
+        ranges = list(self.table.selectionModel().selection())
+        rows = {at for part in ranges for at in range(part.top(), part.bottom() + 1)}
+        return sorted(at for at in rows if at < self.model.rowCount())
+
+    def _keep(self) -> None:
+        """Remember what is selected: Qt forgets it when rows come, go or are sorted anew."""
+        self._kept, here = self.places(), self.current()
+        if here is not None:
+            self._kept = self._kept[np.hypot(*(self._kept - here).T).argsort(kind="stable")]
+
+    def _restore(self) -> None:
+        if len(self._kept):
+            self._choose(self._kept)
+            self.chosen.emit()
 
     # -- verdicts ------------------------------------------------------------------------------------------
 
@@ -332,16 +375,14 @@ class ReviewPanel(QWidget):
 
     def _chosen(self) -> pd.DataFrame:
         self.reload.now()
-        rows = sorted({index.row() for index in self.table.selectionModel().selectedRows()})
-        rows = [at for at in rows if at < self.model.rowCount()]
+        rows = self._rows()
         if not rows:
-            raise WorkspaceError("Select a prediction first: in the list, or with the arrow keys.")
+            raise WorkspaceError("Select a prediction first: click it, here or on the image.")
         return self.model.rows(rows)
 
     def _settle(self, verdict: str, name: str | None = None) -> None:
         chosen = self._chosen()
-        at = self.position() or 0
-        at = min(at, *(i.row() for i in self.table.selectionModel().selectedRows()))
+        at = self._rows()[0]
         self._own = True
         try:
             self._workspace.settle(chosen, verdict, name)
@@ -366,7 +407,7 @@ class ReviewPanel(QWidget):
         key, name = event.key(), event.text()
         if key == Qt.Key.Key_Y:
             self.accept()
-        elif key == Qt.Key.Key_N:
+        elif key in (Qt.Key.Key_N, Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
             self.reject()
         elif key == Qt.Key.Key_M:
             self.add_missed.emit()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 
-from napari_mtssl.gui.predictions import SETTLED_RADIUS, empty
+from napari_mtssl.gui.predictions import empty, near
 from napari_mtssl.gui.rows import swatch
 
 HEADERS = ("Class", "Sure", "Doubt", "Row", "Col")  # short, so that long names of classes have room
@@ -35,14 +35,15 @@ class PredictionModel(QAbstractTableModel):
 
     def set_frame(self, frame: pd.DataFrame, colours: Mapping[str, str]) -> None:
         """Show other predictions."""
-        self._all = frame.reset_index(drop=True)
         if dict(colours) != self._colours:
             self._colours, self._icons = dict(colours), {}
-        self.rearrange()
+        self.rearrange(frame.reset_index(drop=True))
 
-    def rearrange(self) -> None:
-        """Filter and sort anew, after the filter was changed."""
-        self.beginResetModel()
+    def rearrange(self, frame: pd.DataFrame | None = None) -> None:
+        """Filter and sort anew, after the filter was changed; or other predictions, if a frame is given."""
+        self.beginResetModel()  # who keeps the selection looks at the rows now, so they are still the old ones
+        if frame is not None:
+            self._all = frame
         confidence = self._all["confidence"].to_numpy(float)
         keep = (confidence >= self.least) & (confidence <= self.most)
         if self.only_class is not None:
@@ -70,17 +71,11 @@ class PredictionModel(QAbstractTableModel):
 
     def drop(self, index: pd.Index) -> None:
         """Take out predictions that were just settled, without asking the study again."""
-        self._all = self._all.drop(index).reset_index(drop=True)
-        self.rearrange()
+        self.rearrange(self._all.drop(index).reset_index(drop=True))
 
-    def position_near(self, row: float, col: float) -> int | None:
-        """Return the position in the list of the prediction at a place, also after it was refined."""
-        if not len(self._order):
-            return None
-        places = self._all[["row", "col"]].to_numpy(float)[self._order]
-        distance = np.hypot(places[:, 0] - row, places[:, 1] - col)
-        nearest = int(distance.argmin())
-        return nearest if distance[nearest] <= SETTLED_RADIUS else None
+    def positions_near(self, places: np.ndarray) -> np.ndarray:
+        """Return the positions in the list of the predictions at places (N, 2), also after a refinement."""
+        return near(self._all[["row", "col"]].to_numpy(float)[self._order], places)
 
     # -- Qt ------------------------------------------------------------------------------------------------
 
