@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mtssl.gui.layers import LABELS, StudyLayers
+from napari_mtssl.gui.layers import LABELS, StudyLayers, heard
 from napari_mtssl.gui.notify import in_words, show_info, show_warning
 from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import Workspace
@@ -58,9 +58,12 @@ class Annotations:
         """Fill the layer from the study."""
         if self.layer is None or self.workspace.image is None:
             return
-        cells = self.workspace.cells()
+        cells, chosen = self.workspace.cells(), set(self.selected())
         self.ids = [int(i) for i in cells["id"]]
         self.layers.fill(LABELS, cells)
+        if chosen:
+            with self.layers.busy(), heard(self.layer):
+                self.layer.selected_data = {row for row, cell in enumerate(self.ids) if cell in chosen}
         self._active_changed()
 
     def selected(self) -> list[int]:
@@ -73,6 +76,8 @@ class Annotations:
 
     def _edited(self, event: Any) -> None:
         action = str(getattr(event.action, "value", event.action))
+        if action == "adding":
+            self._active_changed()  # napari takes the class of the label that was selected last
         handler = {"added": self._added, "changed": self._moved, "removed": self._removed}.get(action)
         if handler is None or self.layers.is_busy or self.layer is None:
             return

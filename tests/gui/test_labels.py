@@ -133,6 +133,28 @@ def test_digits_choose_the_class_or_give_it_to_the_selection(dock):
     assert same(dock)
 
 
+def test_labels_that_get_another_class_stay_selected(dock):
+    layer, before = dock.layers.points[LABELS], stored(dock)
+    dock.set_click_mode(False)
+    layer.selected_data = {1, 4}
+    press(layer, "9")
+    assert set(layer.selected_data) == {1, 4}
+    press(layer, "Delete")
+    assert stored(dock)["id"].tolist() == [c for n, c in enumerate(before["id"]) if n not in (1, 4)]
+    assert same(dock)
+
+
+def test_after_looking_at_a_label_a_click_has_the_active_class_and_its_colour(dock):
+    layer = dock.layers.points[LABELS]
+    dock.set_click_mode(False)
+    layer.selected_data = {layer.features["class"].astype(str).tolist().index("red")}
+    dock.set_click_mode(True)
+    layer.add([80, 80])
+    assert stored(dock).iloc[-1]["class"] == dock.workspace.active == "blue"
+    np.testing.assert_allclose(layer.face_color[-1][:3], [0.2, 0.2, 0.8], atol=1e-3)
+    assert same(dock)
+
+
 def test_a_digit_without_a_class_says_so(dock, told):
     press(dock.layers.points[LABELS], "7")
     assert any("key 7" in message for _, message in told)
@@ -348,6 +370,31 @@ def test_a_labels_layer_becomes_labels_by_centroid(dock):
     dock.viewer.layers.selection.active = dock.viewer.layers["nuclei"]
     dock.label_panel.import_layer.emit()
     assert stored(dock).iloc[-1][["row", "col", "class"]].tolist() == [72, 82, "blue"]
+
+
+@pytest.mark.parametrize("size", [None, 0.5])
+def test_a_layer_with_a_scale_of_its_own_is_imported_where_it_is_seen(dock, size):
+    """On the image, in its pixels: 2 pixels of it are a unit of the world if it knows its pixel size."""
+    if size is not None:
+        dock.workspace.study.set_pixel_size(dock.workspace.image.id, size)
+        dock.workspace.refresh_image()
+    scale = size or 1.0
+    dock.viewer.add_points([[1, 10], [10, 15]], name="own", scale=(2, 2), translate=(5, 5))
+    dock.viewer.layers.selection.active = dock.viewer.layers["own"]
+    dock.label_panel.import_layer.emit()
+    places = stored(dock)[["row", "col"]].to_numpy()[-2:]
+    np.testing.assert_allclose(places * scale, [[7, 25], [25, 35]])
+    half = np.zeros((40, 20), np.uint8)
+    half[30:33, 10:13] = 1
+    dock.viewer.add_labels(half, name="half", scale=(scale, 2 * scale), translate=(0, 40 * scale))
+    dock.viewer.layers.selection.active = dock.viewer.layers["half"]
+    dock.label_panel.import_layer.emit()
+    np.testing.assert_allclose(stored(dock)[["row", "col"]].to_numpy()[-1], [31, 62])
+    if size is not None:  # napari shows nanometres and micrometres in one world
+        dock.viewer.add_points([[0, 40]], name="fine", scale=(500, 500), units=("nm", "nm"))
+        dock.viewer.layers.selection.active = dock.viewer.layers["fine"]
+        dock.label_panel.import_layer.emit()
+        np.testing.assert_allclose(stored(dock)[["row", "col"]].to_numpy()[-1], [0, 40])
 
 
 def test_the_plugins_own_layer_is_not_imported(dock, told):
