@@ -60,7 +60,7 @@ SHORTCUTS: tuple[ShortcutSpec, ...] = (
         "accept", ("Y",), (*BOTH, "images"), "Review: accept the prediction in focus, or the image's classes"
     ),
     ShortcutSpec("reject", ("N",), BOTH, "Review: reject it (it becomes background)"),
-    ShortcutSpec("reject", ("Delete", "Backspace"), ("predictions",), "Review: reject the selected predictions"),
+    ShortcutSpec("reject", ("Delete", "Backspace"), ("predictions",), "Review: reject what is selected"),
     ShortcutSpec("next_prediction", ("Right",), BOTH, "Review: next prediction"),
     ShortcutSpec("previous_prediction", ("Left",), BOTH, "Review: previous prediction"),
     ShortcutSpec("next_image", ("Right",), ("images",), "Images: the next one"),

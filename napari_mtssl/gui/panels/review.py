@@ -316,7 +316,7 @@ class ReviewPanel(QWidget):
         return self.model.rows(self._rows())[["row", "col"]].to_numpy(float)
 
     def choose(self, places: np.ndarray) -> int:
-        """Select the predictions at places (N, 2) and leave the view; return how many the list has of them."""
+        """Select the predictions at places (N, 2), leave the view; return how many of them the list has."""
         self.reload.now()
         return self._choose(places)
 

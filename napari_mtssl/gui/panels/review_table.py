@@ -41,7 +41,7 @@ class PredictionModel(QAbstractTableModel):
 
     def rearrange(self, frame: pd.DataFrame | None = None) -> None:
         """Filter and sort anew, after the filter was changed; or other predictions, if a frame is given."""
-        self.beginResetModel()  # who keeps the selection looks at the rows now, so they are still the old ones
+        self.beginResetModel()  # who keeps the selection reads the rows now: they are still the old ones
         if frame is not None:
             self._all = frame
         confidence = self._all["confidence"].to_numpy(float)
