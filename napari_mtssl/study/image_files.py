@@ -45,11 +45,11 @@ def import_image_classes(study: Study, path: Path | str, *, kind: str | None = N
     Raises
     ------
     StudyError
-        If a column is missing, an image unknown, a split none, or images of one group would part. Then
-        nothing was imported.
+        If a column is missing or there twice, an image unknown, a split none, or images of one group would
+        part. Then nothing was imported.
     """
     path = Path(path)
-    table = read_table(path, ["image"], "images", others=_OTHERS)
+    table = read_table(path, ["image"], "images", others=_OTHERS, heads=True)
     columns = _columns_of_heads(study, table, path, kind)
     ids = image_ids(study, table["image"])
     repeated = table["image"][ids.duplicated()]

@@ -15,6 +15,9 @@ from napari_mtssl.study.files import read_text
 from napari_mtssl.study.records import StudyError
 from napari_mtssl.study.study import Study
 
+# Columns that a reader takes if they are there.
+_READ = ("class", "colour", "confidence", "label", "probability", "source", "status")
+
 
 def read_table(
     path: Path,
@@ -23,6 +26,7 @@ def read_table(
     *,
     filled: bool = True,
     others: Mapping[str, Sequence[str]] | None = None,
+    heads: bool = False,
 ) -> pd.DataFrame:
     """Read a table as text, so that nothing is rounded and a class may be called 'NA'.
 
@@ -39,18 +43,20 @@ def read_table(
         Whether these columns must have a value in every row.
     others : mapping of str to sequence of str, optional
         Other names of a column, in lower case, which count where it is missing.
+    heads : bool
+        Whether any other column may say something, too, so that none may be there twice.
 
     Raises
     ------
     StudyError
-        If it is no such table, a column is missing, or it has no rows.
+        If it is no such table, a column is missing or there twice, or it has no rows.
 
     Returns
     -------
     DataFrame
         Of str. ``attrs["decimal"]`` is what may stand in numbers instead of a point.
     """
-    table, separator = _parsed(path, columns)
+    table, separator = _parsed(path, columns, heads)
     table = _renamed(table, columns, others or {}).apply(lambda column: column.str.strip())
     missing = [c for c in columns if c not in table]
     if missing:
@@ -70,7 +76,7 @@ def read_table(
     return table
 
 
-def _parsed(path: Path, columns: Sequence[str]) -> tuple[pd.DataFrame, str]:
+def _parsed(path: Path, columns: Sequence[str], heads: bool) -> tuple[pd.DataFrame, str]:
     """Take a file apart; its columns as they are called there, and what stands between them."""
     text = read_text(path)
     first, _, rest = text.partition("\n")
@@ -81,12 +87,21 @@ def _parsed(path: Path, columns: Sequence[str]) -> tuple[pd.DataFrame, str]:
         separator = max(",;\t|", key=first.count)
     try:
         table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+        top = text.lstrip("\r\n").partition("\n")[0]
+        names = pd.read_csv(io.StringIO(top), sep=separator, dtype=str, header=None).iloc[0]
     except pd.errors.EmptyDataError as error:
         raise StudyError(f"{path.name} is empty; it needs the columns {','.join(columns)}.") from error
     except pd.errors.ParserError as error:
         raise StudyError(f"{path.name} is no table: {str(error).strip()}.") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for names of rows
         raise StudyError(f"{path.name} is no table: its rows hold more values than its first line has names.")
+    # pandas gives the second of two names a number, and what it says would be lost
+    often = Counter(names.dropna().str.strip())
+    twice = next((n for n in often if often[n] > 1 and (heads or n.lower() in (*columns, *_READ))), None)
+    if twice is not None:
+        raise StudyError(
+            f"{path.name} has {often[twice]} columns called {twice}: keep the one that is meant."
+        )
     table.columns = table.columns.str.strip()
     return table, separator
 

@@ -153,3 +153,23 @@ def test_images_of_one_group_never_part(two: Study, tmp_path: Path) -> None:
     assert two.parted_groups() == {"anna": ("train", "test")}
     table.write_text("image,class\nslide1,normal\n")
     exchange.import_image_classes(two, table)  # which changes nothing about it
+
+
+@pytest.mark.parametrize(
+    ("header", "twice"),
+    [("image,class,class", "class"), ("image,pattern, pattern", "pattern"), ("image,class,image", "image")],
+)
+def test_two_columns_of_one_name_are_refused(study, image, tmp_path, header, twice):
+    (tmp_path / "t.csv").write_text(f"{header}\nslide1,a,b\n")
+    before = all_rows(study)
+    with pytest.raises(StudyError, match=rf"t.csv has 2 columns called {twice}: keep the one that is meant"):
+        exchange.import_image_classes(study, tmp_path / "t.csv")
+    assert all_rows(study) == before
+
+
+def test_two_columns_that_nobody_reads_do_not_matter(study, image, tmp_path):
+    (tmp_path / "t.csv").write_text("image,row,col,class,note,note,,\nslide1,1,2,tumour,a,b,,\n")
+    assert exchange.import_csv(study, tmp_path / "t.csv").added == 1
+    (tmp_path / "t.csv").write_text("image,row,col,class,label,label\nslide1,1,2,tumour,given,predicted\n")
+    with pytest.raises(StudyError, match="2 columns called label"):
+        exchange.import_csv(study, tmp_path / "t.csv")
