@@ -97,10 +97,10 @@ def own_group(path: Path, images: Sequence[ImageRecord]) -> str:
     """
     file = _file_of(path)
     group = first_part(file)
-    apart = [image for image in images if _file_of(image.path).parent != file.parent]
-    if all(_file_of(image.path).name != file.name for image in apart):
+    alike = [i for i in images if file.name in (i.path.name, i.path.parent.name.removesuffix(PLANES))]
+    if all(_file_of(image.path).parent == file.parent for image in alike):
         return group
-    taken = {image.group for image in apart}
+    taken = {image.group for image in images if _file_of(image.path).parent != file.parent}
     for folder in file.parents:
         if group not in taken:
             break
