@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLineEdit, QSizePolicy, QSpinBox, QWidget
 
 LARGEST = 10_000_000
 FIELD_WIDTH = 105
@@ -63,7 +63,11 @@ class ConfigForm(QWidget):
     def _add(self, name: str, info: FieldInfo) -> None:
         widget = make_widget(info)
         widget.setToolTip(info.description or "")
-        widget.setFixedWidth(FIELD_WIDTH)
+        if isinstance(widget, QComboBox):  # as wide as its longest choice
+            widget.setMinimumWidth(FIELD_WIDTH)
+            widget.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        else:
+            widget.setFixedWidth(FIELD_WIDTH)
         label = info.title or name.replace("_", " ").capitalize()
         self._layout.addRow(label, widget)
         self._layout.labelForField(widget).setToolTip(info.description or "")
@@ -77,10 +81,9 @@ def make_widget(info: FieldInfo) -> QWidget:
         return QCheckBox()
     if typing.get_origin(kind) is Literal:
         box = QComboBox()
-        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         for choice in typing.get_args(kind):
             box.addItem(str(choice), choice)
-        box.setMinimumContentsLength(max(len(str(choice)) for choice in typing.get_args(kind)))
         return box
     if kind is int:
         return _spin_box(info)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
+from superqt import QElidingLabel
 
 from napari_mtssl.engine.events import Event, Preview, Stepped
 from napari_mtssl.gui.block_jobs import GuessingBlocks
@@ -30,7 +31,9 @@ class StatusLine(QWidget):
         self._crowd = crowd
         layout = QHBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 4)
-        self.icon, self.active, self.drawn, self.state = QLabel(), QLabel(), QLabel(), QLabel()
+        # Of a long name the end is cut off, before what goes on is: names have no room of their own here.
+        self.icon, self.active, self.drawn, self.state = QLabel(), QElidingLabel(), QLabel(), QLabel()
+        self.active.setStyleSheet("font-weight: bold")
         self.drawn.setObjectName("drawn")
         self.drawn.setToolTip(
             "Fewer predictions are drawn while the view moves or new ones come, so that the window stays "
@@ -38,9 +41,8 @@ class StatusLine(QWidget):
         )
         self.stop = button("■", runner.stop, "Stop")
         self.stop.setFixedWidth(28)
-        for widget in (self.icon, self.active):
-            layout.addWidget(widget)
-        layout.addStretch()
+        layout.addWidget(self.icon)
+        layout.addWidget(self.active, 1)
         layout.addWidget(self.drawn)
         layout.addWidget(self.state)
         layout.addWidget(self.stop)
@@ -69,8 +71,8 @@ class StatusLine(QWidget):
             self.active.clear()
             return
         self.icon.setPixmap(swatch(found.colour).pixmap(14, 14))
-        self.active.setText(f"<b>{found.name}</b>" + (f"  [{found.key}]" if found.key else ""))
-        self.active.setToolTip("The class that the next click gets")
+        self.active.setText(found.name + (f"  [{found.key}]" if found.key else ""))
+        self.active.setToolTip(f"The class that the next click gets: {found.name}")
 
     def _show_head(self, study: Study, kind: str) -> None:
         """Say what the image is that is on screen, of the question that the keys answer."""
@@ -78,7 +80,7 @@ class StatusLine(QWidget):
         name = "" if image is None else given(study, image.id, kind)
         colour = self._workspace.colours(kind).get(name)
         self.icon.setPixmap(swatch(colour).pixmap(14, 14)) if colour else self.icon.clear()
-        self.active.setText(f"{kind}: <b>{name or '–'}</b>")
+        self.active.setText(f"{kind}: {name or '–'}")
         self.active.setToolTip("Which class this image was given; keys give another one")
 
     def _show_drawn(self) -> None:
@@ -88,7 +90,9 @@ class StatusLine(QWidget):
     def _show_state(self) -> None:
         self.stop.setVisible(self._runner.busy)
         self.stop.setEnabled(self._runner.state is not State.STOPPING)
-        self.state.setText(self._runner.state.value if self._runner.busy else "")
+        said = self._runner.state.value if self._runner.busy else ""
+        self.state.setText(said.partition(":")[0])  # step 3 has room for all of it
+        self.state.setToolTip(said)
 
     def _on_event(self, event: Event) -> None:
         if self._runner.state is State.TRAINING and isinstance(event, Stepped):

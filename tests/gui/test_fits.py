@@ -1,10 +1,12 @@
 """In a window of 1400 x 900 nothing of the dock is cut off, and what one presses most is in sight."""
 
 import pytest
-from qtpy.QtWidgets import QAbstractButton, QCheckBox, QLabel
+from qtpy.QtWidgets import QAbstractButton, QCheckBox, QComboBox, QLabel, QStyle, QStyleOptionComboBox
 from superqt import QCollapsible
 
+from napari_mtssl.gui.status import StatusLine
 from napari_mtssl.gui.tasks import TASKS
+from napari_mtssl.gui.training import State
 from napari_mtssl.study import Study
 from napari_mtssl.study.templates import TEMPLATES, use_template
 
@@ -64,3 +66,44 @@ def test_the_list_of_predictions_names_all_its_columns(full, predicted, qtbot):
     for column in range(full.review_panel.model.columnCount()):
         text = str(full.review_panel.model.headerData(column, header.orientation()))
         assert header.sectionSize(column) >= header.fontMetrics().boundingRect(text).width() + 4, text
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_every_choice_of_the_settings_can_be_read(full, task, qtbot):
+    full.workspace.set_task(task)
+    full.tabs.setCurrentIndex(2)
+    full.train_panel.advanced.expand(animate=False)
+    qtbot.wait(50)
+    boxes = full.train_panel.form.findChildren(QComboBox)
+    assert boxes
+    for box in boxes:
+        option = QStyleOptionComboBox()
+        box.initStyleOption(option)
+        part = QStyle.SubControl.SC_ComboBoxEditField
+        room = box.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, option, part, box).width()
+        for at in range(box.count()):
+            assert box.fontMetrics().horizontalAdvance(box.itemText(at)) <= room, box.itemText(at)
+
+
+def test_the_line_below_says_all_of_what_goes_on_beside_a_long_name(full, qtbot, monkeypatch):
+    name = "intraepithelial lymphocytes of the crypts"
+    full.workspace.study.add_class(name, kind="cell", key="7")
+    full.workspace.classes_edited()
+    full.workspace.set_active(name, "cell")
+    line = full.findChild(StatusLine)
+    assert name in line.active.toolTip()
+    for state in State:
+        with monkeypatch.context() as patched:
+            patched.setattr(type(full.runner), "busy", True)
+            patched.setattr(full.runner, "look", lambda seen: None)
+            patched.setattr(full.runner, "state", state)
+            full.crowd.drawn, full.crowd.total = 1_000, 12_345
+            full.crowd.changed.emit()
+            full.runner.state_changed.emit()
+            qtbot.wait(30)
+            assert line.state.text() == state.value.split(":")[0] and line.state.toolTip() == state.value
+            for label in (line.drawn, line.state):
+                assert label.isVisible() and label.width() >= label.sizeHint().width(), label.text()
+            assert line.drawn.geometry().right() < line.state.geometry().left()
+            assert line.state.geometry().right() < line.stop.geometry().left()
+            assert line.stop.geometry().right() < line.width()
