@@ -62,6 +62,7 @@ class StudyLayers:
         self.uncertainty: Image | None = None
         self.points: dict[str, Points] = {}
         self.made: Callable[[str, Points], None] = lambda kind, layer: None  # hears of every new points layer
+        self._recoloured: list[tuple[str, str]] = []
         self._marked = np.zeros((0, 2))
         self.ring = FocusRing(self)
         self._busy = False
@@ -204,10 +205,8 @@ class StudyLayers:
 
     def _find_image(self) -> Image | None:
         """Find an image layer that already shows the workspace's image (a sample, a dropped study)."""
-        for layer in self.viewer.layers:
-            if layer.metadata.get("mtssl_image") == self._image_key:
-                return layer
-        return None
+        shown = (layer for layer in self.viewer.layers if "mtssl_image" in layer.metadata)
+        return next((layer for layer in shown if layer.metadata["mtssl_image"] == self._image_key), None)
 
     def _add_image(self) -> Image:
         pixels = self.workspace.pixels
@@ -243,6 +242,9 @@ class StudyLayers:
     def recolour(self) -> None:
         """Take over added, renamed or recoloured classes."""
         cycle = self._cycle
+        if list(cycle.items()) == self._recoloured:
+            return  # after every undo it is asked for, and with 20,000 labels it takes 60 ms
+        self._recoloured = list(cycle.items())
         for kind, layer in self.points.items():
             with self.busy():
                 setattr(layer, "border_color_cycle" if kind in RINGS else "face_color_cycle", cycle)
@@ -315,8 +317,7 @@ class StudyLayers:
     def mark(self, places: np.ndarray) -> None:
         """Have napari select the predictions at places (N, 2), now and whenever they are drawn anew."""
         self._marked = places
-        layer = self.points.get(PREDICTIONS)
-        if layer is None:
+        if (layer := self.points.get(PREDICTIONS)) is None:
             return
         rows = {int(row) for row in near(layer.data, places)}
         if rows != set(layer.selected_data):

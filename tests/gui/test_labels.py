@@ -329,6 +329,21 @@ def test_recolouring_keeps_the_colours_of_classes_that_are_absent_or_renamed(doc
     )
 
 
+def test_layers_are_coloured_anew_only_when_classes_are_others(dock):
+    heard, layer = [], dock.layers.points[LABELS]
+    dock.layers.recolour()
+    layer.events.features.connect(heard.append)
+    layer.add([80, 80])
+    heard.clear()
+    dock.workspace.undo()
+    assert not heard
+    dock.workspace.study.update_class("red", colour="#ff0000")
+    dock.workspace.classes_edited()
+    assert heard
+    dock.workspace.undo()
+    np.testing.assert_allclose(layer.face_color[0][:3], [0.8, 0.2, 0.2], atol=1e-3)
+
+
 def test_counts_follow_every_click(dock):
     from napari_mtssl.gui.panels.label import BY_HAND, NAME
 
