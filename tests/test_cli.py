@@ -230,6 +230,29 @@ def test_predict_writes_what_other_programs_read(trained, tmp_path):
     assert overlay.shape == open_image(image).read(0, 0, 160, 160).shape
 
 
+def test_predicted_cells_of_the_study_s_images_are_kept_for_the_export_and_the_review(trained, tmp_path):
+    image = trained.parent / "spots.png"
+    said = ok("predict", trained, "--run", "short", image, "--out", tmp_path / "out", "--device", "cpu")
+    assert "for export --predictions: the cells" in said.stderr
+    found = pd.read_csv(tmp_path / "out" / "spots.csv")
+    with Study.open(trained) as study:
+        assert len(study.predictions(study.find_image("spots.png").id)) == len(found)
+    ok("export", trained, "--csv", tmp_path / "all.csv", "--predictions")
+    assert (pd.read_csv(tmp_path / "all.csv")["label"] == "predicted").sum() == len(found)
+
+
+def test_tables_of_cells_know_places_far_from_the_corner(tmp_path):
+    from napari_mtssl.cli.results import write_cells
+
+    image = tmp_path / "wide.png"
+    iio.imwrite(image, np.full((8, 20_000), 200, np.uint8))
+    cells = pd.DataFrame({"row": [3.25], "col": [15506.126], "class": ["red"]})
+    cells = cells.assign(confidence=0.123456, uncertainty=0.5)
+    write_cells(open_image(image), cells, {"red": "#ff0000"}, tmp_path)
+    line = pd.read_csv(tmp_path / "wide.csv").iloc[0]
+    assert (line["row"], line["col"], line["probability"]) == (3.25, 15506.13, 0.1235)
+
+
 def test_a_large_image_is_predicted_to_disk_with_the_same_result(trained, tmp_path, monkeypatch):
     image = trained.parent / "held.png"
     ok("predict", trained, "--run", "short", image, "--out", tmp_path / "small", "--device", "cpu")

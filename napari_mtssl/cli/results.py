@@ -75,7 +75,7 @@ def write_classes(image: Image, found: Prediction, folder: Path) -> str:
 
 
 def keep_found(study: Study, run: str, method: Method, image: Image, found: Prediction) -> str:
-    """Keep a predicted mask and classes in the study, if the image is one of it: for `export` and the dock.
+    """Keep what is predicted in the study, if the image is one of it: for `export` and the dock.
 
     Returns
     -------
@@ -86,6 +86,10 @@ def keep_found(study: Study, run: str, method: Method, image: Image, found: Pred
     if record is None:
         return ""
     kept, names = [], method.vocabulary.get("mask", ())
+    cells = {item.name for item in study.classes("cell")}
+    if "cell" in method.vocabulary and cells.issuperset(found.cells["class"]):
+        study.set_predictions(record.id, run, found.cells)
+        kept.append("the cells")
     if found.mask is not None and {item.name for item in study.classes("mask")}.issuperset(names):
         height, width = found.mask.shape[1:]
         if method.whole_image:
@@ -111,7 +115,9 @@ def write_cells(image: Image, cells: pd.DataFrame, colours: Mapping[str, str], f
     write_predictions(folder / f"{stem}.geojson", cells, colours, image.path.name)
     table = cells.assign(image=image.path.name, label="predicted", probability=cells["confidence"])
     table = table[["image", "row", "col", "class", "label", "probability", "uncertainty"]]
-    table.to_csv(folder / f"{stem}.csv", index=False, float_format="%.4g")
+    # places to a hundredth of a pixel, however far from the corner they are
+    table = table.round({"row": 2, "col": 2, "probability": 4, "uncertainty": 4})
+    table.to_csv(folder / f"{stem}.csv", index=False)
     save_picture(folder / f"{stem}.overlay.png", overlay(image, cells, colours))
 
 

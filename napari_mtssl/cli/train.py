@@ -90,6 +90,9 @@ def train(
     finished = follow(session)
     state = "Stopped" if finished.stopped else "Finished"
     scores = ", ".join(f"{name} {value:.3f}" for name, value in finished.scores.items())
+    if finished.step == 0:
+        notes.print("Stopped before the first step: there is nothing to keep.")
+        return
     notes.print(f"{state} at step {finished.step}{': ' + scores if scores else ''}.")
     notes.print(f"Weights are in {finished.run_dir}.")
 

@@ -200,8 +200,8 @@ class Loop:
         yield Finished(self.step, self.step < self.total_steps, self.run_dir, dict(self.scores))
 
     def _settle(self) -> Iterator[Event]:
-        """Leave the last weights on disk, good ones."""
-        if self.saved_step != self.step:
+        """Leave the last weights on disk, good ones; before the first step there are none worth it."""
+        if self.step and self.saved_step != self.step:
             report = self._report(snapshot=True)
             if report is not None:
                 yield report
@@ -383,7 +383,7 @@ class Loop:
 
     def keep(self) -> None:
         """Save the last weights when the run ends from outside: good ones, and if that is possible."""
-        if not self.ready or self.saved_step == self.step:
+        if not (self.ready and self.step) or self.saved_step == self.step:
             return
         try:
             taken = Snapshot.take(self.step, self.method, self.optimiser)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.engine.control import Control
-from napari_mtssl.engine.events import Event, Failed
+from napari_mtssl.engine.events import Event, Failed, Finished
 from napari_mtssl.engine.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -159,22 +159,30 @@ class TrainingSession:
         else:  # last, so that a wrong setting leaves no empty run behind
             made = study.new_run(method.name, self.run_name).path if peers.rank == 0 else ""
             self._run_dir = Path(peers.told(str(made)))
+        event: Event | None = None
         try:
-            yield from train(
-                method,
-                source,
-                run_dir=self._run_dir,
-                control=self.control,
-                options=self.options,
-                previewer=previewer,
-                resume=self.resume is not None,
-                checkpoint0=self.checkpoint0,
-                notes=provenance(study),
-                peers=peers,
-            )
+            with closing(
+                train(
+                    method,
+                    source,
+                    run_dir=self._run_dir,
+                    control=self.control,
+                    options=self.options,
+                    previewer=previewer,
+                    resume=self.resume is not None,
+                    checkpoint0=self.checkpoint0,
+                    notes=provenance(study),
+                    peers=peers,
+                )
+            ) as events:
+                for event in events:
+                    yield event
         finally:
-            if self.resume is None and peers.rank == 0 and not (self._run_dir / "config.yaml").is_file():
-                shutil.rmtree(self._run_dir, ignore_errors=True)  # its labels or images let nothing begin
+            # its labels or images let nothing begin, or it was stopped before the first step
+            nothing = isinstance(event, Finished) and event.step == 0
+            nothing = nothing or not (self._run_dir / "config.yaml").is_file()
+            if self.resume is None and peers.rank == 0 and nothing:
+                shutil.rmtree(self._run_dir, ignore_errors=True)
                 self._run_dir = None
             if method.device.type != "cpu":
                 free_memory(method.device)  # other programs may want the card now

@@ -68,6 +68,16 @@ def test_a_stopped_session_resumes_to_the_same_weights(session):
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
+def test_a_session_that_is_stopped_before_its_first_step_leaves_nothing(session, study_path):
+    made = session()
+    made.control.stop()
+    event = list(made.events())[-1]
+    assert isinstance(event, Finished) and (event.step, event.stopped) == (0, True)
+    assert made.run_dir is None
+    with Study.open(study_path) as study:
+        assert study.runs() == []
+
+
 def test_new_corrected_and_removed_labels_are_taken_in_while_training(session, study_path):
     made = session(steps=10**6)
     said = []

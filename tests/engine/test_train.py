@@ -169,7 +169,7 @@ def test_stop_interrupts_a_validation_between_its_forward_passes(make_run, monke
 def test_stop_before_the_first_step(make_run):
     run = make_run()
     run.control.stop()
-    assert kinds(run.events) == ["started", "checkpoint", "finished"]
+    assert kinds(run.events) == ["started", "finished"]  # of nothing learnt nothing is kept
     assert run.method.steps_taken == 0
 
 

@@ -236,7 +236,7 @@ class TrainPanel(QWidget):
     def on_event(self, event: Event) -> None:
         """Take in what changes more than the progress."""
         if isinstance(event, Finished):
-            self._trained = event.run_dir.name
+            self._trained = event.run_dir.name if event.step else ""  # of no step nothing is kept
         elif isinstance(event, Waiting):
             self.refresh()
         elif isinstance(event, FoldsScored):

@@ -288,6 +288,9 @@ class TrainProgress(QWidget):
         self.progress.setFormat(
             f"{verb} at step {event.step:,} of {max(self.progress.maximum(), event.step):,}"
         )
+        if event.step == 0:
+            self.say("Stopped before the first step: there is nothing to keep.")
+            return
         self.say(
             f"{'Stopped' if event.stopped else 'Finished'} at step {event.step:,}: {event.run_dir.name}."
         )
