@@ -27,6 +27,7 @@ from napari_mtssl.gui.panels.review_masks import MaskReview
 from napari_mtssl.gui.panels.study import StudyPanel
 from napari_mtssl.gui.panels.train import TrainPanel
 from napari_mtssl.gui.patience import patiently
+from napari_mtssl.gui.picking import Picking
 from napari_mtssl.gui.preload import preload
 from napari_mtssl.gui.rasters import BLOCKS, PAINT, SALIENCY, RasterLayers
 from napari_mtssl.gui.regions import REGIONS, RegionShapes
@@ -87,6 +88,7 @@ class Dock(QWidget):
         self.review_panel = ReviewPanel(self.workspace)
         self.mask_review = MaskReview(self.workspace, self.rasters)
         self.review_panel.put_before_scores(self.mask_review)
+        self.picking = Picking(self.layers, self.stream, self.review_panel)
         self.modes = Modes(self.viewer, self.label_panel)
         self.train_panel.viewport = self._seen
         self.tabs = QTabWidget()
@@ -132,7 +134,6 @@ class Dock(QWidget):
             page.watch_keys(keys)
         self.mask_review.explain.connect(self._explain)
         self.review_panel.add_missed.connect(self.deeds.add_missed)
-        self.review_panel.focused.connect(self._focused)
         self.tabs.currentChanged.connect(self._step_opened)
         self.viewer.layers.selection.events.active.connect(self._active_layer)
         self.viewer.layers.events.removed.connect(self._layer_removed)
@@ -337,14 +338,6 @@ class Dock(QWidget):
         else:
             self.mask_review.enter()
 
-    def _focused(self, row: float, col: float) -> None:
-        self.layers.look_at(row, col)
-        if PREDICTIONS in self.layers.points:
-            # The layer whose keys settle predictions; napari marks points of the active layer only.
-            self.viewer.layers.selection.active = self.layers.points[PREDICTIONS]
-        self.crowd.focus(row, col)
-        self.layers.highlight(row, col)
-
     # -- modes and keys ------------------------------------------------------------------------------------
 
     def set_click_mode(self, clicking: bool) -> None:
@@ -363,7 +356,7 @@ class Dock(QWidget):
         """Take the points, or the objects of a Labels layer, that the user selected in napari as labels."""
         from napari_mtssl.gui.importing import import_layer
 
-        text = import_layer(self.workspace, self.viewer.layers.selection.active)
+        text = import_layer(self.workspace, self.viewer.layers.selection.active, self.layers.image)
         self.workspace.classes_edited()
         show_info(text)
 
