@@ -7,7 +7,7 @@ from napari_mtssl.images.folders import image_files
 from napari_mtssl.images.image import FlatImageError, Image, ImageError, Source, is_slide, to_float
 from napari_mtssl.images.opening import SUFFIXES, is_image, open_image, register
 from napari_mtssl.images.pool import ImagePool
-from napari_mtssl.images.stacks import open_planes, stack_of
+from napari_mtssl.images.stacks import open_planes
 
 __all__ = [
     "SUFFIXES",
@@ -22,6 +22,5 @@ __all__ = [
     "open_image",
     "open_planes",
     "register",
-    "stack_of",
     "to_float",
 ]

@@ -52,11 +52,6 @@ def open_planes(path: str | Path, *, pixel_size_um: float | None = None) -> list
     return [open_image(file, pixel_size_um=pixel_size_um or size) for file in files]
 
 
-def stack_of(path: Path) -> str | None:
-    """Name of the stack that an image is a plane of: its planes are a group. None for other images."""
-    return Path(path.parent.stem).stem if path.parent.suffix == PLANES else None
-
-
 def _is_written(folder: Path, stack: Path) -> bool:
     """Whether planes lie in the folder that are no older than their stack, and not all of them are spoilt."""
     if not folder.is_dir() or folder.stat().st_mtime < stack.stat().st_mtime:

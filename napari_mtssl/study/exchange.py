@@ -169,6 +169,7 @@ def labels_to_frame(labels: np.ndarray, classes: str | Mapping[int, str]) -> pd.
     Parameters
     ----------
     labels : ndarray of int (height, width)
+        With a single number in it, as of a mask or of a brush, objects are the parts that do not touch.
     classes : str or mapping of int to str
 
     Returns
@@ -193,11 +194,14 @@ def labels_to_frame(labels: np.ndarray, classes: str | Mapping[int, str]) -> pd.
     numbers = numbers[numbers != 0]
     if len(numbers) == 0:
         raise StudyError("The label image has no objects: it is 0 everywhere.")
-    # several times as fast as scikit-image's regionprops, which makes an object of each label
-    centres = np.array(ndimage.center_of_mass(np.ones(labels.shape, np.uint8), labels, numbers))
     names: list[Any] = [classes] * len(numbers)
     if not isinstance(classes, str):
         names = [classes.get(number) for number in numbers.tolist()]
         if None in names:
             raise StudyError(f"The label {numbers[names.index(None)]} has no class.")
+    if len(numbers) == 1:
+        labels, parts = ndimage.label(labels, np.ones((3, 3)))
+        numbers, names = np.arange(1, parts + 1), names * parts
+    # several times as fast as scikit-image's regionprops, which makes an object of each label
+    centres = np.array(ndimage.center_of_mass(np.ones(labels.shape, np.uint8), labels, numbers))
     return pd.DataFrame({"row": centres[:, 0], "col": centres[:, 1], "class": pd.Series(names, dtype=str)})

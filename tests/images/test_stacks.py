@@ -4,7 +4,7 @@ import pytest
 import tifffile
 from pydicom.uid import JPEGLosslessSV1, JPEGLSLossless
 
-from napari_mtssl.images import ImageError, open_planes, stack_of
+from napari_mtssl.images import ImageError, open_planes
 
 from .test_dicom import MEASURES, enhanced, write
 
@@ -20,10 +20,10 @@ def test_planes_of_a_tiff_stack_are_images_of_one_group(tmp_path):
     found = open_planes(path, pixel_size_um=2.0)
     assert [image.path.name for image in found] == ["chest_000.tif", "chest_001.tif", "chest_002.tif"]
     assert all(np.array_equal(whole(image), plane) for image, plane in zip(found, planes, strict=True))
-    assert {stack_of(image.path) for image in found} == {"chest"} and found[0].pixel_size_um == 2
+    assert found[0].pixel_size_um == 2
     written = found[0].path.stat().st_mtime_ns
     assert open_planes(path)[0].path.stat().st_mtime_ns == written  # once
-    assert stack_of(path) is None and [image.path for image in open_planes(found[1].path)] == [found[1].path]
+    assert [image.path for image in open_planes(found[1].path)] == [found[1].path]
 
 
 def test_frames_of_a_dicom_file_keep_their_pixel_size(tmp_path):

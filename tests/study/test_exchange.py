@@ -313,6 +313,16 @@ def test_centroids_are_those_of_scikit_image(labels: np.ndarray) -> None:
         np.testing.assert_allclose(found["col"], expected["centroid-1"], rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("number", [1, 255])
+def test_parts_of_a_mask_are_objects(number: int) -> None:
+    mask = np.zeros((40, 50), np.uint8)
+    mask[4:7, 10:13] = mask[20:23, 30:33] = mask[23, 33] = number  # the last touches by a corner
+    found = exchange.labels_to_frame(mask, {number: "tumour"})
+    assert found["class"].tolist() == ["tumour", "tumour"]
+    assert found[["row", "col"]].to_numpy()[0].tolist() == [5, 11]
+    assert found[["row", "col"]].to_numpy()[1] == pytest.approx([21.2, 31.2])
+
+
 def test_labels_from_an_array(study: Study, image: ImageRecord, labels: np.ndarray) -> None:
     classes = {7: "tumour", 2: "stroma", 70_000: "tumour"}
     report = exchange.import_labels(study, labels, image.id, classes, source="model")
