@@ -11,7 +11,18 @@ import typer
 from typer.core import TyperGroup
 
 from napari_mtssl import __version__
-from napari_mtssl.cli import convert, demo, evaluate, predict, relocate, reproduce, studies, tissue, train
+from napari_mtssl.cli import (
+    convert,
+    demo,
+    evaluate,
+    exchange,
+    predict,
+    relocate,
+    reproduce,
+    studies,
+    tissue,
+    train,
+)
 from napari_mtssl.cli.console import UsageError, complain, has_display, is_user_error
 
 
@@ -114,8 +125,8 @@ def start(
 
 app.command("demo")(demo.demo)
 app.command("new")(studies.new)
-app.command("import")(studies.import_files)
-app.command("export")(studies.export)
+app.command("import")(exchange.import_files)
+app.command("export")(exchange.export)
 app.command("statistics")(tissue.statistics)
 app.command("classify-blocks")(tissue.classify_blocks)
 app.command("train")(train.train)

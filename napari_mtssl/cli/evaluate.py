@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_mtssl.cli.common import Split, StudyPath, make_folder
 from napari_mtssl.cli.console import UsageError, notes
 from napari_mtssl.cli.predict import Device, RunName, choose_run
 from napari_mtssl.cli.results import predicted
-from napari_mtssl.cli.studies import Split, StudyPath, make_folder
 
 
 def evaluate(

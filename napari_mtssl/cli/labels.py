@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_mtssl.cli.common import What, choose_image
 from napari_mtssl.cli.console import UsageError
-from napari_mtssl.cli.studies import What, choose_image
 
 if TYPE_CHECKING:
     from napari_mtssl.study import Grid, ImageRecord, Study
@@ -105,10 +105,12 @@ def _import_mask(study: Study, path: Path, ways: Ways) -> ImportReport:
 
     suffix = path.suffix.lower()
     if path.is_dir() and suffix != ".zarr":
-        return import_masks(study, path, ways.class_name)
+        return import_masks(study, path, ways.class_name, ways.predictions)
     image = choose_image(study, ways.image, path)
     if path.is_dir():
-        return exchange.import_mask_zarr(study, path, image.id, _classes(ways.class_name))
+        return exchange.import_mask_zarr(
+            study, path, image.id, _classes(ways.class_name), predictions=ways.predictions
+        )
     if suffix in _GEOJSON:
         return exchange.import_mask_geojson(study, path, image.id)
     if is_image(path) or suffix == ".npy":
@@ -118,7 +120,7 @@ def _import_mask(study: Study, path: Path, ways: Ways) -> ImportReport:
                 f"Say with --class which class {path.name} has where it is not 0, or of each value: "
                 "1=gland,2=stroma."
             )
-        return exchange.import_mask(study, path, image.id, classes)
+        return exchange.import_mask(study, path, image.id, classes, predictions=ways.predictions)
     raise UsageError(
         f"{path.name} is no mask: use a label image, a folder of these, OME-Zarr labels, or .geojson."
     )
@@ -161,11 +163,13 @@ def _import_probabilities(study: Study, path: Path, ways: Ways) -> str:
     return f"{found.said} {report}"
 
 
-def import_masks(study: Study, folder: Path, class_name: str | None) -> ImportReport:
+def import_masks(
+    study: Study, folder: Path, class_name: str | None, predictions: bool = False
+) -> ImportReport:
     """Import a folder of masks."""
     from napari_mtssl.study import exchange
 
-    return exchange.import_masks(study, folder, _classes(class_name))
+    return exchange.import_masks(study, folder, _classes(class_name), predictions=predictions)
 
 
 def export_csv(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_mtssl.cli.common import StudyPath, make_folder
 from napari_mtssl.cli.console import UsageError, notes
-from napari_mtssl.cli.studies import StudyPath, make_folder, open_all
+from napari_mtssl.cli.studies import open_all
 
 if TYPE_CHECKING:
     from napari_mtssl.cli.results import Colours

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_mtssl.cli.common import StudyPath
 from napari_mtssl.cli.console import UsageError, notes
-from napari_mtssl.cli.studies import StudyPath
 
 if TYPE_CHECKING:
     import pandas as pd

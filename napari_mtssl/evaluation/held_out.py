@@ -38,10 +38,33 @@ def score_origins(
         Scores on images whose origin is among those of the training images, or not known; and with ``cross_``
         in front those on the others.
     """
+
+    def some(image_ids: Collection[int]) -> dict[str, float]:
+        return score_study(study, vocabulary, predict, split, radius, image_ids)
+
+    return by_origin(study, split, some)
+
+
+def by_origin(
+    study: Study, split: Split, score: Callable[[Collection[int]], dict[str, float]]
+) -> dict[str, float]:
+    """Score images of a split apart by whether images of their origin are learnt from.
+
+    Parameters
+    ----------
+    study : Study
+    split : str
+    score : callable
+        Gives the scores of some images, by their ids.
+
+    Returns
+    -------
+    dict of str to float
+        As `score_origins`.
+    """
     other = study.foreign_images(split)
-    same = {image.id for image in study.images(split)} - other
-    scores = score_study(study, vocabulary, predict, split, radius, same)
-    apart = score_study(study, vocabulary, predict, split, radius, other) if other else {}
+    scores = score({image.id for image in study.images(split)} - other)
+    apart = score(other) if other else {}
     return scores | {CROSS + name: value for name, value in apart.items()}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import PIL.Image
 
-from napari_mtssl.evaluation.held_out import CROSS, Predict, score_study
+from napari_mtssl.evaluation.held_out import Predict, by_origin, score_study
 from napari_mtssl.evaluation.metrics import confusion_matrix, f1_scores
 from napari_mtssl.evaluation.multimix_scores import mask_scores, mean_scores
 from napari_mtssl.images.image import is_slide
@@ -48,11 +48,11 @@ def score_fields(
         ``KIND_f1_CLASS``, nan for a class neither given nor predicted. Those on images of another origin
         than all training images begin with ``cross_``.
     """
-    other = study.foreign_images(split)
-    same = {image.id for image in study.images(split)} - other
-    scores = _score_side(study, vocabulary, predict, split, radius, same)
-    apart = _score_side(study, vocabulary, predict, split, radius, other) if other else {}
-    return scores | {CROSS + name: value for name, value in apart.items()}
+
+    def some(image_ids: Collection[int]) -> dict[str, float]:
+        return _score_side(study, vocabulary, predict, split, radius, image_ids)
+
+    return by_origin(study, split, some)
 
 
 def _score_side(

@@ -37,7 +37,7 @@ def report(study: Study, heads: Sequence[str]) -> pd.DataFrame:
 
 def _areas(study: Study, image: ImageRecord) -> dict[str, float]:
     """Areas in the mask that is exported: painted, else predicted."""
-    from napari_mtssl.study.mask_files import mask_parts
+    from napari_mtssl.study.mask_pixels import mask_parts
 
     classes = study.classes("mask")
     counts = np.zeros(max(item.code for item in classes) + 1, np.int64)

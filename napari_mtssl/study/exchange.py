@@ -24,7 +24,8 @@ from napari_mtssl.study.cell_files import CSV_COLUMNS, export_csv, import_csv
 from napari_mtssl.study.files import read_array
 from napari_mtssl.study.geojson import export_geojson, import_geojson, write_predictions
 from napari_mtssl.study.image_files import export_image_classes, import_image_classes
-from napari_mtssl.study.mask_files import export_masks, import_mask, import_masks, mask_codes, mask_values
+from napari_mtssl.study.mask_files import export_masks, import_mask, import_masks
+from napari_mtssl.study.mask_pixels import mask_codes, mask_values
 from napari_mtssl.study.mask_zarr import export_mask_zarr, import_mask_zarr
 from napari_mtssl.study.merge import ImportReport, merge_cells
 from napari_mtssl.study.merge_study import merge_study

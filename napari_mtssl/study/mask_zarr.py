@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from napari_mtssl.study.files import plane
-from napari_mtssl.study.mask_files import by_one_class, holds_predictions, mask_parts, value_tables
+from napari_mtssl.study.mask_files import by_one_class
+from napari_mtssl.study.mask_pixels import holds_predictions, mask_parts, value_tables
 from napari_mtssl.study.merge import ImportReport, only_predictions
 from napari_mtssl.study.merge_labels import merge_mask
 from napari_mtssl.study.records import (

@@ -20,7 +20,7 @@ from napari_mtssl.study.features import (
     write_features,
 )
 from napari_mtssl.study.lattices import SAME, grid_of_rectangles, rectangle
-from napari_mtssl.study.mask_files import HELD, mask_codes, mask_tiles
+from napari_mtssl.study.mask_pixels import HELD, mask_codes, mask_tiles
 from napari_mtssl.study.merge import ImportReport, make_classes
 from napari_mtssl.study.merge_labels import joined, merge_blocks, merge_regions
 from napari_mtssl.study.polygons import filled, outlines_in_tiles, polygons_in, ring_of, shape_of

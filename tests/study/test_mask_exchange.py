@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_mtssl.study import Grid, ImageRecord, Study, StudyError, exchange
 from napari_mtssl.study.lattices import grid_of_rectangles, rectangle
-from napari_mtssl.study.mask_files import mask_tiles
+from napari_mtssl.study.mask_pixels import mask_tiles
 from napari_mtssl.study.polygons import filled, outlines, outlines_in_tiles, ring_of, shape_of
 
 from .conftest import add_image, all_rows
@@ -117,7 +117,7 @@ def test_outlines_put_together_of_tiles_are_those_of_the_whole(seed: int, part: 
 def test_masks_of_large_images_are_exported_in_tiles_alike(
     study: Study, painted: ImageRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_mtssl.study import mask_files, polygon_files
+    from napari_mtssl.study import mask_files, mask_pixels, polygon_files
 
     study.set_mask_complete(painted.id, False)
     study.paint_mask(painted.id, 50, 0, np.zeros((100, 300), np.uint16))  # a band that nobody painted
@@ -133,9 +133,9 @@ def test_masks_of_large_images_are_exported_in_tiles_alike(
         return features, labels[:]
 
     whole, labels = write("whole")
-    for module in (mask_files, polygon_files):
+    for module in (mask_pixels, polygon_files):
         monkeypatch.setattr(module, "HELD", 0)
-    monkeypatch.setattr(mask_files.mask_tiles, "__kwdefaults__", {"predictions": False, "side": 70})
+    monkeypatch.setattr(mask_pixels.mask_tiles, "__kwdefaults__", {"predictions": False, "side": 70})
     tiled, again = write("tiled")
     np.testing.assert_array_equal(again, labels)
     assert len(tiled) == len(whole)
