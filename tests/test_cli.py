@@ -353,6 +353,24 @@ def test_predict_takes_folders_and_stacks_and_keeps_images_of_one_name_apart(tra
     assert "Wrote 4 image(s)" in said.stderr
 
 
+def test_predictions_one_after_the_other_keep_images_of_one_name_apart(trained, tmp_path):
+    out = tmp_path / "out"
+    for folder, seed in (("PAT1", 1), ("PAT2", 2)):
+        (tmp_path / folder).mkdir()
+        pixels = np.random.default_rng(seed).integers(0, 255, (96, 96, 3), np.uint8)
+        iio.imwrite(tmp_path / folder / "IM0001.png", pixels)
+    for folder in ("PAT1", "PAT2", "PAT1"):
+        image = tmp_path / folder / "IM0001.png"
+        ok("predict", trained, image, "--run", "short", "--device", "cpu", "--out", out)
+    files = sorted(path.relative_to(out).as_posix() for path in out.glob("**/*.csv"))
+    assert files == ["IM0001.csv", "PAT2_IM0001/IM0001.csv"]
+    (out / "images.json").write_text("[]")
+    assert_complains(
+        run("predict", trained, tmp_path / "PAT1" / "IM0001.png", "--run", "short", "--out", out),
+        "does not say which image is called how",
+    )
+
+
 def test_new_adds_all_that_can_be_read_of_a_folder_and_names_the_rest(spots, tmp_path):
     (tmp_path / "f").mkdir()
     for name in ("b", "e"):

@@ -207,6 +207,8 @@ def test_another_study(study, folder):
             "names no classes of values",
         ),
         (["import", "b.csv", "--as", "masks", "--image", "a1"], "b.csv is no mask: use a label image"),
+        (["import", "b.csv", "--as", "blocks", "--image", "zzz"], "leave it out for b.csv"),
+        (["export", "--csv", "x.csv", "--image", "a1"], "A table holds all images: leave out --image"),
         (["import", "m.png", "--as", "image-classes"], "m.png is no table: use .csv (image,class,group"),
         (["import", "m.png", "--as", "statistics"], "m.png is no table: use .csv (block_class"),
         (

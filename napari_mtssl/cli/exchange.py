@@ -121,6 +121,8 @@ def export(
     if unfit:
         fit = " or ".join(f"--{name}" for name in FORMATS[what])
         raise UsageError(f"There is no --{unfit[0]} of {what.value}: use {fit or '--as blocks'}.")
+    if csv is not None and image is not None:
+        raise UsageError("A table holds all images: leave out --image, or --csv.")
     with Study.open(study) as opened:
         if csv is not None:
             make_folder(csv.parent)

@@ -45,6 +45,9 @@ def import_one(study: Study, path: Path, ways: Ways) -> ImportReport | str:
     StudyError
         If what it says does not fit the study.
     """
+    table = path.suffix.lower() in _TABLES and ways.what is not What.masks
+    if ways.image is not None and (table or path.suffix == ".mtssl" or _of_masks(path)):
+        raise UsageError(f"--image is for files of one image: leave it out for {path.name}.")
     if path.suffix == ".mtssl":
         from napari_mtssl.study import exchange
         from napari_mtssl.study.merge_study import summary
@@ -59,6 +62,11 @@ def import_one(study: Study, path: Path, ways: Ways) -> ImportReport | str:
         What.probability_map: _import_probabilities,
     }
     return readers[ways.what](study, path, ways)
+
+
+def _of_masks(path: Path) -> bool:
+    """Whether this is a folder of masks, of many images."""
+    return path.is_dir() and path.suffix.lower() != ".zarr"
 
 
 def _import_cells(study: Study, path: Path, ways: Ways) -> ImportReport:
@@ -104,7 +112,7 @@ def _import_mask(study: Study, path: Path, ways: Ways) -> ImportReport:
     from napari_mtssl.study import exchange
 
     suffix = path.suffix.lower()
-    if path.is_dir() and suffix != ".zarr":
+    if _of_masks(path):
         return import_masks(study, path, ways.class_name, ways.predictions)
     image = choose_image(study, ways.image, path)
     if path.is_dir():

@@ -37,7 +37,8 @@ def predict(
         Path,
         typer.Option(
             metavar="DIR",
-            help="Where GeoJSON, CSV, masks and pictures go; images of one name get a folder each in it.",
+            help="Where GeoJSON, CSV, masks and pictures go; images of one name get a folder each in it, and "
+            "images.json says which is which.",
         ),
     ],
     run: RunName = None,
@@ -58,14 +59,13 @@ def predict(
     import torch
 
     from napari_mtssl.cli import pixel_sizes
+    from napari_mtssl.cli.result_names import names_in
     from napari_mtssl.engine.predictor import Predictor
     from napari_mtssl.engine.runners import BATCH, check_runner
     from napari_mtssl.study import Study
-    from napari_mtssl.study.names import unique_names
 
     check_runner(runner)
     opened = open_all(images)
-    names = unique_names([Path(image.location) for image in opened])
     with ExitStack() as stack:
         with Study.open(study) as source:
             chosen = choose_run(source, run)
@@ -75,6 +75,7 @@ def predict(
             for image in opened:
                 image.pixel_size_um = image.pixel_size_um or pixel_size
             make_folder(out)
+            names = names_in(out, opened)
             pixel_sizes.recall(opened, source, out)
             if predictor.um is not None and predictor.method.on_slide() is not None:
                 pixel_sizes.settle([image for image in opened if image.is_slide], source, out)

@@ -40,7 +40,7 @@ def import_blocks_csv(study: Study, path: Path | str, *, grid: Grid | None = Non
     table = read_table(path, BLOCK_COLUMNS, "blocks")
     frame = pd.DataFrame(
         {
-            "image_id": image_ids(study, table["image"]),
+            "image_id": image_ids(study, table["image"], path),
             "i": indices(table["row"], path),
             "j": indices(table["col"], path),
             "class": table["class"],

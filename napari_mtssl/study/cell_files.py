@@ -9,7 +9,7 @@ import pandas as pd
 
 from napari_mtssl.study.files import written_whole
 from napari_mtssl.study.merge import ImportReport, merge_cells, only_predictions
-from napari_mtssl.study.records import GIVEN, PREDICTED
+from napari_mtssl.study.records import GIVEN, PREDICTED, StudyError
 from napari_mtssl.study.study import Study
 from napari_mtssl.study.tables import floats, image_ids, image_names, read_table
 
@@ -36,8 +36,8 @@ def import_csv(study: Study, path: Path | str, *, predictions: bool = False) -> 
     Raises
     ------
     StudyError
-        If a column is missing, an image unknown, a number unreadable, there are no rows, or only predictions
-        that are left out. Then nothing was imported.
+        If a column is missing, an image unknown, a number unreadable, a place outside its image, there are no
+        rows, or only predictions that are left out. Then nothing was imported.
     """
     path = Path(path)
     table = read_table(path, CSV_COLUMNS, "cells")
@@ -50,7 +50,10 @@ def import_csv(study: Study, path: Path | str, *, predictions: bool = False) -> 
     for column in ("row", "col", "confidence"):
         if column in frame:
             frame[column] = floats(table[column], path, table.attrs["decimal"])
-    frame["image_id"] = image_ids(study, table["image"])
+    frame["image_id"] = image_ids(study, table["image"], path)
+    outside = study.outside(*(frame[column].to_numpy() for column in ("image_id", "row", "col")))
+    if outside is not None:
+        raise StudyError(f"{path.name}, line {frame.index[outside[0]]}: {outside[1]}")
     if predictions and guessed.any():
         _as_labels(frame, guessed, table, path)
     elif left_out:

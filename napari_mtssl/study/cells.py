@@ -282,7 +282,16 @@ class CellTable(ClassTable):
             )
         return names.map(known).tolist()
 
-    def _check_inside(self, image_ids: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> None:
+    def outside(self, image_ids: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> tuple[int, str] | None:
+        """Find the first place that lies outside its image, as one of a cell may not.
+
+        Returns
+        -------
+        index : int
+        sentence : str
+            What is wrong with it. None if all lie inside.
+        """
+        wrong = []
         for image_id in np.unique(image_ids).tolist():
             image = self.image(image_id)
             row, col = rows[image_ids == image_id], cols[image_ids == image_id]
@@ -290,10 +299,17 @@ class CellTable(ClassTable):
             inside &= (col >= -_MARGIN) & (col <= image.width - 1 + _MARGIN)
             if not inside.all():  # also where a position is NaN
                 first = np.flatnonzero(~inside)[0]
-                raise StudyError(
+                sentence = (
                     f"Row {row[first]:g}, column {col[first]:g} lies outside {image.name}, which has "
                     f"{image.height} rows and {image.width} columns."
                 )
+                wrong.append((int(np.flatnonzero(image_ids == image_id)[first]), sentence))
+        return min(wrong, default=None)
+
+    def _check_inside(self, image_ids: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> None:
+        wrong = self.outside(image_ids, rows, cols)
+        if wrong is not None:
+            raise StudyError(wrong[1])
 
     def _require(self, ids: list[int]) -> None:
         sql = "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM cells) LIMIT 1"

@@ -39,6 +39,8 @@ from napari_mtssl.study.probability_maps import BIN_EDGES, bin_names, import_pro
 from napari_mtssl.study.records import Source, StudyError
 from napari_mtssl.study.study import Study
 
+_SCATTERED = 4  # areas to an object, above which a label image is none
+
 __all__ = [
     "BIN_EDGES",
     "CSV_COLUMNS",
@@ -100,7 +102,8 @@ def import_labels(
     Raises
     ------
     StudyError
-        If these are no labels of that image, there are none, or one has no class.
+        If these are no labels of that image, there are none, one has no class, or numbers are scattered, as
+        in a photo.
     """
     image = study.image(image_id)
     what = "a label image"
@@ -113,6 +116,7 @@ def import_labels(
             f"{image.height} rows and {image.width} columns."
         )
     frame = labels_to_frame(labels, classes).assign(image_id=image.id, source=source)
+    _check_objects(what, labels)
     return merge_cells(study, frame, f"Imported {what}")
 
 
@@ -206,3 +210,16 @@ def labels_to_frame(labels: np.ndarray, classes: str | Mapping[int, str]) -> pd.
     # several times as fast as scikit-image's regionprops, which makes an object of each label
     centres = np.array(ndimage.center_of_mass(np.ones(labels.shape, np.uint8), labels, numbers))
     return pd.DataFrame({"row": centres[:, 0], "col": centres[:, 1], "class": pd.Series(names, dtype=str)})
+
+
+def _check_objects(what: str, labels: np.ndarray) -> None:
+    """Refuse photos and maps of classes, whose numbers lie here and there: centroids would be nonsense."""
+    from skimage.measure import label
+
+    count = len(np.unique(labels[labels != 0]))
+    areas = label(labels, background=0, connectivity=2, return_num=True)[1]
+    if count > 1 and areas > _SCATTERED * count + 10:
+        raise StudyError(
+            f"{what} is no label image: its {count:,} numbers lie in {areas:,} separate areas, and each "
+            "object has a number of its own in a label image. A mask of classes is imported as a mask."
+        )

@@ -51,17 +51,17 @@ def import_image_classes(study: Study, path: Path | str, *, kind: str | None = N
     path = Path(path)
     table = read_table(path, ["image"], "images", others=_OTHERS, heads=True)
     columns = _columns_of_heads(study, table, path, kind)
-    ids = image_ids(study, table["image"])
+    ids = image_ids(study, table["image"], path)
     repeated = table["image"][ids.duplicated()]
     if len(repeated):
-        raise StudyError(f"{path.name}, line {repeated.index[0] + 2}: {repeated.iloc[0]} is there twice.")
+        raise StudyError(f"{path.name}, line {repeated.index[0]}: {repeated.iloc[0]} is there twice.")
     parts = [
         pd.DataFrame({"image_id": ids, "kind": head, "class": table[column]})[table[column] != ""]
         for head, column in columns.items()
     ]
     before, parted = _places(study), study.parted_groups()
     with study.edit(f"Imported {path.name}"):
-        for line, (image_id, row) in enumerate(zip(ids, table.to_dict("records"), strict=True), start=2):
+        for (line, image_id), row in zip(ids.items(), table.to_dict("records"), strict=True):
             if row.get("split"):
                 if row["split"].lower() not in SPLITS:
                     raise StudyError(

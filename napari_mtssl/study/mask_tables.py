@@ -9,7 +9,7 @@ import pandas as pd
 
 from napari_mtssl.study.files import written_whole
 from napari_mtssl.study.records import PREDICTED, CellClass, StudyError, check_colour
-from napari_mtssl.study.tables import floats, read_table
+from napari_mtssl.study.tables import columns_of, floats, read_table
 
 CLASSES_FILE = "classes.csv"
 MASKS_FILE = "masks.csv"
@@ -67,7 +67,13 @@ def note_masks(folder: Path, said: Mapping[str, str]) -> None:
 
 
 def predicted_in(folder: Path) -> set[str]:
-    """Names of the masks in a folder that hold predictions nobody has reviewed, as the table there says."""
+    """Names of the masks in a folder that hold predictions nobody has reviewed, as the table there says.
+
+    A table of that name with other columns is somebody else's, and says nothing.
+    """
+    path = folder / MASKS_FILE
+    if not path.exists() or not {"file", "label"} <= columns_of(path):
+        return set()
     return {name for name, label in _noted(folder).items() if label == PREDICTED}
 
 

@@ -39,6 +39,8 @@ class ImportReport:
         How many of what was left out are predictions that nobody reviewed.
     moved : int
         Images that were put into another group or split.
+    contradicted : int
+        Cells at whose very place the file has one of another class, too.
     """
 
     added: int
@@ -50,6 +52,7 @@ class ImportReport:
     background: int = 0
     predicted: int = 0
     moved: int = 0
+    contradicted: int = 0
 
     def __str__(self) -> str:
         points = plural(self.background, "background point") if self.background else ""
@@ -63,6 +66,9 @@ class ImportReport:
         if self.skipped > self.predicted:
             others = plural(self.skipped - self.predicted, "object")
             parts.append(f"{others} left out (no class or no place)")
+        if self.contradicted:
+            twice = plural(self.contradicted, self.noun)
+            parts.append(f"{twice} where the file has one of another class, too (both kept)")
         if self.moved:
             parts.append(f"{plural(self.moved, 'image')} put into another group or split")
         if self.classes_created:
@@ -142,6 +148,7 @@ def merge_cells(
         changed=int(differs.sum()),
         skipped=skipped,
         classes_created=created,
+        contradicted=_contradicted(fresh),
     )
 
 
@@ -186,6 +193,17 @@ def _repeated(frame: pd.DataFrame) -> np.ndarray:
         pairs = cKDTree(_places(frame, rows)).query_pairs(SAME_PLACE, output_type="ndarray")
         out[rows[pairs.max(axis=1)]] = True
     return out
+
+
+def _contradicted(frame: pd.DataFrame) -> int:
+    """How many rows have an earlier one of the same image and place, but another class."""
+    from scipy.spatial import cKDTree
+
+    count = 0
+    for rows in frame.groupby("image_id").indices.values():
+        pairs = cKDTree(_places(frame, rows)).query_pairs(SAME_PLACE, output_type="ndarray")
+        count += len(np.unique(pairs.max(axis=1))) if len(pairs) else 0
+    return count
 
 
 def _partners(frame: pd.DataFrame, cells: pd.DataFrame, by: list[str]) -> np.ndarray:

@@ -196,15 +196,17 @@ def _read_table(study: Study, path: Path) -> pd.DataFrame:
     probability = np.array(floats(bare, path, table.attrs["decimal"])) / np.where(percent, 100, 1)
     wrong = ~(((probability >= 0) & (probability <= 1)) | np.isnan(probability))
     if wrong.any():
-        line = int(np.flatnonzero(wrong)[0]) + 2
+        line = table.index[np.flatnonzero(wrong)[0]]
         raise StudyError(
             f"{path.name}, line {line}: a probability is a number from 0 to 1, or per cent with a %."
         )
     places = {"i": indices(table["row"], path), "j": indices(table["col"], path)}
-    frame = pd.DataFrame({"image_id": image_ids(study, table["image"]), **places, "probability": probability})
+    frame = pd.DataFrame(
+        {"image_id": image_ids(study, table["image"], path), **places, "probability": probability}
+    )
     twice = frame.duplicated(["image_id", "i", "j"])
     if twice.any():
-        line = int(np.flatnonzero(twice)[0]) + 2
+        line = twice.idxmax()
         raise StudyError(
             f"{path.name}, line {line}: this block has a probability already; give each block one."
         )

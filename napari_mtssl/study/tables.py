@@ -54,7 +54,8 @@ def read_table(
     Returns
     -------
     DataFrame
-        Of str. ``attrs["decimal"]`` is what may stand in numbers instead of a point.
+        Of str; its index are the lines of the file. ``attrs["decimal"]`` is what may stand in numbers instead
+        of a point.
     """
     table, separator = _parsed(path, columns, heads)
     table = _renamed(table, columns, others or {}).apply(lambda column: column.str.strip())
@@ -70,15 +71,22 @@ def read_table(
     blank = wanted.isna() | (wanted == "")
     if filled and blank.any(axis=None):
         row, column = np.argwhere(blank.to_numpy())[0]
-        raise StudyError(f"{path.name}, line {row + 2}: the column {columns[column]} is empty.")
+        raise StudyError(f"{path.name}, line {table.index[row]}: the column {columns[column]} is empty.")
     table = table.fillna("")
     table.attrs["decimal"] = "." if separator == "," else ","
     return table
 
 
+def columns_of(path: Path) -> set[str]:
+    """Names of a table's columns, in lower case; of a file that is none, what its first line says."""
+    first = read_text(path).lstrip("\r\n").partition("\n")[0]
+    return {name.strip().strip('"').lower() for name in re.split("[,;\t|]", first)}
+
+
 def _parsed(path: Path, columns: Sequence[str], heads: bool) -> tuple[pd.DataFrame, str]:
     """Take a file apart; its columns as they are called there, and what stands between them."""
     text = read_text(path)
+    whole, text = text.count("\n"), text.lstrip("\r\n")
     first, _, rest = text.partition("\n")
     said = re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE)
     if said:
@@ -86,8 +94,11 @@ def _parsed(path: Path, columns: Sequence[str], heads: bool) -> tuple[pd.DataFra
     else:
         separator = max(",;\t|", key=first.count)
     try:
-        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
-        top = text.lstrip("\r\n").partition("\n")[0]
+        # blank lines are read and left out below, so that the others keep their numbers
+        table = pd.read_csv(
+            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False
+        )
+        top = text.partition("\n")[0]
         names = pd.read_csv(io.StringIO(top), sep=separator, dtype=str, header=None).iloc[0]
     except pd.errors.EmptyDataError as error:
         raise StudyError(f"{path.name} is empty; it needs the columns {','.join(columns)}.") from error
@@ -103,7 +114,8 @@ def _parsed(path: Path, columns: Sequence[str], heads: bool) -> tuple[pd.DataFra
             f"{path.name} has {often[twice]} columns called {twice}: keep the one that is meant."
         )
     table.columns = table.columns.str.strip()
-    return table, separator
+    table.index += whole - text.count("\n") + 2
+    return table[~table.fillna("").eq("").all(axis=1)], separator
 
 
 def _renamed(
@@ -137,7 +149,7 @@ def floats(column: pd.Series, path: Path, decimal: str = ".") -> list[float]:
         If one is no number.
     """
     out = []
-    for line, text in enumerate(column, start=2):
+    for line, text in column.items():
         try:
             out.append(float(text.replace(decimal, ".") or "nan"))
         except ValueError as error:
@@ -156,7 +168,7 @@ def indices(column: pd.Series, path: Path) -> list[int]:
         If one is no whole number.
     """
     out = []
-    for line, value in enumerate(floats(column, path), start=2):
+    for line, value in zip(column.index, floats(column, path), strict=True):
         if not value.is_integer():
             raise StudyError(
                 f"{path.name}, line {line}: {value:g} in the column {column.name} is no index of a block in "
@@ -166,7 +178,7 @@ def indices(column: pd.Series, path: Path) -> list[int]:
     return out
 
 
-def image_ids(study: Study, names: pd.Series) -> pd.Series:
+def image_ids(study: Study, names: pd.Series, path: Path) -> pd.Series:
     """Find the images that a column names, with or without suffix or by path.
 
     Raises
@@ -174,7 +186,13 @@ def image_ids(study: Study, names: pd.Series) -> pd.Series:
     StudyError
         If the study has none of a name, or several.
     """
-    return names.map({name: study.find_image(name).id for name in names.unique()})
+    found = {}
+    for line, name in names.drop_duplicates().items():
+        try:
+            found[name] = study.find_image(name).id
+        except StudyError as error:
+            raise StudyError(f"{path.name}, line {line}: {error}") from error
+    return names.map(found)
 
 
 def image_names(study: Study) -> dict[int, str]:

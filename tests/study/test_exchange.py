@@ -138,7 +138,10 @@ def test_a_class_may_be_called_na(study: Study, image: ImageRecord, tmp_path: Pa
             r"needs the columns image,row,col,class; col is missing \(it has: image, row",
         ),
         ("x;y\n1;2\n", "image, row, col, class is missing"),
-        ("image,row,col,class\nslide9,1,1,tumour\n", "no image 'slide9'; it has: slide1.png"),
+        (
+            "image,row,col,class\nslide9,1,1,tumour\n",
+            "line 2: The study .* has no image 'slide9'; it has: slide1.png",
+        ),
         (
             "image,row,col,class\nslide1,1,1,tumour\nslide1,one,1,tumour\n",
             "line 3: 'one' in the column row is no number",
@@ -148,11 +151,13 @@ def test_a_class_may_be_called_na(study: Study, image: ImageRecord, tmp_path: Pa
         ('image,row,col,class\nslide1,"1,5",1,tumour\n', "line 2: '1,5' in the column row is no number"),
         ('image,row,col,class\nslide1,1,1,"two\nlines"\n', r"'two\?lines' is no name of a class"),
         (f"image,row,col,class\nslide1,1,1,{'x' * 101}\n", "is no name of a class"),
-        ("image,row,col,class\nslide1,inf,1,tumour\n", "row or column is missing or infinite"),
+        ("image,row,col,class\nslide1,inf,1,tumour\n", "line 2: Row inf, column 1 lies outside slide1.png"),
         (
             "image,row,col,class\nslide1,1,1,tumour\nslide1,500,1,tumour\n",
-            "Row 500, column 1 lies outside slide1.png",
+            "cells.csv, line 3: Row 500, column 1 lies outside slide1.png",
         ),
+        ("\nsep=;\nimage;row;col;class\n\n;;;\nslide1;x;1;tumour\n", "line 6: 'x' in the column row"),
+        ("image,row,col,class\n\nslide1,1,,tumour\n", "line 3: the column col is empty"),
         (
             "image,row,col,class\nslide1,1,1,tumour,extra,more\n",
             "cells.csv is no table: its rows hold more values than its first line has names",
@@ -225,8 +230,10 @@ def test_two_classes_at_one_place_stay_two(study: Study, image: ImageRecord, tmp
     path = written(
         tmp_path, "image,row,col,class\nslide1,1,1,tumour\nslide1,1,1,lymphocyte\nslide1,1,1,tumour\n"
     )
-    assert exchange.import_csv(study, path) == ImportReport(added=2, unchanged=1)
-    assert exchange.import_csv(study, path) == ImportReport(added=0, unchanged=3)
+    report = exchange.import_csv(study, path)
+    assert report == ImportReport(added=2, unchanged=1, contradicted=1)
+    assert "1 cell where the file has one of another class, too (both kept)" in str(report)
+    assert exchange.import_csv(study, path) == ImportReport(added=0, unchanged=3, contradicted=1)
     assert [c[3] for c in said(study)] == ["tumour", "lymphocyte"]
 
 
@@ -330,6 +337,15 @@ def test_labels_from_an_array(study: Study, image: ImageRecord, labels: np.ndarr
     expected = [[image.id, 100.5, 50.5, "stroma"], [image.id, 11, 22, "tumour"], [image.id, 0, 0, "tumour"]]
     assert said(study) == expected
     assert study.cells()["source"].tolist() == ["model"] * 3
+
+
+def test_a_photo_and_a_map_of_classes_are_no_label_images(study: Study, image: ImageRecord) -> None:
+    rng, before = np.random.default_rng(0), everything(study)
+    spots = np.kron(rng.integers(0, 3, (40, 60)), np.ones((5, 5), int))  # 1 tumour, 2 stroma, all over
+    for array in (rng.integers(0, 255, (200, 300)).astype(np.uint8), spots):
+        with pytest.raises(StudyError, match=r"a label image is no label image: its .* separate areas"):
+            exchange.import_labels(study, array, image.id, "tumour")
+    assert everything(study) == before
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.tif", "a.png"])

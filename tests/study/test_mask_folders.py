@@ -52,6 +52,19 @@ def test_predicted_masks_do_not_come_back_as_labels(
     assert [study.mask_state(image.id).source for image in images] == ["human", "model", "model"]
 
 
+def test_a_table_of_that_name_with_other_columns_says_nothing(
+    study: Study, images: list[ImageRecord], tmp_path: Path
+) -> None:
+    exchange.export_masks(study, tmp_path / "m")
+    theirs = "patient,age\n1,70\n"
+    (tmp_path / "m" / "masks.csv").write_text(theirs)
+    forget(study)
+    assert exchange.import_masks(study, tmp_path / "m").added > 0
+    with pytest.raises(StudyError, match=r"masks.csv needs the columns file,label"):
+        exchange.export_masks(study, tmp_path / "m", predictions=True)
+    assert (tmp_path / "m" / "masks.csv").read_text() == theirs
+
+
 def test_only_predictions_are_refused(study: Study, images: list[ImageRecord], tmp_path: Path) -> None:
     exchange.export_masks(study, tmp_path / "m", [images[1].id], predictions=True)
     before = all_rows(study)
