@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mtssl.gui.layers import LABELS, StudyLayers, heard
+from napari_mtssl.gui.layers import LABELS, StudyLayers
 from napari_mtssl.gui.notify import in_words, show_info, show_warning
+from napari_mtssl.gui.quick import heard
 from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import Workspace
 

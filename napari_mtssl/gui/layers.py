@@ -7,7 +7,7 @@ replaced. All functions here run on the main thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 
 from napari_mtssl.gui.background import read_in_background
 from napari_mtssl.gui.predictions import near
+from napari_mtssl.gui.quick import calm, heard, put, quiet, with_classes
 from napari_mtssl.gui.ring import FOCUS, FocusRing
 from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import RESERVED_COLOUR, Workspace
@@ -133,7 +134,9 @@ class StudyLayers:
         layer.data = np.asarray(pixels.levels[0])
         layer.name, layer.metadata = self.workspace.image.path.name, {"mtssl_image": self._image_key}
         layer.scale, layer.units = self._scale, self._units
-        if not layer.rgb:
+        if pixels.shown is not None:
+            layer.contrast_limits = pixels.shown
+        elif not layer.rgb:
             layer.reset_contrast_limits()
         return True
 
@@ -151,7 +154,7 @@ class StudyLayers:
             layer = self.viewer.add_points(
                 np.zeros((0, 2)),
                 name=kind,
-                features=_features(frame, self._cycle),
+                features=with_classes(frame, self._cycle),
                 **_coloured(kind, self._cycle),
                 scale=self._scale,
                 units=self._units,
@@ -215,6 +218,7 @@ class StudyLayers:
             levels if len(levels) > 1 else levels[0],
             multiscale=len(levels) > 1,
             rgb=pixels.channels == 3,
+            contrast_limits=pixels.shown,
             name=self.workspace.image.path.name,
             scale=self._scale,
             units=self._units,
@@ -230,7 +234,7 @@ class StudyLayers:
         layer = self.points.get(kind)
         if layer is None:
             return
-        features = _features(frame[FEATURES[kind]], self._cycle)
+        features = with_classes(frame[FEATURES[kind]], self._cycle)
         soft = 1 if len(frame) < MANY else 0
         with self.busy():
             if layer.antialiasing != soft:
@@ -248,7 +252,7 @@ class StudyLayers:
         for kind, layer in self.points.items():
             with self.busy():
                 setattr(layer, "border_color_cycle" if kind in RINGS else "face_color_cycle", cycle)
-                layer.features = _features(layer.features, cycle)
+                layer.features = with_classes(layer.features, cycle)
                 layer.refresh_colors()
 
     def fill_uncertainty(self, box: tuple[int, int, int, int], values: np.ndarray, stride: int) -> None:
@@ -371,79 +375,3 @@ def scale_of(record: Any) -> tuple[tuple[float, float], tuple[str, str]]:
     """World units per pixel and their names: micrometres where the image knows its pixel size."""
     size = record.pixel_size_um if record is not None else None
     return ((size, size), ("um", "um")) if size else ((1.0, 1.0), ("pixel", "pixel"))
-
-
-def calm(layer: Layer) -> None:
-    """Do not have the layer list painted in every frame of a zoom.
-
-    The list listens to every event of every layer; this one only serves text on points, of which we have
-    none.
-    """
-    if not layer.events.scale_factor.blocked():
-        layer.events.scale_factor.block()
-
-
-def quiet(layer: Points) -> None:
-    """Mark points under the cursor only while the user selects points.
-
-    napari works out the marks anew for every points layer in every frame of a zoom, which without a
-    graphics card costs more than the frame.
-    """
-    layer.events.highlight.block()
-    layer.events.mode.connect(_on_mode)
-
-
-def _on_mode(event: Any) -> None:
-    highlight = event.source.events.highlight
-    while highlight.blocked():
-        highlight.unblock()
-    if event.source.mode != "select":
-        highlight.block()
-
-
-@contextmanager
-def heard(layer: Points) -> Iterator[None]:
-    """Show a change of the selection although the layer is quiet."""
-    blocked = layer.events.highlight.blocked()
-    if blocked:
-        layer.events.highlight.unblock()
-    try:
-        yield
-    finally:
-        if blocked:
-            layer.events.highlight.block()
-
-
-def put(layer: Points, coordinates: np.ndarray, features: pd.DataFrame) -> None:
-    """Set data and features together, without telling listeners (who would take it for the user's edit)."""
-    if layer.selected_data:
-        with heard(layer):
-            layer.selected_data = set()
-    with ExitStack() as blocked:
-        # Data, face and border would each be sliced and sent to the graphics card anew: once is enough.
-        for name in ("data", "features", "properties", "thumbnail", "set_data", "face_color", "border_color"):
-            blocked.enter_context(layer.events[name].blocker())
-        with layer.events.loaded.blocker():  # the layer list would look at every layer for it
-            with _unrefreshed(layer):
-                # A copy of our own: a drag writes into it, and pandas hands out read-only arrays.
-                layer.data = np.array(coordinates, dtype=float)
-            layer.set_view_slice()  # colours are drawn with it, as soon as features change
-            layer.features = features
-    with layer.events.loaded.blocker():
-        layer.refresh(thumbnail=False, highlight=False)
-
-
-def _unrefreshed(layer: Points) -> AbstractContextManager[Any]:
-    """Have napari not slice points whose features are still the old ones; a newer one may do it in vain."""
-    bare = getattr(layer, "__wrapped__", layer)  # plugins get a proxy that warns of everything private
-    made: AbstractContextManager[Any] = getattr(bare, "_block_refresh", nullcontext)()
-    return made
-
-
-def _features(frame: pd.DataFrame, cycle: Mapping[str, str]) -> pd.DataFrame:
-    """Features with `class` as a category, so that an absent class shifts no colour."""
-    columns: dict[str, Any] = {name: frame[name].to_numpy() for name in frame}
-    # -1, no class: one that was renamed just now has no colour until it is read again.
-    codes = pd.Index(list(cycle), dtype=object).get_indexer(columns["class"])
-    columns["class"] = pd.Categorical.from_codes(codes, categories=list(cycle))
-    return pd.DataFrame(columns, copy=False)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, StudyLayers, heard, put
+from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, StudyLayers
 from napari_mtssl.gui.notify import show_info, show_warning
 from napari_mtssl.gui.predictions import near
+from napari_mtssl.gui.quick import heard, put
 from napari_mtssl.gui.stream import Stream
 from napari_mtssl.gui.tasks import CELL
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from napari_mtssl.gui.layers import UNCERTAINTY, StudyLayers, calm
+from napari_mtssl.gui.layers import UNCERTAINTY, StudyLayers
+from napari_mtssl.gui.quick import calm
 from napari_mtssl.gui.stored import StoredBands, stored_mask
 from napari_mtssl.gui.tasks import BLOCK, MASK
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QTimer
 
-from napari_mtssl.gui.layers import StudyLayers, calm
+from napari_mtssl.gui.layers import StudyLayers
 from napari_mtssl.gui.notify import in_words, show_info, show_warning
+from napari_mtssl.gui.quick import calm
 from napari_mtssl.gui.rasters import PAINT
 from napari_mtssl.gui.tasks import BLOCK
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError

@@ -61,7 +61,7 @@ class FocusRing:
             self._layers.viewer.layers.remove(layer)
 
     def _make(self) -> Points:
-        from napari_mtssl.gui.layers import calm, quiet
+        from napari_mtssl.gui.quick import calm, quiet
 
         viewer = self._layers.viewer
         with self._layers.busy():

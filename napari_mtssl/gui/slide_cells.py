@@ -15,8 +15,8 @@ from napari.utils import Colormap
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_mtssl.engine.slide_cells import SlideCells
-from napari_mtssl.gui.layers import calm, put, quiet
 from napari_mtssl.gui.notify import show_info, told
+from napari_mtssl.gui.quick import calm, put, quiet
 
 if TYPE_CHECKING:
     import napari

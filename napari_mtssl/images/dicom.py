@@ -91,7 +91,9 @@ def open_dicom(path: Path) -> Image:
     shape = (int(rows), int(cols)) if grey else (int(rows), int(cols), 3)
     deep = grey or int(header.get("BitsAllocated") or 8) > 8 or str(kind) == "PALETTE COLOR"
     dtype = np.dtype(np.uint16 if deep else np.uint8)
-    return Image(path, [Decoded(shape, dtype, lambda: _decode(path, shape, dtype))], _pixel_size(header))
+    image = Image(path, [Decoded(shape, dtype, lambda: _decode(path, shape, dtype))], _pixel_size(header))
+    image.shown = (0.0, float(TOP)) if grey else None  # the window is applied already
+    return image
 
 
 def _least_bytes(header: Dataset) -> int:

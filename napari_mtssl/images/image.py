@@ -102,6 +102,7 @@ class Image:
         self.tissue_file: Path | None = None  # where a corrected mask of its tissue is, if there is one
         self.tissue: tuple[object, TissueMask] | None = None  # kept by `find_tissue`
         self.url: str | None = None  # where it is, if it is not a file of this computer
+        self.shown: tuple[float, float] | None = None  # values of black and white, if the file says them
         self._levels: list[da.Array] | None = None
 
     def __repr__(self) -> str:

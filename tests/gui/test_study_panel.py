@@ -97,6 +97,44 @@ def test_a_file_that_is_no_image_is_refused_in_words(dock, tmp_path, choose, tol
     assert any("notes.png" in message for _, message in told)
 
 
+def test_an_image_that_is_there_already_is_shown_and_told(dock, choose, told):
+    choose(dock.workspace.study.images()[1].path)
+    dock.study_panel.images.add_files()
+    assert len(dock.workspace.study.images()) == 2
+    assert dock.workspace.image.path.name == "second.png"
+    assert ("info", "second.png is in the study already.") in told
+
+
+def write_dicom(path, low, high):
+    """A grey image of values from `low` to `high`, to be shown from 0 to 1000."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+
+    file = Dataset()
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
+    file.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    file.Rows, file.Columns, file.SamplesPerPixel, file.PhotometricInterpretation = 40, 50, 1, "MONOCHROME2"
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 16, 15, 0
+    file.WindowCenter, file.WindowWidth = 500.5, 1001
+    file.PixelData = np.linspace(low, high, 2000).astype(np.uint16).tobytes()
+    file["PixelData"].VR = "OW"
+    file.save_as(path, enforce_file_format=True)
+
+
+def test_a_radiograph_is_shown_in_its_own_window(dock, tmp_path):
+    for name, span in (("dark.dcm", (100, 400)), ("bright.dcm", (600, 900))):
+        write_dicom(tmp_path / name, *span)
+    added = dock.workspace.add_images([tmp_path / "dark.dcm", tmp_path / "bright.dcm"])
+    for record, span in zip(added, ((100, 400), (600, 900)), strict=True):
+        dock.workspace.select_image(record.id)
+        layer = dock.layers.image
+        assert tuple(layer.contrast_limits) == (0, 65535)
+        # what is drawn is as far from black as the window says
+        assert np.asarray(layer.data).min() / 65535 == pytest.approx(span[0] / 1000, abs=2e-3)
+
+
 @pytest.fixture
 def zarr(tmp_path):
     """An OME-Zarr image, which is a folder."""
@@ -118,7 +156,7 @@ def test_an_ome_zarr_folder_is_one_image_also_chosen_from_inside(dock, zarr, cho
     assert [image.path.name for image in dock.workspace.study.images()][2:] == ["pyramid.ome.zarr"]
     panel.table.cellClicked.emit(2, 0)
     assert (dock.workspace.image.height, dock.workspace.image.width) == (96, 128)
-    assert not told
+    assert told == [("info", "pyramid.ome.zarr is in the study already.")]
 
 
 def test_all_images_of_a_folder_are_added_and_an_empty_one_is_said(dock, tmp_path, choose, told):

@@ -180,10 +180,13 @@ class ImagesBox(QWidget):
         self._need_study()
         study = self._workspace.need_study()
         before = len(study.images())
-        self._workspace.add_images(files)
+        records = self._workspace.add_images(files)
         now = len(study.images())
         if len(files) > 1 or now > before + 1:
             show_info(f"{now - before:,} images were added; the study has {now:,} now.")
+        elif now == before:
+            show_info(f"{records[0].path.name} is in the study already.")
+            self._workspace.select_image(records[0].id)
 
     @guarded
     def add_layer(self) -> None:
