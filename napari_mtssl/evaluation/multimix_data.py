@@ -10,8 +10,10 @@ import numpy as np
 
 from napari_mtssl.evaluation.readers import DataError
 from napari_mtssl.images import Image, ImageError, is_image, open_image
-from napari_mtssl.study.files import checksum
+from napari_mtssl.study.files import checksum, read_array
 from napari_mtssl.study.mask_files import CLASSES_FILE
+from napari_mtssl.study.names import image_stems
+from napari_mtssl.study.records import StudyError
 from napari_mtssl.study.tables import floats, read_table
 
 NORMAL = ("no", "normal", "healthy", "negative")
@@ -40,21 +42,21 @@ class Field:
 def read_masks(folder: str | Path) -> list[Field]:
     """Images with a mask each: ``X.jpg`` beside ``X@.png``, or ``images/X.*`` and ``masks/X.*``.
 
+    ``X_mask.png`` and the like are masks of ``X``, too.
+
     Raises
     ------
     DataError
-        If there is no such pair, a mask has not the size of its image or says nothing of some pixels, or all
-        masks are empty.
+        If there is no such pair, an image has two masks, a mask has not the proportions of its image or says
+        nothing of some pixels, or all masks are empty.
     """
     folder = _folder(folder)
     apart = folder / "images", folder / "masks"
     if all(part.is_dir() for part in apart):
-        masks = {path.stem: path for path in _images(apart[1])}
-        pairs = [(path, masks[path.stem]) for path in _images(apart[0]) if path.stem in masks]
+        images, masks = _images(apart[0]), _images(apart[1])
     else:
-        every = _images(folder)
-        masks = {path.stem[:-1]: path for path in every if path.stem.endswith("@")}
-        pairs = [(p, masks[p.stem]) for p in every if not p.stem.endswith("@") and p.stem in masks]
+        images = masks = _images(folder)
+    pairs = _pairs(images, masks)
     if not pairs:
         raise DataError(
             f"There are no images with masks in {folder}: it needs X.jpg with X@.png, "
@@ -63,6 +65,21 @@ def read_masks(folder: str | Path) -> list[Field]:
     _check_masks(pairs)
     groups = group_names([path for path, _ in pairs])
     return [Field(path, group, mask) for (path, mask), group in zip(pairs, groups, strict=True)]
+
+
+def _pairs(images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Images that have a mask, and which; images and masks may be the same files."""
+    by_stem = {path.stem: path for path in images}
+    found: dict[Path, Path] = {}
+    for mask in masks:
+        named = (by_stem.get(stem) for stem in image_stems(mask))
+        image = next((path for path in named if path not in (None, mask)), None)
+        if image is None:
+            continue
+        if image in found:
+            raise DataError(f"{image} has two masks, {found[image].name} and {mask.name}: keep one.")
+        found[image] = mask
+    return sorted(found.items())
 
 
 def read_classes(folder: str | Path) -> list[Field]:
@@ -153,9 +170,18 @@ def mask_shares(path: Path, size: int) -> np.ndarray:
 
 
 def _values(path: Path) -> np.ndarray:
-    """Pixels of a mask (height, width); of a coloured one the brightest channel."""
-    image = _open(path)
-    return np.asarray(image.read(0, 0, image.height, image.width).max(axis=-1))
+    """Pixels of a mask (height, width); of a coloured one the brightest colour."""
+    try:
+        values = read_array(path, "a mask")
+    except StudyError as error:
+        raise DataError(str(error)) from error
+    if values.ndim == 3 and values.shape[2] <= 4:
+        values = values[..., : 3 if values.shape[2] > 2 else 1].max(axis=2)  # without opacity
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+        raise DataError(f"{path} is no mask: a mask has one whole number for each pixel.")
+    return values
 
 
 def _inside(values: np.ndarray) -> np.ndarray:
@@ -179,10 +205,11 @@ def spacing_mm(path: Path, size: int) -> tuple[float, float] | None:
 def _check_masks(pairs: Sequence[tuple[Path, Path]]) -> None:
     """Refuse masks that could be scored, but not as who made them meant it."""
     for path, mask in pairs:
-        mine, its = (f"{image.height} x {image.width}" for image in (_open(mask), _open(path)))
-        if mine != its:
+        (rows, cols), image = _values(mask).shape, _open(path)
+        if abs(rows - cols * image.height / image.width) > 1:  # public masks may be smaller than images
             raise DataError(
-                f"{mask} has {mine} pixels and its image {its}; a mask must have the size of its image."
+                f"{mask} has {rows} x {cols} pixels and its image {image.height} x {image.width}; a mask "
+                "must have the size of its image, or at least its proportions."
             )
     folder = pairs[0][1].parent
     unsaid = _unsaid(folder)

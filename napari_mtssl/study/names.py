@@ -69,7 +69,7 @@ class ImageNames:
         StudyError
             If it may be of several images: a mask must not go to another patient.
         """
-        for stem in _stems(file):
+        for stem in image_stems(file):
             found = self._own.get(stem) or self._longer.get(stem) or []
             if len(found) == 1:
                 return found[0]
@@ -135,8 +135,8 @@ def _ladder(path: Path) -> list[str]:
     return names
 
 
-def _stems(file: Path) -> Iterator[str]:
-    """Names that the image of a file of labels may have."""
+def image_stems(file: Path) -> Iterator[str]:
+    """Names, without suffix, that the image of a file of labels may have, its own first."""
     stems = [file.stem]
     if file.suffix.lower() == ".zarr" and file.stem.endswith(".ome"):
         stems.append(file.stem.removesuffix(".ome"))

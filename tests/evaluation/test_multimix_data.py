@@ -59,6 +59,30 @@ def test_small_numbers_in_a_mask_are_inside(tmp_path, kind):
     assert mask_shares(field.mask, 8).sum() == 6 * 8
 
 
+def test_masks_of_one_bit_with_a_longer_name_and_of_half_the_size(tmp_path):
+    save(tmp_path / "images" / "p1.png", size=(40, 61))
+    bits = np.zeros((20, 30), bool)
+    bits[:5] = True
+    (tmp_path / "masks").mkdir()
+    PIL.Image.fromarray(bits).save(tmp_path / "masks" / "p1_mask.png")
+    (field,) = read_masks(tmp_path)
+    assert field.path.name == "p1.png"
+    assert mask_shares(field.mask, 8).mean() == 0.25
+    save(tmp_path / "masks" / "p1.png", 255, size=(20, 30))
+    with pytest.raises(DataError, match=r"p1.png has two masks, p1.png and p1_mask.png: keep one"):
+        read_masks(tmp_path)
+
+
+def test_how_opaque_a_mask_is_does_not_count(tmp_path):
+    colours = np.zeros((8, 8, 4), np.uint8)
+    colours[..., 3], colours[:2, :, 1] = 255, 200
+    PIL.Image.fromarray(colours).save(tmp_path / "a.png")
+    assert mask_shares(tmp_path / "a.png", 8).sum() == 16
+    PIL.Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "b.tif")
+    with pytest.raises(DataError, match="one whole number for each pixel"):
+        mask_shares(tmp_path / "b.tif", 8)
+
+
 def test_a_coloured_mask_is_inside_where_it_has_a_colour(tmp_path):
     picture = PIL.Image.fromarray(np.eye(8, dtype=np.uint8))
     picture.putpalette([0, 0, 0, 0, 200, 0])
