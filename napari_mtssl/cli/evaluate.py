@@ -125,13 +125,10 @@ def write_report(path: Path, content: dict[str, Any]) -> None:
 
     Raises
     ------
-    UsageError
+    StudyError
         If the file cannot be written.
     """
     from napari_mtssl.evaluation.table import write_json
 
-    try:
-        write_json(content, path)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+    write_json(content, path)
     notes.print(f"Wrote {path}.")

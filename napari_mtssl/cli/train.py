@@ -40,7 +40,7 @@ def train(
     study: StudyPath,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Optimiser updates.")] = None,
     labels: Annotated[
-        int | None, typer.Option(metavar="N", help="Use only N of the labels, drawn by the seed.")
+        int | None, typer.Option(metavar="N", min=1, help="Use only N of the labels, drawn by the seed.")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="S", help="One seed gives one result on the CPU.")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from napari_mtssl.study.files import written_whole
 
 CONFUSION, TAKEN_FOR = "confusion/", " -> "  # in front of the true class, and of the predicted one
 EVERYTHING = 10**9  # stands for the budget "all" where budgets are sorted
@@ -93,17 +93,17 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def write_json(table: Mapping[str, Any], path: Path) -> None:
-    """Write JSON so that a reader, or a kill, never meets half a file."""
+    """Write JSON so that a reader, or a kill, never meets half a file.
+
+    Raises
+    ------
+    StudyError
+        If the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(table, file, indent=2, allow_nan=False)
-            file.write("\n")
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with written_whole(path) as file:
+        json.dump(table, file, indent=2, allow_nan=False)
+        file.write("\n")
 
 
 def markdown(results: Results, captions: Captions = CELLS) -> str:

@@ -181,11 +181,17 @@ def plane(values: np.ndarray) -> np.ndarray:
 def written_whole(path: Path) -> Iterator[IO[str]]:
     """Open a text file for writing that replaces `path` only when the block has ended well.
 
+    A link stays one, to the new file. What is no file, as ``/dev/stdout`` or a pipe, is written to as it is.
+
     Raises
     ------
     StudyError
         If the folder does not exist or cannot be written, or the disk is full; `path` is then as it was.
     """
+    if path.parent == Path("/dev") or (path.exists() and not path.is_file()):
+        yield from _straight(path)
+        return
+    path = path.resolve()
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
@@ -202,6 +208,15 @@ def written_whole(path: Path) -> Iterator[IO[str]]:
         if isinstance(error, OSError):
             raise StudyError(f"{path} cannot be written: {error.strerror}.") from error
         raise
+
+
+def _straight(path: Path) -> Iterator[IO[str]]:
+    """Open what cannot be replaced."""
+    try:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+    except OSError as error:
+        raise StudyError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def umask() -> int:

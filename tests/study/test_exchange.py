@@ -418,6 +418,27 @@ def test_an_export_that_fails_leaves_the_old_file(
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
+def test_a_link_stays_one_and_what_is_no_file_is_not_replaced(
+    study: Study, image: ImageRecord, tmp_path: Path
+) -> None:
+    import threading
+
+    study.add_cell(image.id, 1, 1, "tumour")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real" / "out.csv")
+    exchange.export_csv(study, tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    text = (tmp_path / "real" / "out.csv").read_text()
+    os.mkfifo(tmp_path / "pipe")  # as /dev/stdout may be one
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    exchange.export_csv(study, tmp_path / "pipe")
+    reader.join(10)
+    assert read == [text]
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_where_nothing_can_be_written(study: Study, image: ImageRecord, tmp_path: Path) -> None:
     for path in (tmp_path / "no" / "folder.csv", tmp_path):
         with pytest.raises(StudyError, match="cannot be written"):
