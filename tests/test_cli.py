@@ -649,7 +649,8 @@ def test_only_our_own_errors_are_the_user_s():
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_and_keeps_the_weights(study):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_and_keeps_the_weights(study, sent):
     command = [sys.executable, "-m", "napari_mtssl", "train", "hydramix", str(study)]
     command += ["--steps", "100000", "--run", "endless", *TINY]
     process = subprocess.Popen(
@@ -662,7 +663,7 @@ def test_ctrl_c_stops_and_keeps_the_weights(study):
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline, "no step was made in two minutes"
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -677,6 +678,14 @@ def test_ctrl_c_stops_and_keeps_the_weights(study):
 def test_settings_are_read_as_yaml():
     read = parse_settings(["depth=16", "balanced=true", "learning-rate=1e-3", "targets=hard"])
     assert read == {"depth": 16, "balanced": True, "learning_rate": "1e-3", "targets": "hard"}
+
+
+def test_an_image_that_was_changed_is_told_before_anything_is_learnt_from_it(study):
+    with Study.open(study) as opened:
+        path = opened.images()[0].path
+    iio.imwrite(path, 255 - iio.imread(path))
+    said = ok("train", "hydramix", study, "--steps", "1", "--run", "again", *TINY).stderr
+    assert "Warning:" in said and f"{path.name} has changed since it was added" in " ".join(said.split())
 
 
 def test_images_that_were_moved_are_found_again_by_name_and_content(tmp_path, spots):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_mtssl.cli.console import UsageError
+from napari_mtssl.cli.console import UsageError, notes
 
 if TYPE_CHECKING:
     from napari_mtssl.study import ImageRecord, Study
@@ -59,6 +59,13 @@ def make_folder(path: Path) -> None:
         raise UsageError(
             f"The folder {path} cannot be made: {error.strerror}; choose another one."
         ) from error
+
+
+def warn_of_changed(study: Study) -> None:
+    """Say which images are not what was labelled: their files were changed since."""
+    for problem in study.problems():
+        if problem.kind == "changed":
+            notes.print(f"Warning: {problem.message}")
 
 
 def choose_image(study: Study, name: str | None, source: Path | None = None) -> ImageRecord:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_mtssl.cli.common import Split, StudyPath, make_folder
+from napari_mtssl.cli.common import Split, StudyPath, make_folder, warn_of_changed
 from napari_mtssl.cli.console import UsageError, notes
 from napari_mtssl.cli.predict import Device, RunName, choose_run
 from napari_mtssl.cli.results import predicted
@@ -41,6 +41,7 @@ def evaluate(
     begin = time.monotonic()
     check_report(json_file)
     with Study.open(study) as opened:
+        warn_of_changed(opened)
         chosen = choose_run(opened, run)
         method = load_method(chosen.path, device=device)
         score = score_fields if chosen.method == "multimix" else score_origins

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_mtssl.cli.common import StudyPath
+from napari_mtssl.cli.common import StudyPath, warn_of_changed
 from napari_mtssl.cli.console import UsageError, notes
 
 if TYPE_CHECKING:
@@ -62,13 +62,16 @@ def train(
         ),
     ] = 1,
 ) -> None:
-    """Train a method on a study. Ctrl+C stops and keeps the weights."""
+    """Train a method on a study. Ctrl+C, or the end of the session, stops and keeps the weights."""
     from napari_mtssl.engine.runners_training import RunnerSession
+    from napari_mtssl.study import Study
 
     if devices > 1 and runner != "thread":
         raise UsageError("Several devices are used by this program itself: leave --runner out.")
     if resume and run is None:
         raise UsageError("Say with --run NAME which run to go on with.")
+    with Study.open(study) as opened:
+        warn_of_changed(opened)
     chosen = {"steps": steps, "labels": labels, "seed": seed}
     overrides = parse_settings(settings or []) | {k: v for k, v in chosen.items() if v is not None}
     session = RunnerSession(
@@ -156,7 +159,7 @@ def follow(session: TrainingSession) -> Finished:
         TextColumn("{task.fields[losses]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
     ]
     bar = Progress(*columns, console=notes, expand=True, disable=not notes.is_terminal)
-    with bar as progress, stop_on_interrupt(session.control):
+    with bar as progress, stopped_by_signals(session.control):
         task = progress.add_task("Preparing", total=None, left="", losses="")
         said = time.monotonic()
         for event in session.events():
@@ -174,19 +177,24 @@ def follow(session: TrainingSession) -> Finished:
 
 
 @contextmanager
-def stop_on_interrupt(control: Control) -> Iterator[None]:
-    """Have the first Ctrl+C end the training after its step, with weights kept; a second one interrupts."""
+def stopped_by_signals(control: Control) -> Iterator[None]:
+    """Have the first Ctrl+C end the training after its step, with weights kept; a second one interrupts.
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    So does SIGTERM, which schedulers of clusters and a computer that shuts down send.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> None:
         notes.print("Stopping after this step; weights are kept. Ctrl+C again interrupts at once.")
         control.stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(number, first[number])
 
-    before = signal.signal(signal.SIGINT, stop)
+    first: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, stop) for number in first}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(event: Event, progress: Progress, task: TaskID) -> Finished | None:
