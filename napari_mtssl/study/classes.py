@@ -22,7 +22,7 @@ from napari_mtssl.study.records import (
     check_colour,
     plural,
 )
-from napari_mtssl.study.tiles import unpacked
+from napari_mtssl.study.tiles import packed, unpacked
 
 LONGEST_NAME = 100  # characters
 _NO_HEADS = {"image", "group", "split", "path", *IMAGE_CLASS_COLUMNS}  # names of columns in tables of labels
@@ -171,37 +171,77 @@ class ClassTable(ImageTable):
                 self._db.connection.execute(sql, {**values, "old": old.code})
         return self.class_named(values.get("name", old.name), kind)
 
-    def remove_class(self, name: str, kind: str = CELL) -> None:
-        """Remove a class that nothing has; `undo` brings it back. Its statistics go with it.
+    def remove_class(self, name: str, kind: str = CELL, *, into: str | None = None) -> None:
+        """Remove a class; `undo` brings it back. Its statistics go with it.
+
+        Parameters
+        ----------
+        name : str
+        kind : str
+        into : str, optional
+            The class that everything which has the removed one gets: the two become one.
 
         Raises
         ------
         StudyError
-            If there is no such class, a cell, block, region, pixel or image has it, or it is the background.
+            If there is no such class, it is the background, or, without `into`, a cell, block, region, pixel
+            or image has it.
         """
         old = self.class_named(name, kind)
         if old.background:
             raise StudyError("The background class cannot be removed: every method needs one.")
-        with self.edit(f"Removed the class {old.name}"):
-            for table, noun in _USES.items():
-                sql = f"SELECT count(*) FROM {table} WHERE class_id = ?"
-                self._check_unused(old, self._rows(sql, (old.code,))[0][0], noun)
-            if kind == MASK:
-                tiles = self._rows("SELECT data FROM mask_tiles")
-                n = sum(int((unpacked(data) == old.code).sum()) for (data,) in tiles)
-                self._check_unused(old, n, "pixel")
+        new = None if into is None else self.class_named(into, kind)
+        if new == old:
+            raise StudyError(f"The class '{old.name}' cannot become itself: choose another one.")
+        what = f"Removed the class {old.name}" if new is None else f"Made {old.name} {new.name}"
+        with self.edit(what):
+            if new is None:
+                for noun, n in self.class_uses(name, kind).items():
+                    raise StudyError(
+                        f"{plural(n, noun)} {'has' if n == 1 else 'have'} the class '{old.name}': "
+                        "give them another class, or delete them first."
+                    )
+            else:
+                self._give_all(old.code, new.code, kind)
             connection = self._db.connection
             connection.execute(
                 "DELETE FROM statistics WHERE :id IN (block_class_id, mask_class_id)", {"id": old.code}
             )
             connection.execute("DELETE FROM classes WHERE id = ?", (old.code,))
 
-    def _check_unused(self, old: CellClass, n: int, noun: str) -> None:
-        if n:
-            raise StudyError(
-                f"{plural(n, noun)} {'has' if n == 1 else 'have'} the class '{old.name}': "
-                "give them another class, or delete them first."
-            )
+    def class_uses(self, name: str, kind: str = CELL) -> dict[str, int]:
+        """Count what has a class: cells, blocks, regions, images and pixels, those that there are.
+
+        Returns
+        -------
+        dict of str to int
+            By noun, as ``{"cell": 12}``.
+
+        Raises
+        ------
+        StudyError
+            If there is no such class.
+        """
+        code = self.class_named(name, kind).code
+        uses = {
+            noun: self._rows(f"SELECT count(*) FROM {table} WHERE class_id = ?", (code,))[0][0]
+            for table, noun in _USES.items()
+        }
+        if kind == MASK:
+            tiles = self._rows("SELECT data FROM mask_tiles")
+            uses["pixel"] = sum(int((unpacked(data) == code).sum()) for (data,) in tiles)
+        return {noun: n for noun, n in uses.items() if n}
+
+    def _give_all(self, old: int, new: int, kind: str) -> None:
+        """Give everything that has one class another one of its kind."""
+        connection = self._db.connection
+        for table in _USES:
+            connection.execute(f"UPDATE {table} SET class_id = ? WHERE class_id = ?", (new, old))
+        for row, data in self._rows("SELECT id, data FROM mask_tiles") if kind == MASK else ():
+            tile = unpacked(data)
+            if (tile == old).any():
+                tile[tile == old] = new
+                connection.execute("UPDATE mask_tiles SET data = ? WHERE id = ?", (packed(tile), row))
 
     def _class_ids(self, kind: str = CELL) -> dict[str, int]:
         return {found.name: found.code for found in self.classes(kind)}

@@ -301,8 +301,19 @@ def test_classes_can_be_added_renamed_recoloured_and_removed(dock, monkeypatch, 
     dock.layers.points[LABELS].add([80, 80])
     np.testing.assert_allclose(dock.layers.points[LABELS].face_color[-1], [0, 1, 0, 1], atol=1e-3)
     panel.table.selectRow(3)
+    asked = []
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *a, **k: asked.append(a) or ("red", False))
     panel.remove_button.click()
-    assert any("1 cell has the class" in message for _, message in told)
+    assert "'mitotic figure' is the class of 1 cell in the study" in asked[0][2]
+    assert asked[0][3] == ["background", "blue", "red"]
+    assert panel.table.rowCount() == 4  # thought better of it
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *a, **k: ("red", True))
+    panel.remove_button.click()
+    assert panel.table.rowCount() == 3
+    assert dock.workspace.cells()["class"].iloc[-1] == "red"
+    assert same(dock)
+    dock.workspace.undo()
+    assert dock.workspace.cells()["class"].iloc[-1] == "mitotic figure"
     dock.workspace.undo()
     panel.table.selectRow(3)
     panel.remove_button.click()

@@ -143,8 +143,9 @@ class AnyLabels(RuleBasedStateMachine):
         if self.study.classes(kind):
             name = self.name(data, kind)
             before = all_rows(self.study)
+            into = data.draw(st.none() | st.sampled_from([c.name for c in self.study.classes(kind)]))
             try:
-                self.study.remove_class(name, kind)
+                self.study.remove_class(name, kind, into=into)
             except StudyError:
                 assert all_rows(self.study) == before
             self.done()

@@ -7,7 +7,7 @@ import pytest
 
 from napari_mtssl.study import CellClass, Grid, ImageRecord, Study, StudyError
 
-from .conftest import add_image
+from .conftest import add_image, all_rows
 
 
 def test_each_kind_has_names_and_keys_of_its_own(study: Study, image: ImageRecord) -> None:
@@ -66,6 +66,51 @@ def test_a_class_in_use_stays(study: Study, image: ImageRecord) -> None:
     ]:
         with pytest.raises(StudyError, match=sentence):
             study.remove_class(name, kind)
+
+
+def test_what_has_a_class_that_is_removed_gets_another(study: Study, image: ImageRecord) -> None:
+    study.add_class("much", kind="block")
+    study.add_class("all", kind="block")
+    gland = study.add_class("gland", kind="mask")
+    stroma = study.add_class("stroma", kind="mask")
+    study.add_class("benign", kind="grade")
+    study.add_class("normal", kind="grade")
+    cell = study.add_cell(image.id, 3, 4, "tumour", source="model", status="accepted", confidence=0.7)
+    study.set_grid(image.id, Grid(50, 50))
+    study.set_blocks(image.id, {(0, 0): "much", (1, 1): "all"})
+    study.add_region(image.id, np.array([(0, 0), (0, 9), (9, 9)]), "much")
+    patch = np.array([[gland.code, stroma.code, 0]], np.uint16)
+    study.paint_mask(image.id, 5, 5, patch)
+    study.set_image_class(image.id, "grade", "benign")
+    before = all_rows(study)
+    for name, kind, into in (
+        ("tumour", "cell", "lymphocyte"),
+        ("much", "block", "all"),
+        ("gland", "mask", "stroma"),
+        ("benign", "grade", "normal"),
+    ):
+        study.remove_class(name, kind, into=into)
+        assert name not in [c.name for c in study.classes(kind)]
+    kept = study.cells().set_index("id").loc[cell]
+    assert (kept["class"], kept["source"], kept["status"], kept["confidence"]) == (
+        "lymphocyte",
+        "model",
+        "accepted",
+        0.7,
+    )
+    assert study.blocks(image.id)["class"].tolist() == ["all", "all"]
+    assert study.regions(image.id)["class"].tolist() == ["all"]
+    assert study.mask(image.id, (5, 5, 6, 8)).tolist() == [[stroma.code, stroma.code, 0]]
+    assert study.image_classes()["class"].tolist() == ["normal"]
+    for _ in range(4):
+        study.undo()
+    assert all_rows(study) == before
+    for into, sentence in (("tumour", "cannot become itself"), ("rare", "no class 'rare'")):
+        with pytest.raises(StudyError, match=sentence):
+            study.remove_class("tumour", into=into)
+    with pytest.raises(StudyError, match="background class cannot be removed"):
+        study.remove_class("background", into="tumour")
+    assert all_rows(study) == before
 
 
 @pytest.mark.parametrize(

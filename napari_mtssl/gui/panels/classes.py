@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_mtssl.gui.notify import guarded
 from napari_mtssl.gui.rows import button, row, swatch
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+from napari_mtssl.study.records import plural
 
 COLOUR, NAME, KEY, FIRST = range(4)
 NO_KEY = "–"
@@ -107,7 +108,7 @@ class ClassTable(QWidget):
         self.remove_button = button(
             "Remove" if self._chosen is None else "Remove …",
             self.remove_class,
-            f"Remove {which}; no label may have it",
+            f"Remove {which}; what has it gets another class of your choice",
         )
         self.buttons = row(self.add_button, self.remove_button, None)
         layout.addWidget(self.buttons)
@@ -206,8 +207,22 @@ class ClassTable(QWidget):
             raise WorkspaceError("Select a class in the list first.")
         else:
             name = self.table.item(at, NAME).text()
-        study.remove_class(name, self.kind)
-        self._workspace.classes_edited()
+        uses = study.class_uses(name, self.kind)
+        into = self._heir(name, uses) if uses else None
+        if uses and into is None:
+            return
+        study.remove_class(name, self.kind, into=into)
+        self._workspace.everything_changed()
+
+    def _heir(self, name: str, uses: Mapping[str, int]) -> str | None:
+        """Ask which class what has this one shall get; None if the user thinks better of it."""
+        others = [item.name for item in self._workspace.classes(self.kind) if item.name != name]
+        if not others:
+            raise WorkspaceError(f"Add another class first, which what is '{name}' now can get.")
+        count = " and ".join(plural(n, noun) for noun, n in uses.items())
+        ask = f"'{name}' is the class of {count} in the study. Which shall they get? (Undo takes it back.)"
+        heir, good = QInputDialog.getItem(self, "Remove class", ask, others, 0, False)
+        return heir if good else None
 
     @guarded
     def _clicked(self, at: int, column: int) -> None:
@@ -246,11 +261,11 @@ class ClassTable(QWidget):
     def _change(self, at: int, column: int) -> None:
         item, study = self._workspace.classes(self.kind)[at], self._workspace.need_study()
         text = self.table.item(at, column).text().strip()
+        was_active, name = self._workspace.active_of(self.kind) == item.name, item.name
         if column == NAME:
-            was_active = self._workspace.active_of(self.kind) == item.name
-            changed = study.update_class(item.name, new_name=text, kind=self.kind)
-            if was_active:
-                self._workspace.set_active(changed.name, self.kind)
+            name = study.update_class(item.name, new_name=text, kind=self.kind).name
         elif column == KEY:
             study.update_class(item.name, key=text, kind=self.kind)
-        self._workspace.classes_edited()
+        self._workspace.classes_edited()  # before the next point is of a class that layers do not know yet
+        if was_active:
+            self._workspace.set_active(name, self.kind)
