@@ -21,7 +21,7 @@ def check_classes(saved: ckpt.Checkpoint, method: Method) -> None:
     MethodError
         If they are not.
     """
-    theirs = ckpt.vocabulary(saved.meta)
+    theirs = ckpt.vocabulary(saved)
     if saved.meta["method"] != method.name or theirs != method.vocabulary:
         raise MethodError(
             f"The weights of '{saved.path.parent.name}' were trained as {saved.meta['method']} for "

@@ -22,6 +22,7 @@ from safetensors.torch import save as to_bytes
 from napari_mtssl.engine.devices import pick_device
 from napari_mtssl.methods import get_method
 from napari_mtssl.methods.base import Method, MethodError
+from napari_mtssl.methods.labels import named_now
 
 FORMAT = 1
 
@@ -178,14 +179,27 @@ def build_method(checkpoint: Checkpoint, device: torch.device, **overrides: Any)
     meta = checkpoint.meta
     cls = get_method(meta["method"])
     config = cls.configuration({**meta["config"], **overrides})
-    method = cls(config, vocabulary(meta), device)
+    method = cls(config, vocabulary(checkpoint), device)
     method.load_state(checkpoint.state)
     return method
 
 
-def vocabulary(meta: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Class names by kind that a checkpoint's metadata tell; version 1 knew only cells."""
+def vocabulary(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
+    """Class names by kind: those of today, if the run lies in its study and classes were renamed since.
+
+    Raises
+    ------
+    StudyError
+        If that study cannot be read.
+    """
+    meta, runs = checkpoint.meta, checkpoint.path.absolute().parent.parent
+    # version 1 knew only cells
     found = meta["vocabulary"] if "vocabulary" in meta else {"cell": meta["classes"]}
+    if runs.name == "runs" and (runs.parent / "study.sqlite").is_file():
+        from napari_mtssl.study import Study
+
+        with Study.open(runs.parent) as study:
+            return named_now(study, found)
     return {kind: tuple(names) for kind, names in found.items()}
 
 

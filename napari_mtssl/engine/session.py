@@ -23,6 +23,8 @@ from napari_mtssl.engine.options import TrainOptions
 if TYPE_CHECKING:
     import torch
 
+    from napari_mtssl.engine.peers import Alone
+    from napari_mtssl.images import ImagePool
     from napari_mtssl.methods.base import Method
     from napari_mtssl.study import Study
 
@@ -125,16 +127,13 @@ class TrainingSession:
             )
 
     def _train(self, study: Study) -> Generator[Event, None, None]:
-        """Make the method and its run, then train."""
-        from napari_mtssl.engine.devices import free_memory, pick_device
+        """Train; when a class was renamed go on, with a method that knows it by its new name."""
+        from napari_mtssl.engine.devices import pick_device
         from napari_mtssl.engine.peers import Alone
-        from napari_mtssl.engine.preview import Previewer
-        from napari_mtssl.engine.source import StudySource
-        from napari_mtssl.engine.train import train
+        from napari_mtssl.engine.source import ClassRenamedError
         from napari_mtssl.images import ImagePool
-        from napari_mtssl.images.tissue import in_study
 
-        images = ImagePool()
+        images, resume = ImagePool(), self.resume
         device = pick_device(self.device)
         peers = Alone()
         if self.devices > 1:
@@ -142,10 +141,31 @@ class TrainingSession:
 
             peers = together(self.devices, device)
             device = peers.device
-        if self.resume is None:
+        while True:
+            try:
+                with closing(self._run(study, images, device, peers, resume)) as events:
+                    yield from events
+                return
+            except ClassRenamedError:
+                if peers.world > 1:  # one may go on before another has noticed
+                    raise
+                # without a step there are no weights to go on with, and no run either
+                resume = None if self._run_dir is None else self._run_dir.name
+
+    def _run(
+        self, study: Study, images: ImagePool, device: torch.device, peers: Alone, resume: str | None
+    ) -> Generator[Event, None, None]:
+        """Make the method and its run, then train."""
+        from napari_mtssl.engine.devices import free_memory
+        from napari_mtssl.engine.preview import Previewer
+        from napari_mtssl.engine.source import ClassRenamedError, StudySource
+        from napari_mtssl.engine.train import train
+        from napari_mtssl.images.tissue import in_study
+
+        if resume is None:
             method = self._new_method(study, device)
         else:
-            method = self._resumed_method(study, self.resume, device)
+            method = self._resumed_method(study, resume, device)
         source = StudySource(method, study, images)
         previewer = None
         if self.options.preview_seconds > 0 and peers.world == 1:
@@ -154,12 +174,13 @@ class TrainingSession:
                 lambda image_id: in_study(images(study.image(image_id)), study.path, image_id),
                 seconds=self.options.preview_seconds,
             )
-        if self.resume is not None:
-            self._run_dir = study.run(self.resume).path
+        if resume is not None:
+            self._run_dir = study.run(resume).path
         else:  # last, so that a wrong setting leaves no empty run behind
             made = study.new_run(method.name, self.run_name).path if peers.rank == 0 else ""
             self._run_dir = Path(peers.told(str(made)))
         event: Event | None = None
+        begun = True
         try:
             with closing(
                 train(
@@ -169,7 +190,7 @@ class TrainingSession:
                     control=self.control,
                     options=self.options,
                     previewer=previewer,
-                    resume=self.resume is not None,
+                    resume=resume is not None,
                     checkpoint0=self.checkpoint0,
                     notes=provenance(study),
                     peers=peers,
@@ -177,11 +198,14 @@ class TrainingSession:
             ) as events:
                 for event in events:
                     yield event
+        except ClassRenamedError:
+            begun = (self._run_dir / "last.safetensors").is_file()
+            raise
         finally:
             # its labels or images let nothing begin, or it was stopped before the first step
-            nothing = isinstance(event, Finished) and event.step == 0
+            nothing = not begun or (isinstance(event, Finished) and event.step == 0)
             nothing = nothing or not (self._run_dir / "config.yaml").is_file()
-            if self.resume is None and peers.rank == 0 and nothing:
+            if resume is None and peers.rank == 0 and nothing:
                 shutil.rmtree(self._run_dir, ignore_errors=True)
                 self._run_dir = None
             if method.device.type != "cpu":

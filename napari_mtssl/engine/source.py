@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from napari_mtssl.methods.base import Method, MethodError, Samples
+from napari_mtssl.methods.labels import named_now
 from napari_mtssl.study.records import BACKGROUND
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ class StudySource:
         Raises
         ------
         MethodError
-            If groups leak between splits, a class was renamed since training started, or labels are too few.
+            If groups leak between splits, or labels are too few.
+        ClassRenamedError
+        If a class was renamed since training started.
         """
         # read the counter first: an edit made while samples are read is seen the next time
         self._read = self._latest = self._study.change_counter()
@@ -164,24 +167,28 @@ def check_groups(study: Study) -> None:
         )
 
 
+class ClassRenamedError(MethodError):
+    """A class has another name than when the method was made: it must be made again, with its weights."""
+
+
 def unknown_classes(study: Study, method: Method) -> tuple[str, ...]:
     """List the classes of labels that the network has no output for: made after training started.
 
     Raises
     ------
-    MethodError
-        If a class that the network knows is gone, and labels have another: it was renamed.
+    ClassRenamedError
+        If a class that the network knows has another name now.
     """
+    for kind, names in named_now(study, method.vocabulary).items():
+        for old, new in zip(method.vocabulary[kind], names, strict=True):
+            if old != new:
+                raise ClassRenamedError(
+                    f"The class '{old}' is called '{new}' since training started; go on with this run."
+                )
     labels = method.labels_of(study, "train")
     unknown = {kind: labels[kind] - set(method.vocabulary.get(kind, ())) for kind in labels}
     if unknown.get("mask"):  # labels_of does not look at pixels, and a class nobody painted harms nobody
         unknown["mask"] &= _painted(study)
-    for kind, names in unknown.items():
-        gone = set(method.vocabulary.get(kind, ())) - {item.name for item in study.classes(kind)}
-        if names and gone:
-            raise MethodError(
-                f"The class '{min(gone)}' was renamed after training started; start a new run to go on."
-            )
     found = {name for names in unknown.values() for name in names}
     return tuple(sorted(found, key=lambda name: (name == BACKGROUND, name)))
 

@@ -17,7 +17,7 @@ from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.engine.peers import Alone
 from napari_mtssl.engine.preview import Previewer
 from napari_mtssl.engine.runlog import NoLog, RunLog
-from napari_mtssl.engine.source import SampleSource
+from napari_mtssl.engine.source import ClassRenamedError, SampleSource
 from napari_mtssl.methods.base import Method
 
 __all__ = ["TrainOptions", "train"]
@@ -38,7 +38,7 @@ def train(
     notes: Mapping[str, Any] | None = None,
     peers: Alone | None = None,
 ) -> Generator[Event, None, None]:
-    """Train a method and say what happens; the last event is `Finished` or `Failed`, nothing is raised.
+    """Train a method and say what happens; the last event is `Finished` or `Failed`; nothing else is raised.
 
     Stop and pause take effect before the next step. A run ended by `Control.stop`, by closing the generator
     or by a kill goes on with ``resume=True`` and then equals, on the CPU bit for bit, a run that was never
@@ -68,6 +68,11 @@ def train(
     Yields
     ------
     Event
+
+    Raises
+    ------
+    ClassRenamedError
+        If a class was renamed; what was learnt is kept.
     """
     loop = Loop(method, source, run_dir, control, options or TrainOptions(), previewer, notes or {}, peers)
     log = RunLog(run_dir) if loop.peers.rank == 0 else NoLog()
@@ -80,6 +85,9 @@ def train(
                 yield event
     except GeneratorExit:
         loop.keep()  # the listener left without Control.stop: nothing learnt is lost
+        raise
+    except ClassRenamedError:
+        loop.keep()  # the caller makes the method anew and goes on
         raise
     except Exception as error:
         if not isinstance(error, (*USER_ERRORS, OSError)):

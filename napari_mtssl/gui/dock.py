@@ -203,9 +203,11 @@ class Dock(QWidget):
         if self.workspace.image is None:
             self._remove_layers()
             return
-        self.layers.show_image()
-        self.rasters.show()
-        self.regions.show()
+        # drawn once all are there: napari warns of layers of which some have the units of the image before
+        with self.viewer.layers.batched_update():
+            self.layers.show_image()
+            self.rasters.show()
+            self.regions.show()
         for painting in self.paintings:
             painting.attach()
         if CELL in self.workspace.task.kinds:

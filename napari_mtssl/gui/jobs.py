@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.engine.control import Control
-from napari_mtssl.engine.events import Event, Finished, Preview
+from napari_mtssl.engine.events import Event, Finished, Preview, Started
 from napari_mtssl.gui.stored import keep
 
 if TYPE_CHECKING:
@@ -205,10 +205,13 @@ class TrainJob:
             options=replace(self.options, validate_every=often),
             control=self.control,
         )
+        masks: Sequence[str] = ()
         with closing(session.events()) as events:
             for event in events:
+                if isinstance(event, Started):
+                    masks = _mask_classes(session.run_dir)
                 if isinstance(event, Preview):
-                    keep(study, session.run_dir.name, event)
+                    keep(study, session.run_dir.name, masks, event)
                 yield event
 
     def _predict(self, study: Study, run_dir: Path, step: int) -> Iterator[Event]:
@@ -378,7 +381,7 @@ def predict(study: Study, targets: Sequence[Target], control: Control, step: int
                 image,
                 target.image_id,
                 run_dir / "slides" / name,
-                partial(keep, study, target.run),
+                partial(keep, study, target.run, predictor.method.vocabulary.get("mask", ())),
                 view=partial(_seen, control, target),
                 step=step,
             )
@@ -389,6 +392,14 @@ def _seen(control: Control, target: Target) -> tuple[int, int, int, int] | None:
     if control.viewport is not None and control.viewport[0] == target.image_id:
         return control.viewport[1]
     return target.view
+
+
+def _mask_classes(run_dir: Path) -> Sequence[str]:
+    """Mask classes that a run which has begun learns."""
+    import yaml
+
+    with (run_dir / "config.yaml").open(encoding="utf-8") as file:
+        return tuple(yaml.safe_load(file)["classes"].get("mask", ()))
 
 
 def done_steps(study: Study, run: str) -> int:

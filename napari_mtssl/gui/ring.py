@@ -40,8 +40,10 @@ class FocusRing:
 
     def hide(self) -> None:
         """Nothing is in focus."""
-        if self.layer is not None and self.layer.visible:
-            self.layer.visible = False
+        if self.layer is not None:
+            self.layer.scale, self.layer.units = self._layers.world  # of another image, maybe
+            if self.layer.visible:
+                self.layer.visible = False
 
     def forget(self, layer: Layer) -> bool:
         """Whether the user removed the ring; it does not come back before `allow`."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from napari_mtssl.engine.events import Preview
 from napari_mtssl.methods.prediction import Prediction
@@ -84,18 +85,29 @@ def _bands(path: Path, record: ImageRecord, every: int) -> Iterator[tuple[Previe
         return
 
 
-def keep(study: Study, run: str, event: Preview) -> None:
+def keep(study: Study, run: str, masks: Sequence[str], event: Preview) -> None:
     """Write a predicted tile, or a whole image, to the study; called in the thread that predicts.
 
-    The box of cells is shifted by half a pixel: pixel r covers [r - 0.5, r + 0.5), and a cell belongs to the
-    tile of its pixel.
+    Classes that were renamed since the network was made have their new names, those that are gone are left
+    out. `masks` are the mask classes that it knows. The box of cells is shifted by half a pixel: pixel r
+    covers [r - 0.5, r + 0.5), and a cell belongs to the tile of its pixel.
     """
     said = event.prediction
     if said.mask is not None:
-        classes = [item.name for item in study.classes("mask")][: len(said.mask)]
-        study.set_mask_prediction(event.image_id, run, event.box, said.mask, event.scale, classes)
+        names = [study.class_now(name, "mask") for name in masks]
+        here = [at for at, name in enumerate(names) if name is not None]
+        known = [names[at] for at in here]
+        study.set_mask_prediction(event.image_id, run, event.box, said.mask[here], event.scale, known)
     if len(said.image):
-        study.set_image_prediction(event.image_id, run, said.image)
+        names = [study.class_now(*pair) for pair in zip(said.image["class"], said.image["kind"], strict=True)]
+        study.set_image_prediction(event.image_id, run, _of_today(said.image, names))
     if len(said.cells) or (said.mask is None and not len(said.image)):
         box = tuple(edge - 0.5 for edge in event.box)
-        study.set_predictions(event.image_id, run, said.cells, box=box)
+        now = {name: study.class_now(name) for name in said.cells["class"].unique()}
+        cells = _of_today(said.cells, said.cells["class"].map(now))
+        study.set_predictions(event.image_id, run, cells, box=box)
+
+
+def _of_today(said: pd.DataFrame, names: Sequence[str | None]) -> pd.DataFrame:
+    """Rows whose class there is still, by its name of today."""
+    return said.assign(**{"class": names}).dropna(subset="class")

@@ -31,6 +31,14 @@ def vocabulary_of(study: Study, kinds: Sequence[str]) -> dict[str, tuple[str, ..
     }
 
 
+def named_now(study: Study, vocabulary: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Give classes the names that they have in a study today; one that is gone keeps its own."""
+    return {
+        kind: tuple(study.class_now(name, kind) or name for name in names)
+        for kind, names in vocabulary.items()
+    }
+
+
 def labels_of(study: Study, kinds: Sequence[str], split: Split) -> dict[str, set[str]]:
     """Names of the classes that labels of a split have, by kind; kinds without a label are missing."""
     found: dict[str, set[str]] = {}

@@ -66,6 +66,27 @@ class ClassTable(ImageTable):
                 return found
         raise StudyError(self._no_class(name, kind, [c.name for c in classes]))
 
+    def class_now(self, name: str, kind: str = CELL) -> str | None:
+        """How a class is called today that had a name once, as a network may know it.
+
+        A class that has the name today is meant before one that had it earlier.
+
+        Returns
+        -------
+        str or None
+            None if there is no such class any more, or never was.
+        """
+        for found in self.classes(kind):
+            if found.name.lower() == name.lower():
+                return found.name
+        sql = (
+            "SELECT classes.name FROM log_classes JOIN classes ON classes.id = row_id "
+            "WHERE lower(:name) IN (lower(old_name), lower(new_name)) AND kind = :kind "
+            "ORDER BY n DESC LIMIT 1"
+        )
+        rows = self._rows(sql, {"name": name, "kind": kind})
+        return str(rows[0][0]) if rows else None
+
     def add_class(
         self,
         name: str,

@@ -4,7 +4,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from napari_mtssl.engine.events import ClassesLeftOut, Finished, Started, Stepped
+from napari_mtssl.engine.checkpoint import load_method
+from napari_mtssl.engine.events import ClassesLeftOut, Finished, LabelsChanged, Started, Stepped
 from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.engine.session import TrainingSession
 from napari_mtssl.study import Grid, Study
@@ -102,3 +103,63 @@ def test_a_first_mask_is_left_out_of_a_network_made_without_and_learnt_by_the_ne
     )
     assert isinstance(after[-1], Finished) and not any(isinstance(e, ClassesLeftOut) for e in after)
     assert any("mask" in event.losses for event in after if isinstance(event, Stepped))
+
+
+RENAMED = (("cell", "a", "aa"), ("block", "0-20", "0-25"), ("mask", "m", "mm"), ("grade", "x", "xx"))
+
+
+@pytest.mark.parametrize("method", QUICK)
+@pytest.mark.parametrize("step", [0, 3])
+def test_training_goes_on_when_classes_are_renamed(method, study, step):
+    session = TrainingSession(
+        study.path, method, device="cpu", overrides={**QUICK[method], "steps": 6}, options=OPTIONS
+    )
+    said, renamed = [], False
+    for event in session.events():
+        said.append(event)
+        at = 0 if isinstance(event, Started) else event.step if isinstance(event, Stepped) else None
+        if at == step and not renamed:
+            for kind, name, new in RENAMED:
+                study.update_class(name, kind=kind, new_name=new)
+            renamed = True
+    assert isinstance(said[-1], Finished) and said[-1].step == 6, said[-1]
+    assert [event.step for event in said if isinstance(event, Started)] == [0, step]
+    assert [run.name for run in study.runs()] == [session.run_dir.name]
+    learnt = load_method(session.run_dir)
+    assert set(sum(learnt.vocabulary.values(), ())) <= {c.name for c in study.classes(None)}
+    assert {"aa", "0-25", "mm", "xx"} & set(sum(learnt.vocabulary.values(), ()))
+
+
+def test_an_old_network_names_classes_as_they_are_today(study):
+    run = quick(study)
+    assert run.vocabulary["cell"] == ("background", "a", "b")
+    study.update_class("a", new_name="b2")
+    study.update_class("b", new_name="a")  # whoever has a name today is meant before who had it once
+    study.update_class("b2", new_name="c")
+    assert load_method(study.runs()[0].path).vocabulary["cell"] == ("background", "a", "a")
+    for _ in range(3):
+        study.undo()
+    study.remove_class("a", into="b")
+    assert load_method(study.runs()[0].path).vocabulary["cell"] == ("background", "a", "b")
+
+
+def quick(study):
+    session = TrainingSession(
+        study.path, device="cpu", overrides={**QUICK["hydramix"], "steps": 1}, options=OPTIONS
+    )
+    assert isinstance(list(session.events())[-1], Finished)
+    return load_method(session.run_dir)
+
+
+def test_a_class_that_becomes_another_leaves_training(study):
+    session = TrainingSession(
+        study.path, device="cpu", overrides={**QUICK["hydramix"], "steps": 6}, options=OPTIONS
+    )
+    said = []
+    for event in session.events():
+        said.append(event)
+        if isinstance(event, Stepped) and event.step == 2:
+            study.remove_class("a", into="b")
+    assert isinstance(said[-1], Finished), said[-1]
+    changed = [event for event in said if isinstance(event, LabelsChanged)]
+    assert len(changed) == 1 and changed[0].changed == 2  # one in each image to learn from

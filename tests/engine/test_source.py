@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_mtssl.engine.source import FixedSource, StudySource, check_groups
+from napari_mtssl.engine.source import ClassRenamedError, FixedSource, StudySource, check_groups
 from napari_mtssl.images import ImagePool
 from napari_mtssl.methods.base import MethodError
 from napari_mtssl.study import Study
@@ -51,7 +51,7 @@ def test_a_class_that_is_new_says_so(study, tiny):
     source.training()
     assert source.left_out == ("green",)
     study.update_class("red", new_name="crimson")
-    with pytest.raises(MethodError, match="'red' was renamed after training started"):
+    with pytest.raises(ClassRenamedError, match="'red' is called 'crimson' since training started"):
         source.training()
 
 

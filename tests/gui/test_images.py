@@ -82,7 +82,8 @@ def predict(dock, image_id, probability, mask=None, saliency=None):
     said = Prediction(mask=mask, pictures=pictures, image=frame)
     shape = (1, 1) if mask is None else mask.shape[1:]
     event = Preview(1, image_id, (0, 0, SIZE, SIZE), said, (SIZE / shape[0], SIZE / shape[1]), 1, 1)
-    keep(dock.workspace.study, "a-run", event)
+    masks = [item.name for item in dock.workspace.study.classes("mask")]
+    keep(dock.workspace.study, "a-run", masks, event)
     dock.runner.event.emit(event)
     dock.draw_now()
 

@@ -42,6 +42,16 @@ def test_stepping_brings_the_cell_to_the_centre_and_marks_it(dock, review):
     np.testing.assert_allclose(dock.viewer.scene.camera.center[-2:], (30, 84))
 
 
+def test_all_layers_have_the_units_of_the_image(dock, review, told, qtbot):
+    review.step(1)  # the ring around what is in focus is a layer, too
+    dock.workspace.study.set_pixel_size(dock.workspace.study.images()[1].id, 0.5)
+    for by, units in ((1, "micrometer"), (1, "pixel")):
+        dock.workspace.step_image(by)
+        qtbot.wait(50)  # napari draws
+        assert {str(unit) for layer in dock.viewer.layers for unit in layer.units} == {units}
+    assert not [message for _, message in told if "units" in message]
+
+
 @pytest.mark.parametrize(
     ("key", "status", "name"),
     [("Y", "accepted", "blue"), ("N", "rejected", "background"), ("2", "corrected", "red")],

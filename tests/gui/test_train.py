@@ -6,6 +6,7 @@ import pytest
 from qtpy.QtCore import QThreadPool
 
 from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, UNCERTAINTY
+from napari_mtssl.gui.panels.classes import NAME
 from napari_mtssl.gui.training import State, duration
 from napari_mtssl.study import Study
 
@@ -84,6 +85,26 @@ def test_labels_made_while_training_are_taken_in_between_steps(quick_training, w
     assert dock.runner.state is State.STOPPING
     wait(lambda: not dock.runner.busy, 20)
     assert heard[-1] == "finished"
+
+
+def test_a_class_renamed_while_training_goes_on_by_its_new_name(quick_training, wait, heard, told):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.steps.setValue(5000)
+    panel.start_button.click()
+    wait(lambda: "preview" in heard)
+    dock.label_panel.table.item(1, NAME).setText("navy")
+    seen = len(heard)
+    wait(lambda: "started" in heard[seen:] and "preview" in heard[seen:][heard[seen:].index("started") :])
+    dock.workspace.study.remove_class("navy", into="red")
+    dock.workspace.everything_changed()
+    seen = len(heard)
+    wait(lambda: "labels_changed" in heard[seen:] and "preview" in heard[seen:])
+    panel.stop_button.click()
+    wait(lambda: not dock.runner.busy, 20)
+    assert not tracebacks(told) and not [message for severity, message in told if severity == "warning"]
+    assert len(dock.workspace.study.runs()) == 1
+    image = dock.workspace.image.id
+    assert set(dock.workspace.study.predictions(image)["class"]) <= {"red"}
 
 
 def test_pause_and_go_on(quick_training, wait, heard):
