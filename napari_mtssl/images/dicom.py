@@ -29,6 +29,9 @@ TAGS = [
     "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
     "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
 ]  # fmt: skip
+# What is not said is done without.
+SPARE = ("PixelSpacing", "ImagerPixelSpacing", "WindowCenter", "WindowWidth", "PixelPaddingValue")
+UNDECODED = (ValueError, TypeError, AttributeError, KeyError, NotImplementedError, struct.error)
 # Enhanced DICOM says some of it in groups, for all frames or for each. They hold more (dates, other files),
 # and only this is kept of them.
 SHARED, EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
@@ -137,7 +140,7 @@ def frames(path: Path) -> Iterator[np.ndarray]:
         for frame, group in zip(stored, own, strict=True):
             file.update(group)
             yield _displayed(file, frame, (min(lows), max(highs)))
-    except (ValueError, AttributeError, KeyError, NotImplementedError) as error:
+    except UNDECODED as error:
         raise ImageError(f"{path.name} cannot be decoded; it may be damaged.") from error
 
 
@@ -167,7 +170,7 @@ def _read(path: Path, *, pixels: bool) -> Dataset:
             raise InvalidDicomError  # it only happened to begin alike
         _name_syntax(file)
         _flatten(file)
-        list(file)  # values are unpacked when they are looked at: what is damaged is to show here
+        _check_numbers(file)
     except unreadable as error:
         raise ImageError(f"{path.name} is not a DICOM file that can be read, or is cut short.") from error
     # what is deflated is read to its end to be unpacked
@@ -200,6 +203,18 @@ def _told(group: Dataset) -> Dataset:
     return told
 
 
+def _check_numbers(file: Dataset) -> None:
+    """Unpack all values, so that what is damaged shows here; what an image can do without is left out."""
+    for element in list(file):
+        try:
+            if element.VR in ("DS", "IS") and element.value is not None:
+                np.atleast_1d(element.value).astype(float)
+        except ValueError:
+            if element.keyword not in SPARE:
+                raise
+            del file[element.tag]
+
+
 def _name_syntax(file: Dataset) -> None:
     """Say how the values of a file are written if it does not: as pydicom found when it read them."""
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -213,8 +228,8 @@ def _name_syntax(file: Dataset) -> None:
 def _pixel_size(header: Dataset) -> float | None:
     """Side of a pixel in micrometres: in the patient if calibrated, else on the detector."""
     for name in ("PixelSpacing", "ImagerPixelSpacing"):
-        spacing = header.get(name)
-        if spacing is not None and len(spacing) == 2:
+        spacing = np.atleast_1d(header.get(name) or [])
+        if len(spacing) == 2:
             return square_pixel_um(float(spacing[0]), float(spacing[1]), "mm", COARSEST)
     return None
 
@@ -233,7 +248,7 @@ def _decode(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndar
             if stored.dtype == np.uint8:
                 stored = stored.astype(np.uint16) * 257
         return without_alpha(stored.reshape(*shape[:2], -1)).astype(dtype, copy=False).reshape(shape)
-    except (ValueError, AttributeError, KeyError, NotImplementedError) as error:
+    except UNDECODED as error:
         raise ImageError(f"{path.name} cannot be decoded; it may be damaged.") from error
 
 

@@ -56,6 +56,41 @@ def ramp():
     return np.arange(1000, 1000 + 20 * 30, dtype=np.uint16).reshape(20, 30)
 
 
+def broken(path, ramp, old, new, **tags):
+    """A file in which bytes of a value are others: pydicom writes no words where numbers belong."""
+    write(path, ramp, **tags)
+    held = path.read_bytes()
+    assert held.count(old) == 1
+    path.write_bytes(held.replace(old, new))
+    return path
+
+
+@pytest.mark.parametrize(
+    "tags", [{"PixelSpacing": ["0.1234", "0.5"]}, {"WindowCenter": "0.1234", "WindowWidth": "9"}]
+)
+def test_what_an_image_can_do_without_may_be_broken(tmp_path, ramp, tags):
+    path = broken(tmp_path / "a.dcm", ramp, b"0.1234", b"abcdef", **tags)
+    assert (grey_of(path).min(), grey_of(path).max()) == (0, 65535)
+    assert open_image(path).pixel_size_um is None
+    assert open_image(write(tmp_path / "b.dcm", ramp, PixelSpacing="0.5")).pixel_size_um is None  # one side
+
+
+@pytest.mark.parametrize("tag", ["NumberOfFrames", "RescaleSlope"])
+def test_words_where_numbers_must_be_are_refused(tmp_path, ramp, tag):
+    more = {"RescaleIntercept": "0"} if tag == "RescaleSlope" else {}
+    path = broken(tmp_path / "a.dcm", ramp, b"7777", b"wxyz", **{tag: "7777"}, **more)
+    with pytest.raises(ImageError, match=r"a.dcm is not a DICOM file that can be read"):
+        open_image(path)
+
+
+def test_a_table_that_is_cut_short_is_refused(tmp_path, ramp):
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData = [10, 0, 8], b"\1\0\2\0"
+    image = open_image(write(tmp_path / "a.dcm", ramp, VOILUTSequence=[table]))
+    with pytest.raises(ImageError, match=r"a.dcm cannot be decoded"):
+        image.read(0, 0, 5, 5)
+
+
 def test_least_to_greatest_without_a_window(tmp_path, ramp):
     path = write(tmp_path / "a.dcm", ramp)
     assert is_image(path) and open_image(path).pixel_size_um is None
