@@ -164,6 +164,16 @@ def test_settings_stay_when_their_section_is_closed_and_another_preset_replaces_
     assert panel.form.fields["batch_size"].value() != usual + 1
 
 
+def test_steps_typed_before_the_library_is_there_stay(dock, make_dock, study_path):
+    panel = dock.train_panel
+    panel.steps.setValue(60)
+    panel.library_ready()
+    assert panel.steps.value() == 60
+    other = make_dock(study_path).train_panel
+    other.library_ready()
+    assert other.steps.value() == 1200  # of the preset
+
+
 def test_a_setting_that_is_not_valid_is_said_in_words(quick_training):
     dock, panel = quick_training, quick_training.train_panel
     panel.form.fields["learning_rate"].setText("fast")

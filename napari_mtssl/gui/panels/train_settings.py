@@ -29,6 +29,7 @@ DEVICES = {
 RUNNERS = {THREAD: "This program", PROCESS: "A process of its own"}
 NEW = "New network"
 HIDDEN = ("preset", "steps")
+STEPS = 1500  # until the library is loaded, which has the presets
 
 
 class TrainSettings(QWidget):
@@ -56,7 +57,7 @@ class TrainSettings(QWidget):
         self.preset.currentIndexChanged.connect(self._preset_chosen)
         self.steps = QSpinBox()
         self.steps.setRange(1, 1_000_000)
-        self.steps.setValue(1500)
+        self.steps.setValue(STEPS)
         self.steps.setToolTip(
             "Optimiser updates. In live mode: of the first round, before it waits for new labels."
         )
@@ -110,8 +111,11 @@ class TrainSettings(QWidget):
 
     def library_ready(self) -> None:
         """Read the presets; called when the network library is loaded."""
+        typed = self.steps.value()
         self.advanced_note.hide()
         self._preset_chosen()
+        if typed != STEPS:  # somebody was quicker than the library
+            self.steps.setValue(typed)
 
     def installed(self) -> bool:
         """Whether there is the method that learns what is labelled."""
