@@ -331,8 +331,8 @@ class Loop:
             yield ClassesLeftOut(
                 self.step,
                 fresh,
-                f"{what} had no label when this network was made: training goes on without these labels; "
-                "start a new network to learn them.",
+                f"{what} had no label when this network was made, or only this one of its kind had: training "
+                "goes on without these labels; label others, too, and start a new network to learn them.",
             )
 
     def _validate(self) -> Iterator[Event]:

@@ -152,6 +152,7 @@ class Actions:
             dock.show_layers()
         if LABELS in dock.layers.points:
             layer = dock.layers.points[LABELS]
+            layer.visible = True  # or napari would not click in it
             dock.viewer.layers.selection.active = layer
             layer.mode = "add" if clicking else "select"
 

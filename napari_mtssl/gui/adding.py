@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.images import Image, ImageError, open_planes
 from napari_mtssl.study.addresses import check_url, fingerprint, is_url, shown
+from napari_mtssl.study.records import plural
 
 if TYPE_CHECKING:
     from napari_mtssl.study import ImageRecord, Study
@@ -48,7 +49,7 @@ def add_files(
             unread.append((shown(str(path)) if is_url(path) else Path(path).name, error))
     records: list[ImageRecord] = []
     if opened:
-        with study.edit(f"Added {len(opened):,} images"):
+        with study.edit(f"Added {plural(len(opened), 'image')}"):
             records = [
                 study.add_image(
                     image.location,

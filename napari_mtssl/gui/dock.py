@@ -166,6 +166,7 @@ class Dock(QWidget):
         self.runner.sight = None
         if self.runner.busy:
             self.runner.drop()
+            show_info("What ran was stopped, for another study was opened; what was learnt is kept.")
         if self.workspace.study is None:
             self._let_go()
             self._remove_layers()
@@ -222,10 +223,11 @@ class Dock(QWidget):
             if name in (LABELS, PREDICTIONS):
                 self.bindings.bind(layer, "labels" if name == LABELS else "predictions")
         task = self.workspace.task
+        if self.layers.image is not None:  # a digit is a class there, too, and no mode of napari's
+            scope: Scope = "labels" if CELL in task.kinds else "images" if task.heads else "masks"
+            self.bindings.bind(self.layers.image, scope)
         if CELL in task.kinds:
             return
-        if self.layers.image is not None:
-            self.bindings.bind(self.layers.image, "images" if task.heads else "masks")
         for name, layer in self.rasters.found.items():
             self._bind_raster(name, layer)
         if self.regions.layer is not None:

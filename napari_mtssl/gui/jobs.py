@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -156,7 +156,7 @@ class TrainJob:
                     yield event
                 if not isinstance(ended, Finished) or ended.stopped or self.control.stopped:
                     return
-                known, asks, seen = study.change_counter(), self.control.asks, self.control.viewport
+                known, asks, seen = study.labels_mark(), self.control.asks, self.control.viewport
                 yield from self._predict(study, ended.run_dir, ended.step)
                 if not request.live:
                     return
@@ -167,14 +167,20 @@ class TrainJob:
                 # A round of what is new is shorter than the first: the network knows most of it already.
                 resume, steps = ended.run_dir.name, ended.step + max(request.steps // 3, 1)
 
-    def _wait(self, study: Study, ended: Finished, known: int, asks: int, done: set[int]) -> Iterator[Event]:
+    def _wait(
+        self, study: Study, ended: Finished, known: Hashable, asks: int, done: set[int]
+    ) -> Iterator[Event]:
         """Until labels change or a stop: show what is asked for, predict images that the user turns to.
 
-        `known` and `asks` are counts of what was taken in, `done` are images that are predicted.
+        `known` are the labels and `asks` the count of what was taken in, `done` are predicted images.
         """
         from napari_mtssl.images import is_slide
 
-        while study.change_counter() == known and not self.control.stopped:
+        counter = -1
+        while not self.control.stopped:
+            before, counter = counter, study.change_counter()
+            if counter != before and study.labels_mark() != known:
+                break  # of other edits, as of a colour, nothing is to be learnt
             asked = self.control.asks  # before what was asked for, which is set first
             sight, view = self.control.sight, self.control.viewport
             if view is not None and view[0] not in done:
@@ -372,6 +378,8 @@ def predict(study: Study, targets: Sequence[Target], control: Control, step: int
         for target in targets:
             if control.stopped:
                 return
+            if target.image_id not in {record.id for record in study.images()}:
+                continue  # it was taken out of the study meanwhile
             image = in_study(images(study.image(target.image_id)), study.path, target.image_id)
             name = f"{target.image_id}.prediction"
             for other in study.runs():

@@ -15,7 +15,7 @@ import pandas as pd
 
 from napari_mtssl.gui.background import read_in_background
 from napari_mtssl.gui.predictions import near
-from napari_mtssl.gui.quick import calm, heard, put, quiet, with_classes
+from napari_mtssl.gui.quick import calm, heard, held, put, quiet, with_classes
 from napari_mtssl.gui.ring import FOCUS, FocusRing
 from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import RESERVED_COLOUR, Workspace
@@ -107,12 +107,19 @@ class StudyLayers:
                 # On slides only: with the bar every frame of a zoom is painted twice.
                 self.viewer.canvas.overlays.scale_bar.visible = True
             calm(self.image)
+            held(self.image)
             if CELL in self.workspace.task.kinds:
                 self._show_points(record)
             else:
                 for layer in self.points.values():
                     self._remove(layer)
                 self.points = {}
+            for (
+                kind,
+                layer,
+            ) in self.points.items():  # filled later; of another image they widen the view
+                nothing = pd.DataFrame({name: np.zeros(0) for name in FEATURES[kind]})
+                put(layer, np.zeros((0, 2)), with_classes(nothing, self._cycle))
             self.viewer.reset_view()
 
     def _show_points(self, record: Any) -> None:
@@ -168,6 +175,7 @@ class StudyLayers:
                 layer.face_color_mode = "cycle"
             calm(layer)
             quiet(layer)
+            held(layer)
         self.points[kind] = layer
         self.made(kind, layer)
         return layer

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from napari_mtssl.gui.notify import show_info
+
 if TYPE_CHECKING:
     from napari.layers import Layer, Points
 
@@ -39,6 +41,18 @@ def _on_mode(event: Any) -> None:
         highlight.unblock()
     if event.source.mode != "select":
         highlight.block()
+
+
+def held(layer: Layer) -> None:
+    """Let nobody turn or shift a layer by hand: places of labels are those of the image's pixels."""
+    layer.events.mode.disconnect(_hold)
+    layer.events.mode.connect(_hold)
+
+
+def _hold(event: Any) -> None:
+    if event.source.mode == "transform":
+        event.source.mode = "pan_zoom"
+        show_info("The image stays where it is: labels are tied to its pixels.")
 
 
 @contextmanager

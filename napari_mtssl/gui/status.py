@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 from superqt import QElidingLabel
 
@@ -58,6 +59,7 @@ class StatusLine(QWidget):
         runner.ended.connect(self._show_state)
         runner.event.connect(self._on_event)
         crowd.changed.connect(self._show_drawn)
+        self.active.setTextFormat(Qt.TextFormat.PlainText)  # a class may be called "<1 %"
         self._show_class()
         self._show_state()
 

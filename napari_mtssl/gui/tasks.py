@@ -91,10 +91,11 @@ def task_of(study: Study) -> Task:
     heads = [kind for kind in kinds if kind not in (CELL, BLOCK, MASK, ORIGIN)]
     if BLOCK in kinds:
         return TISSUE
-    if len(heads) > 1 or set(heads) & {"pattern", "intensity"}:
+    if set(heads) & {"pattern", "intensity"}:
         return SPECIMENS
-    if heads:
-        return LUNGS
+    if heads:  # a method that was used before tells; else several questions are one of specimens
+        used = [task for run in study.runs() for task in (LUNGS, SPECIMENS) if task.method == run.method]
+        return used[-1] if used else LUNGS if len(heads) == 1 else SPECIMENS
     return LUNGS if MASK in kinds and len(study.classes(CELL)) < 2 else CELLS
 
 

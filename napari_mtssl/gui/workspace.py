@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,13 +187,20 @@ class Workspace:
         self.select_any(order)
 
     def refresh_image(self) -> None:
-        """Read the current image's record again, after its path, split or group changed."""
+        """Read the current image again, after its path, split or group changed, or it was removed."""
+        from napari_mtssl.images import ImageError
+
         before = self.image
         if self.study is not None and before is not None:
             ids = {image.id: image for image in self.study.images()}
             self.image = ids.get(before.id)
         self.images_changed.emit()
-        if self.image is None or self.image.pixel_size_um != before.pixel_size_um:
+        if self.study is not None and self.image is None and (images := self.study.images()):
+            # what was on screen is gone, or there is one again: an empty window would look like a loss
+            at = 0 if before is None else before.id
+            with suppress(ImageError):  # step 1 names those that cannot be read
+                self.select_any([image.id for image in sorted(images, key=lambda image: abs(image.id - at))])
+        elif self.image is None or self.image.pixel_size_um != before.pixel_size_um:
             self.image_changed.emit()
 
     @property

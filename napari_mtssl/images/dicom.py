@@ -31,7 +31,9 @@ TAGS = [
 ]  # fmt: skip
 # What is not said is done without.
 SPARE = ("PixelSpacing", "ImagerPixelSpacing", "WindowCenter", "WindowWidth", "PixelPaddingValue")
-UNDECODED = (ValueError, TypeError, AttributeError, KeyError, NotImplementedError, struct.error)
+UNDECODED = (
+    ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, struct.error,
+)  # fmt: skip
 # Enhanced DICOM says some of it in groups, for all frames or for each. They hold more (dates, other files),
 # and only this is kept of them.
 SHARED, EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"

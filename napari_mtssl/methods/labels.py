@@ -64,11 +64,14 @@ def labelled_kinds(study: Study) -> set[str]:
 def taught(study: Study, vocabulary: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     """Of a vocabulary the kinds that training images have labels of; all of it if there are none.
 
-    An output for the rest would never be taught, and still be shown. What is labelled for the first time
+    Of classes of images labels of two are needed, if there is something else to learn. An output for the rest
+    would never be taught, and still be shown. What is labelled for the first time
     while a run goes on is left out of that run, like a class that is new.
     """
-    known = labelled_kinds(study) & set(vocabulary) or set(vocabulary)
-    return {kind: names for kind, names in vocabulary.items() if kind in known}
+    known = labelled_kinds(study) & set(vocabulary)
+    said = study.image_classes(split="train").groupby("kind")["class"].nunique()
+    told = {kind for kind in known if kind == "mask" or said[kind] > 1}
+    return {kind: names for kind, names in vocabulary.items() if kind in (told or known or vocabulary)}
 
 
 def draw_labels(cells: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:

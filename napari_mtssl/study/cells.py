@@ -300,7 +300,7 @@ class CellTable(ClassTable):
             if not inside.all():  # also where a position is NaN
                 first = np.flatnonzero(~inside)[0]
                 sentence = (
-                    f"Row {row[first]:g}, column {col[first]:g} lies outside {image.name}, which has "
+                    f"Row {row[first]:.6g}, column {col[first]:.6g} lies outside {image.name}, which has "
                     f"{image.height} rows and {image.width} columns."
                 )
                 wrong.append((int(np.flatnonzero(image_ids == image_id)[first]), sentence))

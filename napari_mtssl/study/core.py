@@ -71,6 +71,19 @@ class StudyCore:
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r})"
 
+    def labels_mark(self) -> tuple[tuple[object, ...], ...]:
+        """Return what differs once labels, or which images they count for, were changed; not for a colour.
+
+        An edit that is undone, or done again, counts as one, whatever it changed.
+        """
+        newest = (f"(SELECT max(n) FROM log_{table})" for table in schema.LABELS)
+        queries = (
+            f"SELECT {', '.join(newest)}",
+            "SELECT count(*), max(id) FROM edits WHERE undone",
+            "SELECT id, split FROM images ORDER BY id",
+        )
+        return tuple(row for query in queries for row in self._db.rows(query))
+
     def change_counter(self) -> int:
         """Return a number that grows with every change of images, classes or cells, whoever made it.
 

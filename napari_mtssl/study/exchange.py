@@ -109,7 +109,7 @@ def import_labels(
     what = "a label image"
     if isinstance(labels, str | Path):
         what = Path(labels).name
-        labels = read_array(Path(labels), "a label image")
+        labels = read_array(Path(labels), "a label image", indexed=True)
     if labels.shape != (image.height, image.width):
         raise StudyError(
             f"The labels of {what} have the shape {labels.shape}, but {image.name} has "

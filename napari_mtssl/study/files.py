@@ -96,8 +96,16 @@ def read_text(path: Path) -> str:
         raise StudyError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def read_array(path: Path, what: str = "an image") -> np.ndarray:
+def read_array(path: Path, what: str = "an image", *, indexed: bool = False) -> np.ndarray:
     """Read an array from a file: TIFF, PNG and other images, ``.npy``, a Zarr array or OME-Zarr image.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What it should be, for messages.
+    indexed : bool
+        Of a picture with a palette of colours take the numbers, not the colours: masks come so, too.
 
     Raises
     ------
@@ -118,11 +126,21 @@ def read_array(path: Path, what: str = "an image") -> np.ndarray:
         import imageio.v3
 
         with _large_pictures():
-            return imageio.v3.imread(path)
+            numbers = _indices(path) if indexed else None
+            return imageio.v3.imread(path) if numbers is None else numbers
     except StudyError:
         raise
     except Exception as error:  # every format has errors of its own: struct.error, SyntaxError, ...
         raise StudyError(f"{path.name} cannot be read as {what}: {_why(error)}.") from error
+
+
+def _indices(path: Path) -> np.ndarray | None:
+    """Give the numbers of a picture whose palette has colours; None of any other, also of one in grey."""
+    import PIL.Image
+
+    with PIL.Image.open(path) as file:
+        palette = np.reshape(file.getpalette() or [], (-1, 3)) if file.mode == "P" else np.zeros((0, 3))
+        return np.asarray(file) if (palette != palette[:, :1]).any() else None
 
 
 @contextmanager

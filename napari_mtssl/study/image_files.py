@@ -162,7 +162,7 @@ def export_image_classes(
             .sort_values("probability")
             .drop_duplicates(["image_id", "kind"], keep="last")
         )
-        for head in wanted:
+        for head in (head for head in wanted if head != ORIGIN):  # which nobody predicts
             best = found[found["kind"] == head].set_index("image_id")
             for column, of in zip(_PREDICTED, ("class", "probability"), strict=True):
                 table[head + column] = table["id"].map(best[of])

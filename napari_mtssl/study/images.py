@@ -61,8 +61,9 @@ class ImageTable(StudyCore):
             not valid, or the study cannot be written.
         """
         location, path = _located(path)
-        images = self.images()
-        for record in images:
+        # only these are looked at: of a folder of thousands, each would be read for each
+        alike = self._called(names.file_of(path).name)
+        for record in alike:
             if record.location == location:
                 return record
         check_choice(split, SPLITS, "split")
@@ -74,7 +75,7 @@ class ImageTable(StudyCore):
             "height": int(height),
             "width": int(width),
             "pixel_size_um": pixel_size_um,
-            "grp": group or names.own_group(path, images),
+            "grp": group or names.own_group(path, self.images() if alike else []),
             "split": split,
         }
         with self.edit(f"Added the image {path.name}"):
@@ -90,6 +91,11 @@ class ImageTable(StudyCore):
         else:
             check_choice(split, SPLITS, "split")
             rows = self._rows(f"{_SELECT} WHERE split = ? ORDER BY id", (split,))
+        return [self._record(*row) for row in rows]
+
+    def _called(self, name: str) -> list[ImageRecord]:
+        """Images in whose path a name occurs: all of that name, and planes of stacks of that name."""
+        rows = self._rows(f"{_SELECT} WHERE instr(path, ?) > 0 ORDER BY id", (name,))
         return [self._record(*row) for row in rows]
 
     def image(self, image_id: int) -> ImageRecord:
@@ -224,7 +230,7 @@ class ImageTable(StudyCore):
         """
         name = self.image(image_id).name
         n = self._rows("SELECT count(*) FROM cells WHERE image_id = ?", (image_id,))[0][0]
-        with self.edit(f"Removed the image {name} with {plural(n, 'cell')}"):
+        with self.edit(f"Removed the image {name}" + (f" with {plural(n, 'cell')}" if n else "")):
             for table in schema.OF_IMAGES:
                 self._db.connection.execute(f"DELETE FROM {table} WHERE image_id = ?", (image_id,))
             self._db.connection.execute("DELETE FROM images WHERE id = ?", (image_id,))

@@ -120,7 +120,7 @@ def import_masks(
     folder = Path(folder)
     if not folder.is_dir():
         raise StudyError(f"There is no folder {folder}.")
-    pairs = _masks_in(study, folder)
+    pairs, strange = _masks_in(study, folder)
     guessed = set() if predictions else _predicted(folder, [path for path, _ in pairs])
     if guessed and len(guessed) == len(pairs):
         raise only_predictions(folder, len(guessed))
@@ -143,22 +143,24 @@ def import_masks(
                     study, path, image.id, named, unsaid=unsaid, colours=colours, predictions=True
                 )
             reports.append(found)
-    return replace(joined(reports), skipped=len(guessed), predicted=len(guessed))
+    return replace(joined(reports), skipped=len(guessed), predicted=len(guessed), strange=strange)
 
 
-def _masks_in(study: Study, folder: Path) -> list[tuple[Path, ImageRecord]]:
-    """Masks in a folder, each with its image; StudyError if there are none."""
-    known, pairs = ImageNames(study.images()), []
+def _masks_in(study: Study, folder: Path) -> tuple[list[tuple[Path, ImageRecord]], tuple[str, ...]]:
+    """Masks in a folder, each with its image, and files that fit none; StudyError if there are no masks."""
+    known, pairs, strange = ImageNames(study.images()), [], []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in (*_SUFFIXES, ZARR)):
         image = known.owner(path)
-        if image is not None and path.absolute() != image.path:
+        if image is None:
+            strange.append(path.name)
+        elif path.absolute() != image.path:
             pairs.append((path, image))
     if not pairs:
         raise StudyError(
             f"No file in {folder} belongs to an image of the study '{study.name}': "
             "a mask has the name of its image."
         )
-    return pairs
+    return pairs, tuple(strange)
 
 
 def _predicted(folder: Path, masks: Sequence[Path]) -> set[Path]:
@@ -212,7 +214,7 @@ def import_mask(
         what, guessed = path.name, path.name in predicted_in(path.parent)
         if guessed and not predictions:
             raise only_predictions(path, 1)
-        values = read_array(path, "a mask")
+        values = read_array(path, "a mask", indexed=True)
     if values.ndim == 3 and values.shape[2] in (3, 4) and (values[..., :1] == values[..., :3]).all():
         values = values[..., 0]  # grey, saved as colour
     if values.ndim != 2 or not (values.dtype == bool or np.issubdtype(values.dtype, np.integer)):
@@ -227,7 +229,7 @@ def import_mask(
 def by_one_class(values: np.ndarray, name: str) -> tuple[np.ndarray, dict[int, str]]:
     """Values 0 and 1, and their classes, of a mask that one class is painted in; see `import_mask`."""
     soft = values.dtype == np.uint8 and values.max() == 255
-    return (values > (127 if soft else 0)).astype(np.uint8), {0: BACKGROUND, 1: name}
+    return ((values > 127) if soft else (values != 0)).astype(np.uint8), {0: BACKGROUND, 1: name}
 
 
 def _with_mask(study: Study, predictions: bool) -> list[int]:

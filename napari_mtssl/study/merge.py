@@ -39,6 +39,8 @@ class ImportReport:
         How many of what was left out are predictions that nobody reviewed.
     moved : int
         Images that were put into another group or split.
+    strange : tuple of str
+        Files of a folder that are of no image of the study.
     contradicted : int
         Cells at whose very place the file has one of another class, too.
     """
@@ -53,6 +55,7 @@ class ImportReport:
     predicted: int = 0
     moved: int = 0
     contradicted: int = 0
+    strange: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         points = plural(self.background, "background point") if self.background else ""
@@ -71,6 +74,10 @@ class ImportReport:
             parts.append(f"{twice} where the file has one of another class, too (both kept)")
         if self.moved:
             parts.append(f"{plural(self.moved, 'image')} put into another group or split")
+        if self.strange:
+            more = ", ..." if len(self.strange) > 3 else ""
+            named = ", ".join(self.strange[:3]) + more
+            parts.append(f"{plural(len(self.strange), 'file')} of no image of the study ({named})")
         if self.classes_created:
             parts.append(f"new classes: {', '.join(self.classes_created)}")
         return ", ".join(parts) + "."

@@ -95,12 +95,12 @@ def own_group(path: Path, images: Sequence[ImageRecord]) -> str:
     images : sequence of ImageRecord
         What is in the study.
     """
-    file = _file_of(path)
+    file = file_of(path)
     group = first_part(file)
     alike = [i for i in images if file.name in (i.path.name, i.path.parent.name.removesuffix(PLANES))]
-    if all(_file_of(image.path).parent == file.parent for image in alike):
+    if all(file_of(image.path).parent == file.parent for image in alike):
         return group
-    taken = {image.group for image in images if _file_of(image.path).parent != file.parent}
+    taken = {image.group for image in images if file_of(image.path).parent != file.parent}
     for folder in file.parents:
         if group not in taken:
             break
@@ -110,17 +110,17 @@ def own_group(path: Path, images: Sequence[ImageRecord]) -> str:
 
 def first_part(path: Path) -> str:
     """Name of a file up to its first dot; all of a DICOM number, which begins alike for all of a hospital."""
-    name = _file_of(path).name
+    name = file_of(path).name
     return name if re.fullmatch(r"\d+(\.\d+){3,}(\.dcm)?", name) else name.split(".")[0]
 
 
 def folder_of(path: Path, levels: int) -> str:
     """Name of the folder that a file, or the stack of a plane, lies in (1), or of the one above it (2)."""
-    folders = _file_of(path).parents
+    folders = file_of(path).parents
     return folders[levels - 1].name if levels <= len(folders) else ""
 
 
-def _file_of(path: Path) -> Path:
+def file_of(path: Path) -> Path:
     """Give the file that a user knows: that of an image, or the stack that it is a plane of."""
     path = Path(os.path.normpath(path))  # .. is no folder's name
     return path.parent.with_suffix("") if path.parent.suffix == PLANES else path
@@ -129,7 +129,7 @@ def _file_of(path: Path) -> Path:
 def _ladder(path: Path) -> list[str]:
     """All names that files of an image may have, the shortest first."""
     names = [path.stem, path.name]
-    for folder in _file_of(path).parents:
+    for folder in file_of(path).parents:
         if folder.name:
             names += [f"{folder.name}_{name}" for name in names[-2:]]
     return names

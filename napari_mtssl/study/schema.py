@@ -157,6 +157,8 @@ RECORDED: Tables = {**_RECORDED_1, "classes": _CLASSES_2, **_NEW_2}
 _PLAIN: Tables = {**_PLAIN_1, "image_predictions": _IMAGE_PREDICTIONS_2}
 _BY_VERSION: tuple[Tables, ...] = ({**_RECORDED_1, **_PLAIN_1}, {**RECORDED, **_PLAIN})
 
+# Recorded tables that say something of images or of their parts.
+LABELS = tuple(table for table in RECORDED if table not in ("images", "classes"))
 # Recorded tables whose rows belong to an image, and go with it.
 OF_IMAGES = tuple(table for table, spec in RECORDED.items() if "image_id" in spec)
 

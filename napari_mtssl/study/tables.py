@@ -16,7 +16,10 @@ from napari_mtssl.study.records import StudyError
 from napari_mtssl.study.study import Study
 
 # Columns that a reader takes if they are there.
-_READ = ("class", "colour", "confidence", "label", "probability", "source", "status")
+_READ = (
+    *("class", "colour", "confidence", "group", "label", "origin", "probability", "source", "split"),
+    "status",
+)
 
 
 def read_table(
@@ -107,8 +110,8 @@ def _parsed(path: Path, columns: Sequence[str], heads: bool) -> tuple[pd.DataFra
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for names of rows
         raise StudyError(f"{path.name} is no table: its rows hold more values than its first line has names.")
     # pandas gives the second of two names a number, and what it says would be lost
-    often = Counter(names.dropna().str.strip())
-    twice = next((n for n in often if often[n] > 1 and (heads or n.lower() in (*columns, *_READ))), None)
+    often = Counter(names.dropna().str.strip().str.lower())
+    twice = next((n for n in often if often[n] > 1 and (heads or n in (*columns, *_READ))), None)
     if twice is not None:
         raise StudyError(
             f"{path.name} has {often[twice]} columns called {twice}: keep the one that is meant."
@@ -122,10 +125,8 @@ def _renamed(
     table: pd.DataFrame, columns: Sequence[str], others: Mapping[str, Sequence[str]]
 ) -> pd.DataFrame:
     """Give columns the names that are looked for, where they have them in capitals or another one."""
-    if not set(columns) <= set(table):  # names in capitals
-        lower = {str(c): str(c).lower() for c in table if str(c).lower() in columns}
-        if len(set(lower.values())) == len(lower):
-            table = table.rename(columns=lower)
+    lower = {str(c): str(c).lower() for c in table if str(c).lower() in (*columns, *_READ)}
+    table = table.rename(columns=lower)
     for column, names in others.items():
         found = [c for c in table if str(c).lower() in names]
         if column not in table and found:

@@ -6,12 +6,14 @@ import imageio.v3
 import numpy as np
 import pandas as pd
 import pytest
+from qtpy.QtGui import QShowEvent
 
 from napari_mtssl.engine.events import Preview
 from napari_mtssl.gui.image_table import image_table, mask_doubt
 from napari_mtssl.gui.panels.browser import BY_DOUBT, ID
+from napari_mtssl.gui.panels.classes import FIRST, NAME
 from napari_mtssl.gui.rasters import PAINT, PREDICTED, SALIENCY
-from napari_mtssl.gui.tasks import LUNGS, SPECIMENS
+from napari_mtssl.gui.tasks import LUNGS, SPECIMENS, task_of
 from napari_mtssl.gui.thumbnails import SIDE, thumbnail
 from napari_mtssl.images import ImagePool
 from napari_mtssl.methods.prediction import Prediction
@@ -411,6 +413,45 @@ def test_another_question_can_be_asked_of_images(dock, page, monkeypatch, told):
     answers = iter([("class", True), ("mild", True)])
     page.head_button.click()
     assert any("cannot name" in message or "names no kind" in message for _, message in told)
+
+
+def test_a_study_with_a_second_question_stays_with_the_method_that_it_was_used_with(dock, page):
+    study = dock.workspace.study
+    study.add_class("mild", kind="severity")
+    assert task_of(study) is SPECIMENS  # nothing else is known
+    study.new_run("multimix")
+    assert task_of(study) is LUNGS
+    study.new_run("joint-unet")
+    assert task_of(study) is SPECIMENS
+    dock.study_panel.task.setCurrentIndex(dock.study_panel.task.findData("lungs"))
+    dock.study_panel.task.activated.emit(dock.study_panel.task.currentIndex())
+    dock.study_panel.open_path(study.path)
+    assert dock.workspace.task is LUNGS  # as it was chosen
+
+
+def test_what_changed_while_another_step_was_open_is_counted_when_it_is_shown(dock, page, qtbot):
+    images = dock.workspace.study.images()
+    predict(dock, images[0].id, 0.3)
+    predict(dock, images[1].id, 0.8)
+    page._recount.now()
+    dock.tabs.setCurrentIndex(3)
+    dock.workspace.select_image(images[1].id)
+    dock.workspace.study.set_image_class(images[1].id, "diagnosis", "pneumonia")
+    dock.workspace.image_classes_changed.emit()
+    qtbot.wait(400)  # the count that is due now finds the page hidden
+    dock.tabs.setCurrentIndex(1)
+    page.showEvent(QShowEvent())  # which Qt sends in a window that is shown
+    rows = page.heads["diagnosis"].table
+    here = {rows.item(at, NAME).text(): rows.item(at, FIRST + 1).text() for at in range(rows.rowCount())}
+    assert here == {"normal": "20%", "pneumonia": "● 80%"}
+
+
+def test_the_image_on_screen_is_removed_and_its_neighbour_shown(dock, page, told):
+    names = [image.path.name for image in dock.workspace.study.images()]
+    dock.study_panel.images.table.selectRow(0)
+    dock.study_panel.images.remove()
+    assert dock.workspace.image.path.name == names[1]
+    assert dock.workspace.study.undo() == f"Undone: Removed the image {names[0]}"
 
 
 def test_walking_goes_past_images_that_cannot_be_read_and_says_so(dock, page, told):

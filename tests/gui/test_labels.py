@@ -1,7 +1,9 @@
 """Clicks, moves, deletions, keys and undo in a real window: the study always knows."""
 
+import imageio.v3
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QInputDialog
 
 from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, UNCERTAINTY
 from napari_mtssl.gui.shortcuts import SHORTCUTS, Bindings, help_table
@@ -189,6 +191,52 @@ def test_the_help_has_one_line_for_each_key():
     assert len(keys) == len(set(keys))
     line = next(line for line in help_table().split("<tr>") if "<b>Right</b>" in line)
     assert "next prediction" in line and "Images: the next one" in line
+
+
+def test_the_image_is_neither_turned_nor_shifted_and_takes_class_keys(dock, told):
+    from napari.utils.key_bindings import coerce_keybinding
+
+    image = dock.layers.image
+    image.keymap[coerce_keybinding("2")](image)  # napari's own 2 begins to transform the layer
+    assert dock.workspace.active == "red" and image.mode == "pan_zoom"
+    for layer in (image, dock.layers.points[LABELS]):
+        layer.mode = "transform"
+        assert layer.mode == "pan_zoom"
+    assert sum("stays where it is" in message for _, message in told) == 2
+
+
+def test_labels_that_are_hidden_are_shown_when_one_clicks_cells(dock):
+    layer = dock.layers.points[LABELS]
+    layer.visible = False
+    dock.label_panel.cells.click.click()
+    assert layer.visible and layer.mode == "add" and dock.label_panel.cells.click.isChecked()
+
+
+def test_a_smaller_image_fills_the_view_after_a_larger_one(dock, tmp_path):
+    imageio.v3.imwrite(tmp_path / "large.png", np.full((900, 1200, 3), 220, np.uint8))
+    large = dock.workspace.add_images([tmp_path / "large.png"])[0]
+    dock.viewer.reset_view()
+    small_zoom = dock.viewer.scene.camera.zoom
+    dock.workspace.select_image(large.id)
+    dock.workspace.study.add_cell(large.id, 880, 1180, "red")
+    dock.workspace.cells_changed.emit()
+    assert len(dock.layers.points[LABELS].data) == 1
+    dock.workspace.step_image(1)  # the first of all
+    assert dock.viewer.scene.camera.zoom == pytest.approx(small_zoom, rel=0.01)
+
+
+def test_names_are_no_markup(dock):
+    dock.workspace.study.update_class("blue", new_name="<b>1 % weak")
+    dock.workspace.classes_edited()
+    dock.workspace.set_active("<b>1 % weak")
+    assert "&lt;b&gt;1 % weak" in dock.label_panel.cells.hint.text()
+
+
+def test_the_background_is_not_asked_about_before_it_is_refused(dock, monkeypatch, told):
+    monkeypatch.setattr(QInputDialog, "getItem", lambda *a, **k: pytest.fail("asked"))
+    dock.label_panel.table.selectRow(0)
+    dock.label_panel.remove_button.click()
+    assert "background class cannot be removed" in told[-1][1]
 
 
 def test_the_buttons_of_a_mode_are_pressed_while_it_is_on(dock):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_mtssl.gui.layers import PREDICTIONS
 from napari_mtssl.gui.panels.review_table import PredictionModel
@@ -74,6 +75,9 @@ def test_verdicts_by_key_on_the_layer(dock, review, key, status, name):
 @pytest.mark.parametrize(("key", "status"), [("y", "accepted"), ("n", "rejected"), ("2", "corrected")])
 def test_verdicts_by_key_in_the_list(dock, review, qtbot, key, status):
     review.step(1)
+    count = len(dock.workspace.cells())
+    qtbot.keyClicks(review.table, key, Qt.KeyboardModifier.ControlModifier)  # Ctrl+Y is Redo
+    assert len(dock.workspace.cells()) == count
     qtbot.keyClicks(review.table, key)
     assert last_cell(dock)["status"] == status
 

@@ -1,6 +1,7 @@
 """Training from the dock: a real run on a tiny study, and everything that may happen meanwhile."""
 
 import shutil
+import time
 
 import pytest
 from qtpy.QtCore import QThreadPool
@@ -64,6 +65,11 @@ def test_live_takes_in_corrections_made_after_it_was_up_to_date(quick_training, 
     rounds = heard.count("started")
     wait(lambda: heard.count("started") > rounds)
     wait(lambda: dock.runner.state is State.WAITING)
+    rounds = heard.count("started")
+    dock.workspace.study.update_class("red", colour="#00aa00")  # nothing is to be learnt of that
+    dock.workspace.study.set_group(dock.workspace.image.id, "anna")
+    time.sleep(1)
+    assert heard.count("started") == rounds
     assert len(dock.workspace.study.runs()) == 1  # the same network went on
     assert panel.progress.format() == "up to date"
     panel.stop_button.click()
@@ -250,7 +256,7 @@ def test_closing_the_window_while_training_leaves_no_thread(quick_training, wait
     assert not tracebacks(told)
 
 
-def test_opening_another_study_while_training_stops_it(quick_training, wait, heard, tmp_path):
+def test_opening_another_study_while_training_stops_it(quick_training, wait, heard, tmp_path, told):
     dock, panel = quick_training, quick_training.train_panel
     panel.steps.setValue(5000)
     panel.start_button.click()
@@ -258,12 +264,27 @@ def test_opening_another_study_while_training_stops_it(quick_training, wait, hea
     Study.create(tmp_path / "other.mtssl").close()
     panel.losses.add(1, {"total": 1.0})
     dock.open_study(tmp_path / "other.mtssl")
+    assert any("for another study was opened; what was learnt is kept" in message for _, message in told)
     heard.clear()
     wait(lambda: not dock.runner.busy, 20)
     assert dock.workspace.study.name == "other"
     assert not [layer.name for layer in dock.viewer.layers]
     assert not heard  # what the old study's training still said is of no image here
     assert not panel.losses.data and not panel.progress.format() and panel.network.currentIndex() == 0
+
+
+def test_an_image_taken_out_while_all_are_predicted_is_passed_over(quick_training, wait, told):
+    from napari_mtssl.gui.jobs import PredictJob, Target
+
+    dock, panel = quick_training, quick_training.train_panel
+    panel.mode.setCurrentIndex(1)
+    panel.start_button.click()
+    wait(lambda: not dock.runner.busy)
+    study = dock.workspace.study
+    run, images = study.runs()[0].name, study.images()
+    job = PredictJob(study.path, *(Target(run, image.id, None, "cpu") for image in images))
+    study.remove_image(images[0].id)
+    assert {event.image_id for event in job.events()} == {images[1].id}
 
 
 def test_predict_the_image_with_a_network_trained_before_and_go_on_with_it(quick_training, wait, heard):

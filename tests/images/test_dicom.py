@@ -84,11 +84,12 @@ def test_words_where_numbers_must_be_are_refused(tmp_path, ramp, tag):
 
 
 def test_a_table_that_is_cut_short_is_refused(tmp_path, ramp):
-    table = Dataset()
-    table.LUTDescriptor, table.LUTData = [10, 0, 8], b"\1\0\2\0"
-    image = open_image(write(tmp_path / "a.dcm", ramp, VOILUTSequence=[table]))
-    with pytest.raises(ImageError, match=r"a.dcm cannot be decoded"):
-        image.read(0, 0, 5, 5)
+    for said, held in (([10, 0, 8], 2), ([256, 0, 8], 100)):
+        table = Dataset()
+        table.LUTDescriptor, table.LUTData = said, bytes(range(held)) + bytes(held)
+        image = open_image(write(tmp_path / "a.dcm", ramp, VOILUTSequence=[table]))
+        with pytest.raises(ImageError, match=r"a.dcm cannot be decoded"):
+            image.read(0, 0, 5, 5)
 
 
 def test_least_to_greatest_without_a_window(tmp_path, ramp):

@@ -77,4 +77,7 @@ def test_what_nobody_labelled_gets_no_output_to_be_shown_untaught(study, name):
     study.set_mask_complete(second.id, True)  # held out
     assert method.vocabulary_of(study) == {"grade": ("benign", "malignant")}
     study.set_mask_complete(first.id, True)
+    assert method.vocabulary_of(study).keys() == {"mask"}  # of the grade one class alone is known
+    study.set_split(second.id, "train")
+    study.set_image_class(second.id, "grade", "malignant")
     assert method.vocabulary_of(study).keys() == {"mask", "grade"}

@@ -46,6 +46,15 @@ def test_one_head(two: Study, tmp_path: Path) -> None:
     assert said(two) == [] and two.images()[1].split == "train"
 
 
+def test_columns_in_capitals(two: Study, tmp_path: Path) -> None:
+    text = "Image,Class,Group,Split,Origin\nslide1,normal,anna,test,clinic\n"
+    exchange.import_image_classes(two, write(tmp_path / "c.csv", text))
+    assert said(two) == [[1, "diagnosis", "normal"], [1, "origin", "clinic"]]
+    assert (two.images()[0].group, two.images()[0].split) == ("anna", "test")
+    exchange.export_image_classes(two, tmp_path / "d.csv", predictions=True)
+    assert "origin_predicted" not in (tmp_path / "d.csv").read_text()  # nobody predicts it
+
+
 def test_the_only_head_or_the_one_that_is_named(two: Study, tmp_path: Path) -> None:
     path = write(tmp_path / "c.csv", "image,class\nslide1,high\n")
     two.add_class("low", kind="grade")
@@ -123,6 +132,8 @@ def test_predictions_go_out_and_do_not_come_in(two: Study, tmp_path: Path) -> No
         ("image,class\nslide1,a\nslide1.png,b\n", r"line 3: slide1.png is there twice"),
         ("image,class\n", "has no images: there is nothing below"),
         ("image,cell\nslide1,a\n", "The cell classes are not for whole images"),
+        ("image,class,Class\nslide1,a,b\n", "2 columns called class"),
+        ("image,Grade,GRADE\nslide1,a,b\n", "2 columns called grade"),
         ("image,25%\nslide1,a\n", "'25%' names no kind of class"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 
 from napari_mtssl.study import ImageRecord, Study, StudyError, exchange
@@ -63,6 +64,29 @@ def test_a_table_of_that_name_with_other_columns_says_nothing(
     with pytest.raises(StudyError, match=r"masks.csv needs the columns file,label"):
         exchange.export_masks(study, tmp_path / "m", predictions=True)
     assert (tmp_path / "m" / "masks.csv").read_text() == theirs
+
+
+def test_masks_of_no_image_are_named(study: Study, images: list[ImageRecord], tmp_path: Path) -> None:
+    exchange.export_masks(study, tmp_path / "m")
+    (tmp_path / "m" / "givn.png").write_bytes((tmp_path / "m" / "given.png").read_bytes())
+    assert "1 file of no image of the study (givn.png)" in str(exchange.import_masks(study, tmp_path / "m"))
+
+
+def test_numbers_of_a_mask_with_a_palette_count_and_so_do_negative_ones(
+    study: Study, images: list[ImageRecord], tmp_path: Path
+) -> None:
+    forget(study)
+    numbers = np.zeros((20, 30), np.uint8)
+    numbers[:5] = 1
+    picture = PIL.Image.fromarray(numbers)
+    picture.putpalette([0, 0, 0, 128, 0, 0])
+    picture.save(tmp_path / "a.png")
+    exchange.import_mask(study, tmp_path / "a.png", images[0].id, {0: "background", 1: "lung"})
+    code = study.class_named("lung", "mask").code
+    assert (study.mask(images[0].id) == code).sum() == 150
+    np.save(tmp_path / "b.npy", -numbers.astype(np.int16))
+    exchange.import_mask(study, tmp_path / "b.npy", images[1].id, "lung")
+    assert (study.mask(images[1].id) == code).sum() == 150
 
 
 def test_only_predictions_are_refused(study: Study, images: list[ImageRecord], tmp_path: Path) -> None:

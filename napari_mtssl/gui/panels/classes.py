@@ -207,7 +207,7 @@ class ClassTable(QWidget):
             raise WorkspaceError("Select a class in the list first.")
         else:
             name = self.table.item(at, NAME).text()
-        uses = study.class_uses(name, self.kind)
+        uses = {} if study.class_named(name, self.kind).background else study.class_uses(name, self.kind)
         into = self._heir(name, uses) if uses else None
         if uses and into is None:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,8 +109,8 @@ class CellsPage(QWidget):
             )
         else:
             self.hint.setText(
-                f"Click cells of <b>{image.path.name}</b>: "
-                f"each is <b>{self._workspace.active_of(CELL)}</b>, and is saved at once."
+                f"Click cells of <b>{escape(image.path.name)}</b>: "
+                f"each is <b>{escape(self._workspace.active_of(CELL))}</b>, and is saved at once."
             )
 
     # -- import --------------------------------------------------------------------------------------------

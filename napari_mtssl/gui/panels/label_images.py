@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDialog, QInputDialog, QLabel, QSlider, QVBoxLayout, QWidget
 
 from napari_mtssl.gui.image_table import given, mask_doubt
@@ -172,6 +173,11 @@ class ImagesPage(QWidget):
         """Name of the class of a kind that this image has."""
         study, image = self._workspace.study, self._workspace.image
         return "" if study is None or image is None else given(study, image.id, kind)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Count what changed while hidden, of the image that is on screen now."""
+        super().showEvent(event)
+        self._count()
 
     def _count(self) -> None:
         if self._workspace.study is not None and self.isVisibleTo(self.window()):

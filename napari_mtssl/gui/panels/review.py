@@ -29,6 +29,7 @@ from napari_mtssl.gui.predictions import Wanted
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row, swatch
 from napari_mtssl.gui.tasks import CELL
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+from napari_mtssl.study.records import plural
 
 EVERY_CLASS = "All classes"
 OWN_SECONDS = 2.0  # so long after a step through the list the view moves because of it
@@ -401,11 +402,14 @@ class ReviewPanel(QWidget):
             raise WorkspaceError("The list is empty: lower the confidence or choose all classes.")
         self._workspace.settle(shown, "accepted")
         self.reload.now()
-        show_info(f"{len(shown):,} predictions accepted; one Undo takes all back.")
+        show_info(f"{plural(len(shown), 'prediction')} accepted; one Undo takes all back.")
 
     def _key(self, event: QKeyEvent) -> None:
         key, name = event.key(), event.text()
-        if key == Qt.Key.Key_Y:
+        held = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
+        if held != Qt.KeyboardModifier.NoModifier:  # Ctrl+Y is Redo, and no verdict
+            QTableView.keyPressEvent(self.table, event)
+        elif key == Qt.Key.Key_Y:
             self.accept()
         elif key in (Qt.Key.Key_N, Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
             self.reject()

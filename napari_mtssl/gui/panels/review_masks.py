@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 WAYS = ("gradient", "smooth-gradient", "grad-cam")
 ID = Qt.ItemDataRole.UserRole
+NARROW = (2, 3)  # columns of the list of images that are as wide as what they hold
 ROOM = 20  # letters of a class's name
 
 
@@ -185,22 +186,28 @@ class MaskReview(QWidget):
         self._fit_names(names.values())
         self.images.setRowCount(len(table))
         self.images.clearSelection()
+        header = self.images.horizontalHeader()
+        for column in NARROW:  # each item would have its column measured anew: a millisecond
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
         for at, line in enumerate(table.itertuples()):
             doubt = "" if pd.isna(line.doubt) else f"{line.doubt:.0%}"
-            mask = "✓" if line.painted else ""
-            said = line.said
-            for kind in self._workspace.heads():
-                said = said.replace(f"{kind}: ", "")  # the classes tell which kind they are of
-            for column, text in enumerate((names[line.image_id], said, doubt, mask)):
-                self.images.setItem(at, column, QTableWidgetItem(text))
-            self.images.item(at, 0).setToolTip(names[line.image_id])
-            self.images.item(at, 1).setToolTip(line.said)
-            self._fit_height(at, said)
-            self.images.item(at, 0).setData(ID, line.image_id)
-            if line.image_id in chosen:
+            for column, text in enumerate(
+                (names[line.image_id], self._short(line.said), doubt, "✓" if line.painted else "")
+            ):
+                item = QTableWidgetItem(text)
+                if column == 0:
+                    item.setData(ID, line.image_id)
+                if column < 2:
+                    item.setToolTip((text, line.said)[column])
+                self.images.setItem(at, column, item)
+        for column in NARROW:
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        self._fit_heights()
+        for at, image_id in enumerate(table["image_id"]):
+            if image_id in chosen:
                 for column in range(self.images.columnCount()):
                     self.images.item(at, column).setSelected(True)
-                if image is not None and line.image_id == image.id:
+                if image is not None and image_id == image.id:
                     keep = QItemSelectionModel.SelectionFlag.NoUpdate
                     self.images.setCurrentCell(at, 0, keep)
                     self.images.scrollToItem(self.images.item(at, 0))
@@ -211,13 +218,21 @@ class MaskReview(QWidget):
         widest = max((self.images.fontMetrics().horizontalAdvance(name) for name in names), default=0)
         self.images.setColumnWidth(0, min(max(widest + 12, 56), self.images.viewport().width() * 2 // 5))
 
-    def _fit_height(self, at: int, said: str) -> None:
+    def _short(self, said: str) -> str:
+        """Leave the kinds out of what is said of an image: the classes tell which kind they are of."""
+        for kind in self._workspace.heads():
+            said = said.replace(f"{kind}: ", "")
+        return said
+
+    def _fit_heights(self) -> None:
         """Let classes that are too long for one line go on in the next."""
-        wide = self.images.fontMetrics().horizontalAdvance(said) + 10 > self.images.columnWidth(1)
-        if wide:
-            self.images.resizeRowToContents(at)
-        else:
-            self.images.setRowHeight(at, self.images.verticalHeader().defaultSectionSize())
+        metrics, room = self.images.fontMetrics(), self.images.columnWidth(1)
+        usual = self.images.verticalHeader().defaultSectionSize()
+        for at in range(self.images.rowCount()):
+            if metrics.horizontalAdvance(self.images.item(at, 1).text()) + 10 > room:
+                self.images.resizeRowToContents(at)
+            elif self.images.rowHeight(at) != usual:
+                self.images.setRowHeight(at, usual)
 
     def showEvent(self, event: object) -> None:
         """Show what changed while hidden."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,8 +120,10 @@ class StudyPanel(QWidget):
         self._workspace.open(path)
         self._remember(self._workspace.study.path)
         chosen = self._settings().value(f"task/{self._workspace.study.path}")
-        if chosen in [task.name for task in TASKS] and self._workspace.study.kinds() == [CELL]:
-            self._workspace.set_task(task_named(chosen))  # the classes do not tell yet
+        if chosen in [task.name for task in TASKS]:
+            task, bare = task_named(chosen), self._workspace.study.kinds() == [CELL]
+            if bare or (task.heads and self._workspace.task.heads):  # else the classes tell
+                self._workspace.set_task(task)
         if self._workspace.study.read_only:
             show_warning(
                 "This study cannot be written (read-only folder or file): you can look, but not label."
@@ -178,7 +181,9 @@ class StudyPanel(QWidget):
             )
         else:
             lock = " (read-only)" if study.read_only else ""
-            self.name.setText(f"Study <b>{study.name}</b>{lock}<br><small>{at_home(study.path)}</small>")
+            self.name.setText(
+                f"Study <b>{escape(study.name)}</b>{lock}<br><small>{escape(at_home(study.path))}</small>"
+            )
 
     # -- dropped files -------------------------------------------------------------------------------------
 

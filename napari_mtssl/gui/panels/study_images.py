@@ -62,6 +62,7 @@ class ImagesBox(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer, self._workspace, self._last_folder = viewer, workspace, folder
+        self._shown: list[ImageRecord] = []
         self._build()
         workspace.study_changed.connect(self.refresh)
         workspace.images_changed.connect(self.refresh)
@@ -264,18 +265,23 @@ class ImagesBox(QWidget):
         name.setFlags(name.flags() & ~Qt.ItemFlag.ItemIsEditable)
         self.table.setItem(at, 0, name)
         self.table.setItem(at, 1, QTableWidgetItem(image.group))
+        box = self.table.cellWidget(at, 2) or self._split_box(at)
+        box.setCurrentIndex(list(SPLITS).index(image.split))
+        box.setProperty("image", image.id)
+
+    def _split_box(self, at: int) -> QComboBox:
         box = QComboBox()
         for key, text in SPLITS.items():
             box.addItem(text, key)
-        box.setCurrentIndex(list(SPLITS).index(image.split))
         box.setToolTip(SPLIT_TIP)
-        box.setProperty("image", image.id)
         box.activated.connect(self._split_chosen)
         self.table.setCellWidget(at, 2, box)
+        return box
 
     @guarded
     def _split_chosen(self) -> None:
         box, study = self.sender(), self._workspace.study
+        self._shown = []  # what is refused is to be shown as it was
         chosen, split = box.property("image"), box.currentData()
         ids = self.selected()
         asked = set(ids) if chosen in ids and len(ids) > 1 else {chosen}  # several: it is said of all
@@ -297,6 +303,7 @@ class ImagesBox(QWidget):
     @guarded
     def _edited(self, at: int, column: int) -> None:
         if column == 1:
+            self._shown = []  # what is refused is to be shown as it was
             image_id = self.table.item(at, 0).data(Qt.ItemDataRole.UserRole)
             self._workspace.study.set_group(image_id, self.table.item(at, 1).text().strip())
             self._workspace.refresh_image()
@@ -345,7 +352,9 @@ class ImagesBox(QWidget):
         self.table.blockSignals(True)
         self.table.setRowCount(len(images))
         for at, image in enumerate(images):
-            self._fill_row(at, image)
+            if at >= len(self._shown) or self._shown[at] != image:
+                self._fill_row(at, image)
+        self._shown = images
         self.table.blockSignals(False)
         for widget in (
             self.add_button,

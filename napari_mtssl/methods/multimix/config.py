@@ -143,6 +143,11 @@ class MultiMixConfig(NetworkConfig):
         title="Calm",
         description="Share of the run, at its end, over which strong views of labelled images fade out.",
     )
+    flips: bool = Field(
+        True,
+        title="Mirror images",
+        description="Half of them, in training. Off where left and right are different classes.",
+    )
     rotation: Rotation = 12.0
     scale: Zoom = 0.25
     stretch: Stretch = 0.12
@@ -200,7 +205,9 @@ class MultiMixConfig(NetworkConfig):
     smooth: float = Field(
         0.0, ge=0, le=0.05, title="Smooth", description="Blur of mask probabilities, share of the side."
     )
-    mirror: bool = Field(False, title="Mirror", description="Average the prediction with the mirror image's.")
+    mirror: bool = Field(
+        False, title="Mirror", description="Average with the mirror image's, if these are learnt from."
+    )
 
     @property
     def parts(self) -> Parts:

@@ -164,6 +164,11 @@ class MultiMix(Method):
         return output
 
     @property
+    def mirrors(self) -> bool:
+        """Whether a prediction is averaged with that of the mirror image."""
+        return self.config.mirror and self.config.flips
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """Classes of images and masks, where both are learnt; a balancer may weigh them."""
         return ("class", "mask") if self.heads and self.mask_classes else ()
@@ -284,7 +289,7 @@ class MultiMix(Method):
         masks, classes = [], []
         for start in range(0, len(images), AT_ONCE):
             part = images[start : start + AT_ONCE].to(self.device).float()
-            views = [part, part.flip(3)] if self.config.mirror else [part]
+            views = [part, part.flip(3)] if self.mirrors else [part]
             mask, scores = [], []
             for turned, view in enumerate(views):
                 seen = self.normal(view)

@@ -52,7 +52,7 @@ class SlideFields:
             name: torch.from_numpy(np.array(values)).to(method.device)
             for name, values in (whole or {}).items()
         }
-        self._turns = 2 if method.config.mirror else 1
+        self._turns = 2 if method.mirrors else 1
         self._sigma = method.config.smooth * method.config.size
         margin = math.ceil(4 * self._sigma)  # where scipy cuts a Gaussian off
         self.geometry = Geometry(

@@ -16,10 +16,6 @@ from napari_mtssl.learning.radiograph import (
 from napari_mtssl.learning.randaugment import randaugment
 from napari_mtssl.methods.multimix.config import MultiMixConfig
 
-WEAK = GeometryRange(flips=True, shift=0.125)
-# What a plain U-Net is trained with here: the rows of the paper that our augmentation is compared with.
-AFFINE = GeometryRange(flips=True, rotation=10.0, scale=0.15, stretch=0.05, shift=0.08)
-
 
 class Views:
     """Draws views of images (N, C, S, S) in [0, 1].
@@ -31,8 +27,13 @@ class Views:
 
     def __init__(self, config: MultiMixConfig) -> None:
         self.config = config
+        self.weak_geometry = GeometryRange(flips=config.flips, shift=0.125)
+        # What a plain U-Net is trained with here: the rows of the paper that ours is compared with.
+        self.affine_geometry = GeometryRange(
+            flips=config.flips, rotation=10.0, scale=0.15, stretch=0.05, shift=0.08
+        )
         self.strong_geometry = GeometryRange(
-            True, config.rotation, config.scale, config.stretch, config.shift, config.elastic
+            config.flips, config.rotation, config.scale, config.stretch, config.shift, config.elastic
         )
         s = config.looks
         self.strong_looks = LooksRange(
@@ -48,7 +49,7 @@ class Views:
 
     def weak(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mirror half of them and crop after padding by reflection, an eighth at most."""
-        grid = random_grid(len(images), images.shape[-1], WEAK, images.device)
+        grid = random_grid(len(images), images.shape[-1], self.weak_geometry, images.device)
         moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         return moved, grid
 
@@ -76,7 +77,7 @@ class Views:
 
     def affine(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Turn, zoom and shift them a little; the outermost pixels are drawn out."""
-        grid = random_grid(len(images), images.shape[-1], AFFINE, images.device)
+        grid = random_grid(len(images), images.shape[-1], self.affine_geometry, images.device)
         held = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return held, grid
 

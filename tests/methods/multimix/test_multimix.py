@@ -88,6 +88,16 @@ def test_encoder_learns_nothing_through_the_saliency(make, bank):
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
+def test_nothing_is_mirrored_where_left_and_right_differ(make):
+    method = make(flips=False, mirror=True, rotation=0, scale=0, stretch=0, shift=0, elastic=0)
+    assert not method.mirrors and make(mirror=True).mirrors
+    ramp = torch.linspace(0, 1, 32).expand(8, 1, 32, 32)  # brighter to the right
+    for way in ("weak", "affine", "strong"):
+        torch.manual_seed(0)
+        _, grid = method._views.labelled(ramp, way, 0.0)
+        assert (grid[:, 16, -4, 0] > grid[:, 16, 3, 0]).all(), way
+
+
 def test_learns_discs(make):
     images, masks, bright = discs(48)
     classes = np.where(np.arange(48) < 16, bright, -1)
