@@ -188,12 +188,15 @@ class Failed(Event):
         The traceback, for the log.
     mendable : bool
         Whether it is something in the labels, images or settings, so that `reason` says what to change.
+    labels : bool
+        Whether the labels are not enough (any more): with others the run goes on.
     """
 
     kind: ClassVar[str] = "failed"
     reason: str
     detail: str
     mendable: bool = False
+    labels: bool = False
 
 
 def to_json(event: Event) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class StudySource:
         Raises
         ------
         MethodError
-            If groups leak between splits, or labels are too few.
+            If groups leak between splits, or labels are too few (`LabelsMissingError`).
         ClassRenamedError
         If a class was renamed since training started.
         """
@@ -119,7 +119,10 @@ class StudySource:
         begin = self._clock()
         check_groups(self._study)
         self.left_out = unknown_classes(self._study, self._method)
-        samples = self._method.samples(self._study, self._images, "train")
+        try:
+            samples = self._method.samples(self._study, self._images, "train")
+        except MethodError as error:
+            raise LabelsMissingError(str(error)) from error
         if self._begun:  # the first time pixels are read as well
             self._reading = self._clock() - begin
         self._begun = True
@@ -169,6 +172,10 @@ def check_groups(study: Study) -> None:
 
 class ClassRenamedError(MethodError):
     """A class has another name than when the method was made: it must be made again, with its weights."""
+
+
+class LabelsMissingError(MethodError):
+    """There are not labels enough to learn from, or they may not be used together."""
 
 
 def unknown_classes(study: Study, method: Method) -> tuple[str, ...]:

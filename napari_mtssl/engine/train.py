@@ -17,7 +17,7 @@ from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.engine.peers import Alone
 from napari_mtssl.engine.preview import Previewer
 from napari_mtssl.engine.runlog import NoLog, RunLog
-from napari_mtssl.engine.source import ClassRenamedError, SampleSource
+from napari_mtssl.engine.source import ClassRenamedError, LabelsMissingError, SampleSource
 from napari_mtssl.methods.base import Method
 
 __all__ = ["TrainOptions", "train"]
@@ -94,7 +94,8 @@ def train(
             logger.exception("training failed at step %d", loop.step)
         mendable = isinstance(error, USER_ERRORS)
         reason = explain(error, run_dir, method.device)
-        failed = Failed(loop.step, reason, traceback.format_exc(), mendable)
+        labels = isinstance(error, LabelsMissingError)
+        failed = Failed(loop.step, reason, traceback.format_exc(), mendable, labels)
         if mendable:
             loop.keep()  # to be resumed once the user has done so
         log.write_end(failed)

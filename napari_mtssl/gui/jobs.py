@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.engine.control import Control
-from napari_mtssl.engine.events import Event, Finished, Preview, Started
+from napari_mtssl.engine.events import Event, Failed, Finished, Preview, Started
 from napari_mtssl.gui.stored import keep
 
 if TYPE_CHECKING:
@@ -34,6 +34,14 @@ class Waiting(Event):
     """Live training is up to date and waits for new or corrected labels."""
 
     kind = "waiting"
+
+
+@dataclass(frozen=True)
+class LabelsGone(Event):
+    """A run in live mode waits, for its labels are not enough (any more)."""
+
+    kind = "labels_gone"
+    message: str
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,7 @@ class TrainJob:
         self.request = request
         self.options = options
         self.control = Control()
+        self._run_dir: Path | None = None
 
     def events(self) -> Iterator[Event]:
         """Iterate in the thread; ends after `Finished` or `Failed`, in live mode when stopped."""
@@ -153,22 +162,35 @@ class TrainJob:
                 ended: Event | None = None
                 for event in self._round(study, resume, steps):
                     ended = event
-                    yield event
-                if not isinstance(ended, Finished) or ended.stopped or self.control.stopped:
-                    return
+                    if not self._may_go_on(ended):
+                        yield event
                 known, asks, seen = study.labels_mark(), self.control.asks, self.control.viewport
-                yield from self._predict(study, ended.run_dir, ended.step)
+                done = set() if seen is None else {seen[0]}
+                if isinstance(ended, Failed) and self._may_go_on(ended):
+                    yield LabelsGone(ended.step, f"{ended.reason} Training waits for that.")
+                elif not isinstance(ended, Finished) or ended.stopped or self.control.stopped:
+                    return
+                else:
+                    yield from self._predict(study, ended.run_dir, ended.step)
+                    # A round of what is new is shorter than the first: the network knows most of it already.
+                    steps = ended.step + max(request.steps // 3, 1)
                 if not request.live:
                     return
+                assert self._run_dir is not None
                 yield Waiting(ended.step)
-                yield from self._wait(study, ended, known, asks, set() if seen is None else {seen[0]})
+                yield from self._wait(study, self._run_dir, ended.step, known, asks, done)
                 if self.control.stopped:
                     return
-                # A round of what is new is shorter than the first: the network knows most of it already.
-                resume, steps = ended.run_dir.name, ended.step + max(request.steps // 3, 1)
+                resume = self._run_dir.name
+
+    def _may_go_on(self, ended: Event) -> bool:
+        """Whether a run that found no labels (any more) can go on with its weights once there are some."""
+        if not (isinstance(ended, Failed) and ended.labels and self.request.live):
+            return False
+        return self._run_dir is not None and (self._run_dir / "last.safetensors").is_file()
 
     def _wait(
-        self, study: Study, ended: Finished, known: Hashable, asks: int, done: set[int]
+        self, study: Study, run_dir: Path, step: int, known: Hashable, asks: int, done: set[int]
     ) -> Iterator[Event]:
         """Until labels change or a stop: show what is asked for, predict images that the user turns to.
 
@@ -185,12 +207,13 @@ class TrainJob:
             sight, view = self.control.sight, self.control.viewport
             if view is not None and view[0] not in done:
                 done.add(view[0])
-                record = study.image(view[0])
-                if not is_slide(record.height, record.width):  # that takes long: it is for the button
-                    yield from self._predict(study, ended.run_dir, ended.step)
+                record = next((image for image in study.images() if image.id == view[0]), None)
+                # a slide takes long: it is for the button; and an image may have been taken out
+                if record is not None and not is_slide(record.height, record.width):
+                    yield from self._predict(study, run_dir, step)
             if asked != asks and sight is not None and view is not None:
                 asks = asked
-                target = Target(ended.run_dir.name, view[0], None, self.request.device)
+                target = Target(run_dir.name, view[0], None, self.request.device)
                 yield _explained_or_why_not(study, target, *sight)
             time.sleep(LOOK_SECONDS)
 
@@ -214,6 +237,7 @@ class TrainJob:
         masks: Sequence[str] = ()
         with closing(session.events()) as events:
             for event in events:
+                self._run_dir = session.run_dir
                 if isinstance(event, Started):
                     masks = _mask_classes(session.run_dir)
                 if isinstance(event, Preview):

@@ -79,6 +79,29 @@ def test_live_takes_in_corrections_made_after_it_was_up_to_date(quick_training, 
     assert dock.runner.state is State.IDLE
 
 
+def test_training_waits_where_its_labels_are_gone_and_goes_on_when_they_are_back(
+    quick_training, wait, heard, told
+):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.steps.setValue(5000)
+    panel.start_button.click()
+    wait(lambda: "step" in heard)
+    study, image = dock.workspace.study, dock.workspace.image.id
+    study.set_split(image, "test")
+    wait(lambda: dock.runner.state is State.WAITING)
+    assert told[-1][0] == "warning" and told[-1][1].endswith("Training waits for that.")
+    for _ in range(2):  # also from where it waits
+        rounds = heard.count("started")
+        study.set_split(image, "train")
+        wait(lambda rounds=rounds: heard.count("started") > rounds and heard[-1] in ("step", "preview"))
+        study.set_split(image, "test")
+        wait(lambda: dock.runner.state is State.WAITING)
+    panel.stop_button.click()
+    wait(lambda: not dock.runner.busy, 20)
+    assert "failed" not in heard and len(study.runs()) == 1
+    assert not tracebacks(told)
+
+
 def test_labels_made_while_training_are_taken_in_between_steps(quick_training, wait, heard, told):
     dock, panel = quick_training, quick_training.train_panel
     panel.steps.setValue(5000)

@@ -25,7 +25,7 @@ from napari_mtssl.engine.events import (
     Validated,
     WorkerLost,
 )
-from napari_mtssl.gui.jobs import FoldsScored, NotExplained, Waiting
+from napari_mtssl.gui.jobs import FoldsScored, LabelsGone, NotExplained, Waiting
 from napari_mtssl.gui.notify import show_info, show_warning
 from napari_mtssl.gui.plots import Curves
 from napari_mtssl.gui.rows import Calmly, button, note, row
@@ -179,6 +179,7 @@ class TrainProgress(QWidget):
             WorkerLost: self._warned,
             ClassesLeftOut: self._warned,
             NotExplained: self._warned,
+            LabelsGone: self._warned,
             Preview: self._predicted,
             Paused: self._paused,
             Waiting: self._waiting,
@@ -233,7 +234,7 @@ class TrainProgress(QWidget):
         show_info(text)
 
     def _warned(
-        self, event: LossNotFinite | OutOfMemory | WorkerLost | ClassesLeftOut | NotExplained
+        self, event: LossNotFinite | OutOfMemory | WorkerLost | ClassesLeftOut | NotExplained | LabelsGone
     ) -> None:
         self.say(event.message)
         show_warning(event.message)
