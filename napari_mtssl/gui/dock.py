@@ -42,6 +42,7 @@ from napari_mtssl.gui.workspace import Workspace
 if TYPE_CHECKING:
     import napari
 
+WIDTH, WIDEST = 392, 600  # pixels of the dock at least, with a usual and a very large font
 PRELOAD_AFTER = 1500  # ms: the window is drawn and the user reads it
 REVIEW = 3  # the tab
 LOOK_EVERY = 500  # ms: where the user looks, and whether the study is still there
@@ -108,7 +109,8 @@ class Dock(QWidget):
         layout.setContentsMargins(0, 4, 0, 0)
         layout.addWidget(self.tabs)
         layout.addWidget(StatusLine(self.workspace, self.runner, self.crowd))
-        self.setMinimumWidth(392)
+        widest = max(self.tabs.widget(at).widget().minimumSizeHint().width() for at in range(4))
+        self.setMinimumWidth(WIDTH if widest <= WIDTH else min(widest + 20, WIDEST))  # of a large font
 
     def _connect(self) -> None:
         workspace = self.workspace

@@ -121,12 +121,12 @@ class ImageTable(StudyCore):
         StudyError
             If there is none, or more than one.
         """
-        images = self.images()
+        images, plain = self.images(), names.composed(name)
         ways: tuple[Callable[[ImageRecord], bool], ...] = (
             lambda image: image.location == name,
-            lambda image: image.path.name == name,
-            lambda image: image.path.stem == name,
-            lambda image: image.path.name.split(".")[0] == name,
+            lambda image: names.composed(image.path.name) == plain,
+            lambda image: names.composed(image.path.stem) == plain,
+            lambda image: names.composed(image.path.name.split(".")[0]) == plain,
             lambda image: names.is_called(image, name),
         )
         for way in ways:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,9 +36,14 @@ def names_of(images: Sequence[ImageRecord]) -> dict[int, str]:
     return dict(zip((i.id for i in images), unique_names([i.path for i in images]), strict=True))
 
 
+def composed(name: str) -> str:
+    """Name with each letter and its accents as one sign, as most write it; macOS takes them apart."""
+    return unicodedata.normalize("NFC", name)
+
+
 def is_called(image: ImageRecord, name: str) -> bool:
     """Whether a file of this image may have that name."""
-    return name in _ladder(image.path)
+    return composed(name) in _ladder(image.path)
 
 
 class ImageNames:
@@ -54,7 +60,7 @@ class ImageNames:
         self._own: dict[str, list[ImageRecord]] = {}
         self._longer: dict[str, list[ImageRecord]] = {}
         for image in images:
-            own = {image.path.stem, image.path.name}
+            own = {composed(image.path.stem), composed(image.path.name)}
             for name in set(_ladder(image.path)):
                 (self._own if name in own else self._longer).setdefault(name, []).append(image)
 
@@ -74,7 +80,7 @@ class ImageNames:
             if len(found) == 1:
                 return found[0]
             if found:
-                names, rest = names_of(self._images), file.name.removeprefix(stem)
+                names, rest = names_of(self._images), composed(file.name).removeprefix(stem)
                 more = f" (or {len(found) - 2} more)" if len(found) > 2 else ""
                 raise StudyError(
                     f"{file.name} may be of the image {found[0].location} or of {found[1].location}{more}: "
@@ -128,16 +134,16 @@ def file_of(path: Path) -> Path:
 
 def _ladder(path: Path) -> list[str]:
     """All names that files of an image may have, the shortest first."""
-    names = [path.stem, path.name]
+    names = [composed(path.stem), composed(path.name)]
     for folder in file_of(path).parents:
         if folder.name:
-            names += [f"{folder.name}_{name}" for name in names[-2:]]
+            names += [f"{composed(folder.name)}_{name}" for name in names[-2:]]
     return names
 
 
 def image_stems(file: Path) -> Iterator[str]:
     """Names, without suffix, that the image of a file of labels may have, its own first."""
-    stems = [file.stem]
+    stems = [composed(file.stem)]
     if file.suffix.lower() == ".zarr" and file.stem.endswith(".ome"):
         stems.append(file.stem.removesuffix(".ome"))
     for stem in stems:

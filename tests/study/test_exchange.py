@@ -123,6 +123,21 @@ def test_tables_as_people_write_them(study: Study, image: ImageRecord, tmp_path:
     assert said(study) == [[image.id, 1.5, 2.0, "tumour"]]
 
 
+def test_accents_may_be_signs_of_their_own_as_macos_writes_them(study: Study, tmp_path: Path) -> None:
+    import unicodedata
+
+    for form in ("NFC", "NFD"):
+        (tmp_path / form).mkdir()
+        add_image(study, tmp_path / form / unicodedata.normalize(form, "ä.png"))
+    other = {"NFC": "NFD", "NFD": "NFC"}
+    for record in study.images():
+        name = unicodedata.normalize(other[record.path.parent.name], f"{record.path.parent.name}_ä")
+        assert study.find_image(name).id == record.id
+    study.remove_image(1)
+    table = unicodedata.normalize("NFC", "image,row,col,class\nä,1,2,tumour\n")
+    assert exchange.import_csv(study, written(tmp_path, table)).added == 1
+
+
 def test_a_class_may_be_called_na(study: Study, image: ImageRecord, tmp_path: Path) -> None:
     exchange.import_csv(study, written(tmp_path, "image,row,col,class\nslide1,1,2,NA\n"))
     assert said(study) == [[image.id, 1, 2, "NA"]]
