@@ -113,6 +113,17 @@ class Annotations:
     def _moved(self, rows: list[int], event: Any) -> None:
         data = self.layer.data
         self.workspace.move_cells([(self.ids[i], float(data[i, 0]), float(data[i, 1])) for i in rows])
+        if len(rows) == 1:
+            self._warn_of_double(rows[0])
+
+    def _warn_of_double(self, at: int) -> None:
+        """Say that a label was put onto another one, of another class: a network would learn both."""
+        classes = self.layer.features["class"].to_numpy()
+        distance = np.hypot(*(self.layer.data - self.layer.data[at]).T)
+        for other in np.flatnonzero((distance <= SAME_CELL) & (classes != classes[at])):
+            show_warning(
+                f"There is a label {classes[other]} at this place, too: delete one, if they mean one cell."
+            )
 
     def _removed(self, rows: list[int], event: Any) -> None:
         # Rows are given as they were before the removal, so they must not be wrapped to the new length.

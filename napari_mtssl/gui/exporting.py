@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_mtssl.gui.notify import in_words, show_info, show_warning
 
@@ -17,9 +17,19 @@ LARGE = 64_000_000  # pixels of an image whose export would be felt
 
 
 def ask_where(parent: QWidget, title: str, name: str, wanted: str) -> Path | None:
-    """Ask for the file to write; None if the user thought better of it."""
-    path, _ = QFileDialog.getSaveFileName(parent, title, name, wanted)
-    return Path(path) if path else None
+    """Ask for the file to write; None if the user thought better of it.
+
+    A name without an ending gets that of `name`, or other programs would not know the file.
+    """
+    said, _ = QFileDialog.getSaveFileName(parent, title, name, wanted)
+    path = Path(said)
+    if not said or path.suffix:
+        return path if said else None
+    path = path.with_name(path.name + Path(name).suffix)
+    question = f"There is a file {path.name} already. Replace it?"
+    if path.exists() and QMessageBox.question(parent, title, question) != QMessageBox.StandardButton.Yes:
+        return None
+    return path
 
 
 def export(

@@ -6,7 +6,7 @@ import imageio.v3 as iio
 import numpy as np
 import pandas as pd
 import pytest
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_mtssl.study import Study
 
@@ -40,6 +40,21 @@ def test_masks_of_large_images_are_written_in_the_background(
     save(review.geojson_button, "n.geojson")
     wait(lambda: any("There is no mask of second.png" in said for _, said in told), 30)
     assert not any(severity == "error" for severity, _ in told)
+
+
+def test_a_name_without_an_ending_gets_one_and_replaces_nothing_unasked(dock, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(tmp_path / "cells"), ""))
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *a: said.append(a[2]) or QMessageBox.StandardButton.No
+    )
+    dock.review_panel.cells_export.csv_button.click()
+    first = (tmp_path / "cells.csv").read_text()
+    assert first and not said
+    dock.workspace.study.delete_cells(dock.workspace.cells()["id"].tolist()[:1])
+    dock.review_panel.cells_export.csv_button.click()
+    assert said == ["There is a file cells.csv already. Replace it?"]
+    assert (tmp_path / "cells.csv").read_text() == first
 
 
 @pytest.fixture

@@ -108,6 +108,19 @@ def test_moving_and_deleting_points_moves_and_deletes_cells(dock):
     assert same(dock)
 
 
+def test_a_label_that_is_dragged_onto_one_of_another_class_is_told(dock, told):
+    from napari.layers.base import ActionType
+
+    layer, cells = dock.layers.points[LABELS], stored(dock)
+    mine, other = 0, int(np.flatnonzero(cells["class"] != cells["class"][0])[0])
+    for far, said in ((9, 0), (2, 1)):
+        layer.data[mine] = layer.data[other] + (0, far)
+        layer.__wrapped__.events.data(
+            value=layer.data, action=ActionType.CHANGED, data_indices=(mine,), vertex_indices=((),)
+        )
+        assert sum(f"There is a label {cells['class'][other]} at this place" in m for _, m in told) == said
+
+
 def test_undo_and_redo_by_key_change_the_layer_too(dock):
     layer = dock.layers.points[LABELS]
     before = len(layer.data)
