@@ -1,7 +1,10 @@
-"""Labels from a layer of napari: points, or the objects of a Labels layer (StarDist, Cellpose, a brush)."""
+"""Labels from files, and from layers of napari: points, or the objects of a Labels layer."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +15,46 @@ from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
+
+    from napari_mtssl.study import Study
+    from napari_mtssl.study.exchange import ImportReport
+
+
+def import_file(
+    workspace: Workspace, path: Path, read: Callable[[Study, Path], ImportReport]
+) -> ImportReport:
+    """Import a file with a window that lives meanwhile: hundreds of thousands of cells take a while.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    path : Path
+    read : callable
+        Imports it into a study; runs in a thread, with a connection of its own.
+
+    Raises
+    ------
+    WorkspaceError
+        If the user gave up; then nothing was imported.
+    StudyError
+        If there is something wrong with the file.
+    """
+    from napari_mtssl.images import ImageError
+
+    study, given_up = workspace.need_study(), threading.Event()
+
+    def work() -> ImportReport:
+        with study.reopen() as own, own.edit(f"Imported {path.name}"):
+            report = read(own, path)
+            if given_up.is_set():
+                raise WorkspaceError(f"{path.name} was not imported.")  # which takes back what was written
+            return report
+
+    try:
+        return workspace.patiently(work, f"Importing {path.name} …")
+    except ImageError as error:
+        given_up.set()
+        raise WorkspaceError(f"{path.name} was not imported.") from error
 
 
 def import_layer(workspace: Workspace, layer: Any, image: Image | None) -> str:

@@ -1,4 +1,4 @@
-"""Waiting for a server with a window that lives: what may take long runs in a thread, and can be given up."""
+"""Waiting with a window that lives: what may take long runs in a thread, and can be given up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def patiently(work: Callable[[], T], text: str, parent: QWidget | None = None) -
     Parameters
     ----------
     work : callable
-        Touches no layer, no widget and no study: it runs in a thread.
+        Touches no layer, no widget and not the window's study: it runs in a thread.
     text : str
         What is waited for.
     parent : QWidget, optional
@@ -32,7 +32,7 @@ def patiently(work: Callable[[], T], text: str, parent: QWidget | None = None) -
     Raises
     ------
     ImageError
-        If the user gave up; the thread ends by itself when its server has had its time.
+        If the user gave up; the thread ends by itself, as when its server has had its time.
     """
     answers: list[T] = []
     errors: list[BaseException] = []
@@ -57,7 +57,7 @@ def patiently(work: Callable[[], T], text: str, parent: QWidget | None = None) -
 
 def _wait(thread: threading.Thread, text: str, parent: QWidget | None) -> None:
     dialog = QProgressDialog(text, "Give up", 0, 0, parent)
-    dialog.setWindowTitle("Waiting for an answer")
+    dialog.setWindowTitle("Waiting")
     dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
     timer = QTimer(dialog)
     timer.timeout.connect(lambda: None if thread.is_alive() else dialog.accept())

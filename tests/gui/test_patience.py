@@ -41,6 +41,40 @@ def silent():
     answer.set()
 
 
+def test_an_import_that_is_given_up_leaves_nothing(dock, tmp_path, silent, wait, monkeypatch, told):
+    from qtpy.QtWidgets import QFileDialog
+
+    from napari_mtssl.study import exchange
+
+    table = tmp_path / "labels.csv"
+    table.write_text("image,row,col,class\nfirst.png,80,80,green\n")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a, **k: (str(table), ""))
+    quick, done = exchange.import_csv, threading.Event()
+
+    def slow(study, path):
+        try:
+            silent.wait(60)
+            return quick(study, path)
+        finally:
+            done.set()
+
+    monkeypatch.setattr(exchange, "import_csv", slow)
+    before = dock.workspace.cells()
+    seen = when_shown(lambda dialog: dialog.cancel())
+    dock.label_panel.import_csv()
+    assert seen == ["Importing labels.csv …"]
+    assert told[-1] == ("warning", "labels.csv was not imported.")
+    silent.set()
+    wait(done.is_set)
+    wait(lambda: not any(thread.name == "patience" for thread in threading.enumerate()))
+    assert dock.workspace.study.cells(1).equals(before)
+    assert "green" not in [item.name for item in dock.workspace.study.classes()]
+    seen = when_shown(lambda dialog: None)
+    dock.label_panel.import_csv()  # now it answers
+    assert len(dock.workspace.cells()) == len(before) + 1
+    assert dock.workspace.undo() == "Undone: Imported labels.csv"
+
+
 def test_an_answer_that_comes_late_and_an_error(dock, silent):
     seen = when_shown(lambda dialog: silent.set())
     assert patiently(lambda: silent.wait(60) and 7, "Reading far.zarr …", dock) == 7

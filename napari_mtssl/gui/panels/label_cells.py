@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QVBoxLayout, QWidget
 
+from napari_mtssl.gui.importing import import_file
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.classes import FIRST, ClassTable
 from napari_mtssl.gui.rows import button, heading, note, row
@@ -118,22 +120,23 @@ class CellsPage(QWidget):
     @guarded
     def import_csv(self) -> None:
         """Ask for a CSV file and add its cells."""
-        study = self._workspace.need_study()
+        self._workspace.need_study()
         path, _ = QFileDialog.getOpenFileName(self, "Import labels", "", "CSV (*.csv)")
         if path:
             from napari_mtssl.study.exchange import import_csv
 
-            self._told(import_csv(study, Path(path)))
+            self._told(import_file(self._workspace, Path(path), import_csv))
 
     @guarded
     def import_geojson(self) -> None:
         """Ask for a GeoJSON file and add its cells to the image on screen."""
-        study, image = self._workspace.need_study(), self._workspace.need_image()
+        image = self._workspace.need_image()
         path, _ = QFileDialog.getOpenFileName(self, "Import labels", "", "GeoJSON (*.geojson *.json)")
         if path:
             from napari_mtssl.study.exchange import import_geojson
 
-            self._told(import_geojson(study, Path(path), image.id))
+            read = partial(import_geojson, image_id=image.id)
+            self._told(import_file(self._workspace, Path(path), read))
 
     def _told(self, report: ImportReport) -> None:
         self._workspace.classes_edited()
