@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from napari_mtssl.study.study import Study
 
 MOST = 500_000_000  # pixels of an image whose mask is written as one PNG
 ZARR = ".zarr"
+STACKED = (".tif", ".tiff", ".npy")
 _SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy", ".jpg", ".jpeg")
 
 
@@ -103,7 +104,8 @@ def import_masks(
     study : Study
     folder : path
         Of PNG, TIFF, BMP or ``.npy`` files, or OME-Zarr labels. A file belongs to the image of the same stem,
-        see `ImageNames.owner`. Others are ignored.
+        see `ImageNames.owner`; a TIFF of several pages or a ``.npy`` may be of a stack, with a page for each
+        plane. Of others, the report tells the names.
     classes : mapping of int to str, or str, optional
         See `import_mask`. By default what ``classes.csv`` in the folder says (``value,class``, and if wanted
         ``colour``), and OME-Zarr labels themselves.
@@ -120,47 +122,77 @@ def import_masks(
     folder = Path(folder)
     if not folder.is_dir():
         raise StudyError(f"There is no folder {folder}.")
-    pairs, strange = _masks_in(study, folder)
-    guessed = set() if predictions else _predicted(folder, [path for path, _ in pairs])
-    if guessed and len(guessed) == len(pairs):
+    masks, strange = _masks_in(study, folder)
+    guessed = set() if predictions else _predicted(folder, list(masks))
+    if guessed and len(guessed) == len(masks):
         raise only_predictions(folder, len(guessed))
-    pairs = [(path, image) for path, image in pairs if path not in guessed]
+    masks = {path: images for path, images in masks.items() if path not in guessed}
     named = classes
     unsaid: int | None = None
     colours: dict[str, str] = {}
-    if named is None and any(path.suffix.lower() != ZARR for path, _ in pairs):
+    if named is None and any(path.suffix.lower() != ZARR for path in masks):
         named, colours, unsaid = read_classes(folder / CLASSES_FILE)
     from napari_mtssl.study.mask_zarr import import_mask_zarr  # which needs this module
 
     reports = []
     with study.edit(f"Imported masks from {folder.name}"):
-        for path, image in pairs:
-            if path.suffix.lower() == ZARR:
-                found = import_mask_zarr(study, path, image.id, classes, predictions=True)
-            else:
-                assert named is not None
-                found = import_mask(
-                    study, path, image.id, named, unsaid=unsaid, colours=colours, predictions=True
-                )
-            reports.append(found)
+        for path, images in masks.items():
+            for source, image in _sources(path, images):
+                if path.suffix.lower() == ZARR:
+                    found = import_mask_zarr(study, path, image.id, classes, predictions=True)
+                else:
+                    assert named is not None
+                    found = import_mask(
+                        study, source, image.id, named, unsaid=unsaid, colours=colours, predictions=True
+                    )
+                reports.append(found)
     return replace(joined(reports), skipped=len(guessed), predicted=len(guessed), strange=strange)
 
 
-def _masks_in(study: Study, folder: Path) -> tuple[list[tuple[Path, ImageRecord]], tuple[str, ...]]:
-    """Masks in a folder, each with its image, and files that fit none; StudyError if there are no masks."""
-    known, pairs, strange = ImageNames(study.images()), [], []
+def _sources(
+    path: Path, images: ImageRecord | Mapping[int, ImageRecord]
+) -> Iterator[tuple[Path | np.ndarray, ImageRecord]]:
+    """Give what is imported for each image of a file: the file, or of a stack a page for each plane."""
+    if not isinstance(images, Mapping):
+        yield path, images
+        return
+    pages = read_array(path, "a mask")
+    if pages.ndim != 3 or len(pages) <= max(images):
+        raise StudyError(
+            f"{path.name} has the shape {pages.shape}, but the stack of its name {max(images) + 1} planes or "
+            "more; a mask of a stack has a page for each plane."
+        )
+    for number, image in images.items():
+        yield pages[number], image
+
+
+def _masks_in(
+    study: Study, folder: Path
+) -> tuple[dict[Path, ImageRecord | Mapping[int, ImageRecord]], tuple[str, ...]]:
+    """Masks in a folder, each with its image or the planes of its stack, and files that fit none.
+
+    Raises
+    ------
+    StudyError
+        If there are no masks.
+    """
+    known, strange = ImageNames(study.images()), []
+    masks: dict[Path, ImageRecord | Mapping[int, ImageRecord]] = {}
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in (*_SUFFIXES, ZARR)):
         image = known.owner(path)
-        if image is None:
+        planes = known.planes(path) if image is None and path.suffix.lower() in STACKED else {}
+        if planes:
+            masks[path] = planes
+        elif image is None:
             strange.append(path.name)
         elif path.absolute() != image.path:
-            pairs.append((path, image))
-    if not pairs:
+            masks[path] = image
+    if not masks:
         raise StudyError(
             f"No file in {folder} belongs to an image of the study '{study.name}': "
             "a mask has the name of its image."
         )
-    return pairs, tuple(strange)
+    return masks, tuple(strange)
 
 
 def _predicted(folder: Path, masks: Sequence[Path]) -> set[Path]:

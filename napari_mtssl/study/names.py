@@ -88,6 +88,27 @@ class ImageNames:
                 )
         return None
 
+    def planes(self, file: Path) -> dict[int, ImageRecord]:
+        """Find the planes, by number, of the stack that a file of labels is of; none if there is none.
+
+        Raises
+        ------
+        StudyError
+            If it may be of several stacks.
+        """
+        for stem in image_stems(file):
+            found = [
+                image
+                for image in self._images
+                if image.path.parent.suffix == PLANES and composed(file_of(image.path).stem) == stem
+            ]
+            stacks = sorted({str(file_of(image.path)) for image in found})
+            if len(stacks) > 1:
+                raise StudyError(f"{file.name} may be of the stack {stacks[0]} or of {stacks[1]}.")
+            if found:
+                return {int(image.path.stem.rpartition("_")[2]): image for image in found}
+        return {}
+
 
 def own_group(path: Path, images: Sequence[ImageRecord]) -> str:
     """Group of an image of which nothing is said: its name, without suffix.

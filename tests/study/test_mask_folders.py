@@ -72,6 +72,27 @@ def test_masks_of_no_image_are_named(study: Study, images: list[ImageRecord], tm
     assert "1 file of no image of the study (givn.png)" in str(exchange.import_masks(study, tmp_path / "m"))
 
 
+def test_masks_of_a_stack_go_to_its_planes(study: Study, tmp_path: Path) -> None:
+    import tifffile
+
+    study.add_class("lung", kind="mask")
+    planes = tmp_path / "chest.tif.planes"
+    (tmp_path / "m").mkdir()
+    planes.mkdir()
+    records = [add_image(study, planes / f"chest_{n:03d}.tif", 20, 30) for n in (0, 2)]  # one was taken out
+    pages = np.zeros((3, 20, 30), np.uint8)
+    pages[0, :4], pages[2, :9] = 1, 1
+    tifffile.imwrite(tmp_path / "m" / "chest_mask.tif", pages)
+    assert exchange.import_masks(study, tmp_path / "m", "lung").added == 2
+    code = study.class_named("lung", "mask").code
+    assert [(study.mask(record.id) == code).sum() for record in records] == [120, 270]
+    tifffile.imwrite(tmp_path / "m" / "chest_mask.tif", pages[:2])
+    with pytest.raises(
+        StudyError, match=r"chest_mask.tif has the shape \(2, 20, 30\), but the stack of its name 3"
+    ):
+        exchange.import_masks(study, tmp_path / "m", "lung")
+
+
 def test_numbers_of_a_mask_with_a_palette_count_and_so_do_negative_ones(
     study: Study, images: list[ImageRecord], tmp_path: Path
 ) -> None:
