@@ -82,7 +82,7 @@ def test_masks_of_a_stack_go_to_its_planes(study: Study, tmp_path: Path) -> None
     records = [add_image(study, planes / f"chest_{n:03d}.tif", 20, 30) for n in (0, 2)]  # one was taken out
     pages = np.zeros((3, 20, 30), np.uint8)
     pages[0, :4], pages[2, :9] = 1, 1
-    tifffile.imwrite(tmp_path / "m" / "chest_mask.tif", pages)
+    tifffile.imwrite(tmp_path / "m" / "chest_mask.tif", pages, photometric="minisblack")
     assert exchange.import_masks(study, tmp_path / "m", "lung").added == 2
     code = study.class_named("lung", "mask").code
     assert [(study.mask(record.id) == code).sum() for record in records] == [120, 270]
