@@ -70,8 +70,6 @@ def train(
         raise UsageError("Several devices are used by this program itself: leave --runner out.")
     if resume and run is None:
         raise UsageError("Say with --run NAME which run to go on with.")
-    with Study.open(study) as opened:
-        warn_of_changed(opened)
     chosen = {"steps": steps, "labels": labels, "seed": seed}
     overrides = parse_settings(settings or []) | {k: v for k, v in chosen.items() if v is not None}
     session = RunnerSession(
@@ -90,6 +88,8 @@ def train(
         for _ in session.events():  # the first process tells what happens
             pass
         return
+    with Study.open(study) as opened:
+        warn_of_changed(opened)
     finished = follow(session)
     state = "Stopped" if finished.stopped else "Finished"
     scores = ", ".join(f"{name} {value:.3f}" for name, value in finished.scores.items())

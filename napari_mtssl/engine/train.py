@@ -61,9 +61,9 @@ def train(
     checkpoint0 : Path, optional
         Begin with the weights of another run (but a new optimiser, at step 0).
     notes : mapping, optional
-        Provenance for ``config.yaml`` and the checkpoints, such as ``pixel_size_um`` (JSON types).
+        Provenance for ``config.yaml`` and checkpoints, such as ``pixel_size_um`` (JSON types).
     peers : Alone, optional
-        The processes that train together; by default there is one. Only the first writes.
+        Processes that train together, by default one; the first alone writes.
 
     Yields
     ------
@@ -83,22 +83,23 @@ def train(
             for event in events:
                 log.write(event)
                 yield event
-    except GeneratorExit:
-        loop.keep()  # the listener left without Control.stop: nothing learnt is lost
-        raise
-    except ClassRenamedError:
-        loop.keep()  # the caller makes the method anew and goes on
+    except (GeneratorExit, ClassRenamedError):
+        loop.keep()  # the listener left without Control.stop, or makes the method anew
         raise
     except Exception as error:
         if not isinstance(error, (*USER_ERRORS, OSError)):
             logger.exception("training failed at step %d", loop.step)
-        mendable = isinstance(error, USER_ERRORS)
-        reason = explain(error, run_dir, method.device)
-        labels = isinstance(error, LabelsMissingError)
-        failed = Failed(loop.step, reason, traceback.format_exc(), mendable, labels)
-        if mendable:
+        failed = _failed(error, loop)
+        if failed.mendable:
             loop.keep()  # to be resumed once the user has done so
         log.write_end(failed)
         yield failed
     finally:
         log.close()
+
+
+def _failed(error: Exception, loop: Loop) -> Failed:
+    """Say why training cannot go on, and what would mend it."""
+    reason = explain(error, loop.run_dir, loop.method.device)
+    mendable, labels = isinstance(error, USER_ERRORS), isinstance(error, LabelsMissingError)
+    return Failed(loop.step, reason, traceback.format_exc(), mendable, labels)

@@ -68,12 +68,12 @@ def read_masks(folder: str | Path) -> list[Field]:
 
 
 def _pairs(images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Images that have a mask, and which; images and masks may be the same files."""
+    """Images that have a mask, and which; in one folder for both, a mask has a longer name than its image."""
     by_stem = {path.stem: path for path in images}
     found: dict[Path, Path] = {}
     for mask in masks:
-        named = (by_stem.get(stem) for stem in image_stems(mask))
-        image = next((path for path in named if path not in (None, mask)), None)
+        stems = (stem for stem in image_stems(mask) if images is not masks or stem != mask.stem)
+        image = next((by_stem[stem] for stem in stems if stem in by_stem), None)
         if image is None:
             continue
         if image in found:

@@ -168,7 +168,8 @@ class Dock(QWidget):
         self.runner.sight = None
         if self.runner.busy:
             self.runner.drop()
-            show_info("What ran was stopped, for another study was opened; what was learnt is kept.")
+            if self.workspace.study is not None:  # without one, its folder is gone, which is said elsewhere
+                show_info("What ran was stopped, for another study was opened; what was learnt is kept.")
         if self.workspace.study is None:
             self._let_go()
             self._remove_layers()

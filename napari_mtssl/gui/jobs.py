@@ -172,12 +172,12 @@ class TrainJob:
                     return
                 else:
                     yield from self._predict(study, ended.run_dir, ended.step)
+                    if not request.live:
+                        return
+                    yield Waiting(ended.step)
                     # A round of what is new is shorter than the first: the network knows most of it already.
                     steps = ended.step + max(request.steps // 3, 1)
-                if not request.live:
-                    return
                 assert self._run_dir is not None
-                yield Waiting(ended.step)
                 yield from self._wait(study, self._run_dir, ended.step, known, asks, done)
                 if self.control.stopped:
                     return

@@ -114,10 +114,8 @@ class StudyLayers:
                 for layer in self.points.values():
                     self._remove(layer)
                 self.points = {}
-            for (
-                kind,
-                layer,
-            ) in self.points.items():  # filled later; of another image they widen the view
+            # filled later: points of the image before would widen the view
+            for kind, layer in self.points.items():
                 nothing = pd.DataFrame({name: np.zeros(0) for name in FEATURES[kind]})
                 put(layer, np.zeros((0, 2)), with_classes(nothing, self._cycle))
             self.viewer.reset_view()

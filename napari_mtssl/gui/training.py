@@ -13,7 +13,15 @@ from napari_mtssl.engine.events import Event, Failed, Finished, Paused, Resumed,
 from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.gui import worker
 from napari_mtssl.gui.block_jobs import GuessJob
-from napari_mtssl.gui.jobs import ExplainJob, FoldsJob, PredictJob, TrainJob, TrainRequest, Waiting
+from napari_mtssl.gui.jobs import (
+    ExplainJob,
+    FoldsJob,
+    LabelsGone,
+    PredictJob,
+    TrainJob,
+    TrainRequest,
+    Waiting,
+)
 
 if TYPE_CHECKING:
     from napari_mtssl.engine.control import Control
@@ -34,6 +42,7 @@ class State(Enum):
     GUESSING = "Guessing blocks"
     PAUSED = "Paused"
     WAITING = "Up to date: waiting for labels"
+    LACKING = "Waiting for labels: there are not enough"
     STOPPING = "Stopping …"
 
 
@@ -190,6 +199,7 @@ _STATES = {
     Resumed: State.TRAINING,
     Paused: State.PAUSED,
     Waiting: State.WAITING,
+    LabelsGone: State.LACKING,
 }
 
 

@@ -206,14 +206,16 @@ def _told(group: Dataset) -> Dataset:
 
 
 def _check_numbers(file: Dataset) -> None:
-    """Unpack all values, so that what is damaged shows here; what an image can do without is left out."""
-    for element in list(file):
+    """Unpack all values, so that what is damaged shows here; a number that is not needed is left out."""
+    for element in [element for element in file if element.VR in ("DS", "IS")]:
+        said = element.value not in (None, "")
         try:
-            if element.VR in ("DS", "IS") and element.value is not None:
-                np.atleast_1d(element.value).astype(float)
+            np.atleast_1d(element.value if said else 0).astype(float)
         except ValueError:
             if element.keyword not in SPARE:
                 raise
+            said = False
+        if not said:
             del file[element.tag]
 
 

@@ -73,6 +73,16 @@ def test_masks_of_one_bit_with_a_longer_name_and_of_half_the_size(tmp_path):
         read_masks(tmp_path)
 
 
+def test_in_one_folder_an_image_of_the_same_name_is_no_mask(tmp_path):
+    save(tmp_path / "p1.jpg")
+    save(tmp_path / "p1.bmp")  # the same radiograph in another format
+    with pytest.raises(DataError, match="no images with masks"):
+        read_masks(tmp_path)
+    save(tmp_path / "p2.png")
+    save(tmp_path / "p2_mask.png", 255)
+    assert [(f.path.name, f.mask.name) for f in read_masks(tmp_path)] == [("p2.png", "p2_mask.png")]
+
+
 def test_how_opaque_a_mask_is_does_not_count(tmp_path):
     colours = np.zeros((8, 8, 4), np.uint8)
     colours[..., 3], colours[:2, :, 1] = 255, 200

@@ -366,7 +366,7 @@ def test_classes_can_be_added_renamed_recoloured_and_removed(dock, monkeypatch, 
     monkeypatch.setattr(QInputDialog, "getItem", lambda *a, **k: asked.append(a) or ("red", False))
     panel.remove_button.click()
     assert "'mitotic figure' is the class of 1 cell in the study" in asked[0][2]
-    assert asked[0][3] == ["background", "blue", "red"]
+    assert asked[0][3] == ["blue", "red", "background"]
     assert panel.table.rowCount() == 4  # thought better of it
     monkeypatch.setattr(QInputDialog, "getItem", lambda *a, **k: ("red", True))
     panel.remove_button.click()

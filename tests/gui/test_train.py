@@ -88,14 +88,15 @@ def test_training_waits_where_its_labels_are_gone_and_goes_on_when_they_are_back
     wait(lambda: "step" in heard)
     study, image = dock.workspace.study, dock.workspace.image.id
     study.set_split(image, "test")
-    wait(lambda: dock.runner.state is State.WAITING)
+    wait(lambda: dock.runner.state is State.LACKING)
     assert told[-1][0] == "warning" and told[-1][1].endswith("Training waits for that.")
+    assert panel.progress.format() == "waiting for labels" and "Up to date" not in panel.log.toPlainText()
     for _ in range(2):  # also from where it waits
         rounds = heard.count("started")
         study.set_split(image, "train")
         wait(lambda rounds=rounds: heard.count("started") > rounds and heard[-1] in ("step", "preview"))
         study.set_split(image, "test")
-        wait(lambda: dock.runner.state is State.WAITING)
+        wait(lambda: dock.runner.state is State.LACKING)
     panel.stop_button.click()
     wait(lambda: not dock.runner.busy, 20)
     assert "failed" not in heard and len(study.runs()) == 1
@@ -252,6 +253,7 @@ def test_the_study_folder_deleted_while_training(quick_training, wait, heard, to
     wait(lambda: not dock.runner.busy, 30)
     wait(lambda: dock.workspace.study is None, 10)
     assert any("gone" in message for _, message in told)
+    assert not any("another study was opened" in message for _, message in told)
     assert not tracebacks(told)
 
 
@@ -287,7 +289,7 @@ def test_opening_another_study_while_training_stops_it(quick_training, wait, hea
     Study.create(tmp_path / "other.mtssl").close()
     panel.losses.add(1, {"total": 1.0})
     dock.open_study(tmp_path / "other.mtssl")
-    assert any("for another study was opened; what was learnt is kept" in message for _, message in told)
+    assert sum("for another study was opened; what was learnt is kept" in message for _, message in told) == 1
     heard.clear()
     wait(lambda: not dock.runner.busy, 20)
     assert dock.workspace.study.name == "other"

@@ -75,6 +75,12 @@ def test_what_an_image_can_do_without_may_be_broken(tmp_path, ramp, tags):
     assert open_image(write(tmp_path / "b.dcm", ramp, PixelSpacing="0.5")).pixel_size_um is None  # one side
 
 
+@pytest.mark.parametrize("tag", ["NumberOfFrames", "RescaleSlope", "RescaleIntercept", "WindowCenter"])
+def test_an_empty_number_is_one_that_is_not_said(tmp_path, ramp, tag):
+    found = grey_of(write(tmp_path / "a.dcm", ramp, **{tag: ""}))
+    assert (found.min(), found.max()) == (0, 65535)
+
+
 @pytest.mark.parametrize("tag", ["NumberOfFrames", "RescaleSlope"])
 def test_words_where_numbers_must_be_are_refused(tmp_path, ramp, tag):
     more = {"RescaleIntercept": "0"} if tag == "RescaleSlope" else {}

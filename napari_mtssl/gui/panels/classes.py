@@ -216,7 +216,9 @@ class ClassTable(QWidget):
 
     def _heir(self, name: str, uses: Mapping[str, int]) -> str | None:
         """Ask which class what has this one shall get; None if the user thinks better of it."""
-        others = [item.name for item in self._workspace.classes(self.kind) if item.name != name]
+        # The background last: the first is what Return chooses.
+        classes = sorted(self._workspace.classes(self.kind), key=lambda item: item.background)
+        others = [item.name for item in classes if item.name != name]
         if not others:
             raise WorkspaceError(f"Add another class first, which what is '{name}' now can get.")
         count = " and ".join(plural(n, noun) for noun, n in uses.items())

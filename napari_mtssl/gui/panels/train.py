@@ -11,7 +11,16 @@ from qtpy.QtWidgets import QPlainTextEdit, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_mtssl.engine.events import Event, Finished
-from napari_mtssl.gui.jobs import ExplainJob, FoldsJob, FoldsRequest, FoldsScored, PredictJob, Target, Waiting
+from napari_mtssl.gui.jobs import (
+    ExplainJob,
+    FoldsJob,
+    FoldsRequest,
+    FoldsScored,
+    LabelsGone,
+    PredictJob,
+    Target,
+    Waiting,
+)
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.folds import FoldsBox
 from napari_mtssl.gui.panels.train_progress import TrainProgress
@@ -237,7 +246,7 @@ class TrainPanel(QWidget):
         """Take in what changes more than the progress."""
         if isinstance(event, Finished):
             self._trained = event.run_dir.name if event.step else ""  # of no step nothing is kept
-        elif isinstance(event, Waiting):
+        elif isinstance(event, (Waiting, LabelsGone)):
             self.refresh()
         elif isinstance(event, FoldsScored):
             self.folds.show_scores(event)

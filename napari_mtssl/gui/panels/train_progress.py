@@ -179,7 +179,7 @@ class TrainProgress(QWidget):
             WorkerLost: self._warned,
             ClassesLeftOut: self._warned,
             NotExplained: self._warned,
-            LabelsGone: self._warned,
+            LabelsGone: self._labels_gone,
             Preview: self._predicted,
             Paused: self._paused,
             Waiting: self._waiting,
@@ -258,6 +258,10 @@ class TrainProgress(QWidget):
     def _waiting(self, event: Waiting) -> None:
         self.progress.setFormat(UP_TO_DATE)
         self.say("Up to date. Training goes on when labels change.")
+
+    def _labels_gone(self, event: LabelsGone) -> None:
+        self.progress.setFormat("waiting for labels")
+        self._warned(event)
 
     def _folds_scored(self, event: FoldsScored) -> None:
         part = event.at_step / event.at_steps if event.at_steps else 0.0
