@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.images import Image, ImageError, open_planes
 from napari_mtssl.study.addresses import check_url, fingerprint, is_url, shown
-from napari_mtssl.study.records import plural
+from napari_mtssl.study.files import checksum
+from napari_mtssl.study.records import StudyError, plural
 
 if TYPE_CHECKING:
     from napari_mtssl.study import ImageRecord, Study
@@ -19,7 +21,7 @@ def add_files(
     study: Study,
     paths: Sequence[Path | str],
     split: str = "train",
-    waited: Callable[[str | None, Callable[[], Any]], Any] = lambda url, work: work(),
+    patiently: Callable[[Callable[[], Any], str], Any] = lambda work, text: work(),
 ) -> tuple[list[ImageRecord], ImageError | None]:
     """Register image files or URLs, and each plane of stacks.
 
@@ -28,8 +30,8 @@ def add_files(
     study : Study
     paths : sequence of Path or str
     split : str
-    waited : callable
-        Gets the address, if it is one, and what opens it, and opens it.
+    patiently : callable
+        Gets what reads one address, or all files, and a text for who waits; reads it.
 
     Returns
     -------
@@ -38,15 +40,29 @@ def add_files(
     unread : ImageError or None
         What is wrong with the first file that cannot be read, and the names of the others that were left out:
         one of a folder must not keep the rest out.
+
+    Raises
+    ------
+    ImageError
+        If the user gave up waiting for files; nothing was added then.
     """
     opened: list[tuple[Image, str | None]] = []
     unread: list[tuple[str, ImageError]] = []
-    for path in paths:
-        try:
-            url = check_url(str(path)) if is_url(path) else None
-            opened += waited(url, partial(_opened, path, url))
-        except ImageError as error:
-            unread.append((shown(str(path)) if is_url(path) else Path(path).name, error))
+    for far, group in groupby(paths, is_url):
+        if not far:
+            files = [Path(path) for path in group]
+            for path, found in patiently(partial(_read, files), f"Reading {plural(len(files), 'file')} …"):
+                if isinstance(found, ImageError):
+                    unread.append((path.name, found))
+                else:
+                    opened += found
+            continue
+        for address in map(str, group):
+            try:
+                url = check_url(address)
+                opened.append(patiently(partial(_asked, url), f"Reading {shown(url)} …"))
+            except ImageError as error:
+                unread.append((shown(address), error))
     records: list[ImageRecord] = []
     if opened:
         with study.edit(f"Added {plural(len(opened), 'image')}"):
@@ -76,8 +92,19 @@ def _left_out(unread: Sequence[tuple[str, ImageError]], added: int) -> ImageErro
     return ImageError(" ".join(said))
 
 
-def _opened(path: Path | str, url: str | None) -> list[tuple[Image, str | None]]:
-    """Open a file or a URL; of a URL everything that its server is asked for, to know the image again too."""
-    images = open_planes(url or path)
-    known = None if url is None else fingerprint(url)
-    return [(image, known) for image in images]
+def _read(files: Sequence[Path]) -> list[tuple[Path, list[tuple[Image, str | None]] | ImageError]]:
+    """Open files; of each give its images, with what it is known by, or what is wrong with it."""
+    found: list[tuple[Path, list[tuple[Image, str | None]] | ImageError]] = []
+    for path in files:
+        try:
+            planes = open_planes(path)
+            found.append((path, [(image, checksum(Path(image.location))) for image in planes]))
+        except (ImageError, StudyError) as error:
+            found.append((path, ImageError(str(error))))
+    return found
+
+
+def _asked(url: str) -> tuple[Image, str]:
+    """Open an image at a URL, and ask its server for everything that it is known by, too."""
+    (image,) = open_planes(url)
+    return image, fingerprint(url)

@@ -37,6 +37,7 @@ from napari_mtssl.gui.status import StatusLine
 from napari_mtssl.gui.stream import Stream
 from napari_mtssl.gui.tasks import BLOCK, CELL, MASK
 from napari_mtssl.gui.training import Runner
+from napari_mtssl.gui.watch import Watch
 from napari_mtssl.gui.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 WIDTH, WIDEST = 392, 600  # pixels of the dock at least, with a usual and a very large font
 PRELOAD_AFTER = 1500  # ms: the window is drawn and the user reads it
 REVIEW = 3  # the tab
-LOOK_EVERY = 500  # ms: where the user looks, and whether the study is still there
 
 
 class Dock(QWidget):
@@ -73,6 +73,7 @@ class Dock(QWidget):
         self.stream = Stream(napari_viewer, self.layers, self.rasters, self._in_focus, self)
         self.crowd = self.stream.crowd
         self.deeds = Actions(self)
+        self.watch = Watch(self)
         self.bindings = Bindings(self.deeds.table())
         self.rasters.added = self.regions.added = self._bind_raster
         self._closed = False
@@ -91,7 +92,7 @@ class Dock(QWidget):
         self.review_panel.put_before_scores(self.mask_review)
         self.picking = Picking(self.layers, self.stream, self.review_panel)
         self.modes = Modes(self.viewer, self.label_panel)
-        self.train_panel.viewport = self._seen
+        self.train_panel.viewport = self.seen
         self.tabs = QTabWidget()
         for title, panel in (
             ("1 Study", self.study_panel),
@@ -140,9 +141,6 @@ class Dock(QWidget):
         self.viewer.layers.selection.events.active.connect(self._active_layer)
         self.viewer.layers.events.removed.connect(self._layer_removed)
         self.viewer.layers.events.inserted.connect(self._layer_inserted)
-        self._timer = QTimer(self)
-        self._timer.timeout.connect(self._look)
-        self._timer.start(LOOK_EVERY)
         self._preload_timer = self._later(self._preload)
         self._preload_timer.start(PRELOAD_AFTER)
         self._adopt_timer = self._later(self._adopt_existing)
@@ -171,7 +169,7 @@ class Dock(QWidget):
             if self.workspace.study is not None:  # without one, its folder is gone, which is said elsewhere
                 show_info("What ran was stopped, for another study was opened; what was learnt is kept.")
         if self.workspace.study is None:
-            self._let_go()
+            self.let_go()
             self._remove_layers()
         elif self.workspace.image is None:
             self.tabs.setCurrentIndex(0)
@@ -179,7 +177,7 @@ class Dock(QWidget):
     def _image_changed(self) -> None:
         self.stream.forget()
         self.show_layers()
-        self._look()
+        self.watch.look()
 
     def _task_changed(self) -> None:
         if self.workspace.image is not None:
@@ -192,7 +190,7 @@ class Dock(QWidget):
         self.regions.remove()
         self.layers.remove_all(image=image)
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """Follow no layer any more."""
         self.bindings.release()
         self.annotations.detach()
@@ -203,7 +201,7 @@ class Dock(QWidget):
     @guarded
     def show_layers(self) -> None:
         """Make the layers that are missing, and fill all from the study."""
-        self._let_go()
+        self.let_go()
         if self.workspace.image is None:
             self._remove_layers()
             return
@@ -289,34 +287,10 @@ class Dock(QWidget):
                 self.workspace.select_image(key[1])
             self.tabs.setCurrentIndex(1)
 
-    def _look(self) -> None:
-        """Tell the training what the user sees; notice when the study's folder is gone."""
-        if self.workspace.study is not None and not self.workspace.on_disk:
-            self._study_is_gone()
-            return
-        if self.runner.busy:
-            self.runner.look(self._seen())
-        if self.workspace.image is not None:
-            self.review_panel.follow(self.layers.viewport())
-            self.regions.follow()
-            for painting in self.paintings:
-                painting.follow()
-
-    def _seen(self) -> Any:
+    def seen(self) -> Any:
+        """Image and box that the user sees."""
         image, box = self.workspace.image, self.layers.viewport()
         return (image.id, box) if image is not None and box is not None else None
-
-    def _study_is_gone(self) -> None:
-        name = self.workspace.study.path
-        self.runner.stop()
-        with self.layers.busy():
-            self._let_go()
-            self.layers.leave_labels("Labels of a study that is gone")
-        self.workspace.close()
-        show_warning(
-            f"The folder {name} is gone: it was moved or deleted. Put it back and open it again; this image "
-            "and its labels stay in the viewer and can be saved with File > Save Selected Layers."
-        )
 
     # -- predictions ---------------------------------------------------------------------------------------
 
@@ -417,7 +391,7 @@ class Dock(QWidget):
         if self._watched is not None:
             self._watched.removeEventFilter(self)
             self._watched = None
-        self._timer.stop()
+        self.watch.stop()
         self._preload_timer.stop()
         self._adopt_timer.stop()
         self._watch_timer.stop()

@@ -124,11 +124,12 @@ class Workspace:
         Raises
         ------
         ImageError
-            Of the first file that cannot be read; the others are in the study then.
+            Of the first file that cannot be read; the others are in the study then. Or the user gave up
+            waiting for them.
         """
         from napari_mtssl.gui.adding import add_files
 
-        records, unread = add_files(self.need_study(), paths, split, self.waited)
+        records, unread = add_files(self.need_study(), paths, split, self.patiently)
         if records:
             self.images_changed.emit()
             if self.image is None:

@@ -41,6 +41,7 @@ class StudyCore:
         self.annotator = annotator or _login_name()
         self._db = Database(path / FILE, check=check)
         self._editing = False
+        self._own = self.change_counter()  # at what the counter would be if nobody else made edits
 
     @property
     def name(self) -> str:
@@ -97,6 +98,19 @@ class StudyCore:
         self._db.check_present()
         return int(self._db.rows("SELECT counter FROM state")[0][0])
 
+    def edits_elsewhere(self) -> int:
+        """Return how many edits, undos and redos others made since this study was opened.
+
+        Others are other windows, threads and people: whoever opened the same study.
+
+        Raises
+        ------
+        StudyError
+            If the study's folder is gone.
+        """
+        with self._db.lock:
+            return self.change_counter() - self._own
+
     # -- edits ---------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -130,13 +144,15 @@ class StudyCore:
                     connection.execute("UPDATE state SET edit_id = :edit", edit)
                     yield
                     connection.execute("UPDATE state SET edit_id = NULL")
-                    if connection.execute(_CHANGED, edit).fetchone()[0]:
+                    changed = bool(connection.execute(_CHANGED, edit).fetchone()[0])
+                    if changed:
                         self._drop_redo()
                         connection.execute("UPDATE state SET counter = counter + 1")
                     else:
                         connection.execute("DELETE FROM edits WHERE id = :edit", edit)
                 finally:
                     self._editing = False
+            self._own += changed
 
     def _drop_redo(self) -> None:
         """Forget the edits that were undone: a new one was made in their place."""
@@ -192,16 +208,18 @@ class StudyCore:
             if back
             else "SELECT id, what FROM edits WHERE undone ORDER BY id LIMIT 1"
         )
-        with self._db.transaction() as connection:
-            found = connection.execute(query).fetchone()
-            if found is None:
-                return None
-            edit_id, what = found
-            for table in schema.RECORDED:
-                for statement in _travel(table, back=back):
-                    connection.execute(statement, {"edit": edit_id})
-            connection.execute("UPDATE edits SET undone = ? WHERE id = ?", (back, edit_id))
-            connection.execute("UPDATE state SET counter = counter + 1")
+        with self._db.lock:
+            with self._db.transaction() as connection:
+                found = connection.execute(query).fetchone()
+                if found is None:
+                    return None
+                edit_id, what = found
+                for table in schema.RECORDED:
+                    for statement in _travel(table, back=back):
+                        connection.execute(statement, {"edit": edit_id})
+                connection.execute("UPDATE edits SET undone = ? WHERE id = ?", (back, edit_id))
+                connection.execute("UPDATE state SET counter = counter + 1")
+            self._own += 1
         return f"{'Undone' if back else 'Redone'}: {what}"
 
     def edits(self, limit: int = 100) -> pd.DataFrame:

@@ -171,7 +171,11 @@ def _origin(feature: dict[str, Any]) -> tuple[str, str, float | None]:
 
 
 def _places(feature: dict[str, Any]) -> list[tuple[float, float]]:
-    """List ``(row, col)`` of a feature: every point, or an outline's centroid; none for a line."""
+    """List ``(row, col)`` of a feature: points, and outlines by their centroid; none for a line.
+
+    Of an outline in pieces, a detection is where its largest piece is, for a nucleus may be torn; an
+    annotation (QuPath merges them into one) is as many cells as pieces.
+    """
     geometry = feature.get("nucleusGeometry") or feature.get("geometry") or {}
     kind, coordinates = geometry.get("type"), geometry.get("coordinates")
     if not coordinates:
@@ -182,25 +186,26 @@ def _places(feature: dict[str, Any]) -> list[tuple[float, float]]:
         case "MultiPoint":
             return [pixel_position(point) for point in coordinates]
         case "Polygon":
-            return [_centroid([coordinates])]
+            return [_centroid(coordinates)[1]]
         case "MultiPolygon":
-            return [_centroid(coordinates)]
+            pieces = [_centroid(piece) for piece in coordinates if piece]
+            one = (feature.get("properties") or {}).get("objectType") in ("cell", "detection")
+            return [place for _, place in ([max(pieces)] if one and pieces else pieces)]
     return []
 
 
-def _centroid(polygons: list[Any]) -> tuple[float, float]:
-    """Centre of area of polygons (outer ring, then holes), in pixels ``(row, col)``."""
+def _centroid(polygon: list[Any]) -> tuple[float, tuple[float, float]]:
+    """Area of a polygon (outer ring, then holes), and its centre in pixels ``(row, col)``."""
     weights, centres = [], []
-    for polygon in polygons:
-        for i, points in enumerate(polygon):
-            area, centre = _ring(np.array([p[:2] for p in points], dtype=np.float64))
-            weights.append(-area if i else area)
-            centres.append(centre)
+    for i, points in enumerate(polygon):
+        area, centre = _ring(np.array([p[:2] for p in points], dtype=np.float64))
+        weights.append(-area if i else area)
+        centres.append(centre)
     total = sum(weights)
     if total <= 0:  # no area: a line drawn as a polygon
-        weights, total = [1.0] * len(centres), len(centres)
-    x, y = np.average(centres, axis=0, weights=np.array(weights) / total)
-    return float(y - 0.5), float(x - 0.5)
+        weights = [1.0] * len(centres)
+    x, y = np.average(centres, axis=0, weights=weights)
+    return total, (float(y - 0.5), float(x - 0.5))
 
 
 def _ring(points: np.ndarray) -> tuple[float, np.ndarray]:

@@ -52,7 +52,7 @@ class ImageTable(StudyCore):
             that is named after its DICOM number (``1.2.840.…``), all of it. See `names.own_group`.
         split : {'train', 'validation', 'test'}
         fingerprint : str, optional
-            Of an image at a URL, if somebody has asked its server already; see `addresses.fingerprint`.
+            If somebody has read it already; see `files.checksum` and `addresses.fingerprint`.
 
         Raises
         ------
@@ -321,7 +321,7 @@ def _identity(location: str, study: Path, fingerprint: str | None = None) -> dic
     return {
         "path": str(path),
         "relative": relative,
-        "checksum": files.checksum(path),
+        "checksum": fingerprint or files.checksum(path),
         "bytes": size,
         "modified": modified,
     }

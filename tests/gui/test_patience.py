@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from qtpy.QtCore import QTimer
@@ -117,6 +118,27 @@ def test_an_image_of_a_silent_server_can_be_given_up(dock, silent, far, monkeypa
     workspace.select_image(record.id)
     assert workspace.image == record
     assert asked and threading.main_thread() is not asked[0]
+
+
+def test_files_that_take_long_to_read_are_waited_for_with_a_window_that_lives(
+    dock, tmp_path, silent, monkeypatch, wait
+):
+    from napari_mtssl.gui import adding
+
+    quick = adding.checksum
+    for number in range(3):
+        iio.imwrite(tmp_path / f"x{number}.png", np.full((9, 9), number, np.uint8))
+    monkeypatch.setattr(adding, "checksum", lambda path: silent.wait(60) and quick(path))
+    files, before = sorted(tmp_path.glob("x?.png")), len(dock.workspace.study.images())
+    seen = when_shown(lambda dialog: dialog.cancel())
+    with pytest.raises(ImageError, match=r"^Reading 3 files was given up\.$"):
+        dock.workspace.add_images(files)
+    assert seen == ["Reading 3 files …"]
+    silent.set()
+    wait(lambda: not any(thread.name == "patience" for thread in threading.enumerate()))
+    assert len(dock.workspace.study.images()) == before
+    records = dock.workspace.add_images(files)
+    assert [(record.path, record.checksum) for record in records] == [(path, quick(path)) for path in files]
 
 
 def test_checksums_and_tissue_of_a_server_are_not_read_in_the_windows_thread(dock, far, monkeypatch):

@@ -33,6 +33,23 @@ def test_nothing_to_undo(study: Study) -> None:
     assert study.change_counter() == 0
 
 
+def test_edits_of_others_are_counted_and_own_ones_are_not(study: Study, image: ImageRecord) -> None:
+    with study.reopen() as other:
+        before = study.edits_elsewhere()
+        study.add_cell(image.id, 1, 1, "tumour")
+        study.undo()
+        study.redo()
+        with study.edit("nothing at all"):
+            pass
+        assert (study.edits_elsewhere() - before, other.edits_elsewhere()) == (0, 3)
+        other.undo()
+        other.redo()
+        other.add_cell(image.id, 2, 2, "tumour")
+        assert (study.edits_elsewhere() - before, other.edits_elsewhere()) == (3, 3)
+    with study.reopen() as again:
+        assert again.edits_elsewhere() == 0
+
+
 def test_undo_restores_the_last_bit(study: Study, image: ImageRecord) -> None:
     row, col, confidence = 1 / 3, 2e-17, np.nextafter(0.7, 1)
     cell = study.add_cell(image.id, row, col, "tumour", source="model", confidence=confidence)

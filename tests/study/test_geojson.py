@@ -69,7 +69,7 @@ def test_the_centre_of_the_first_pixel(study: Study, image: ImageRecord, tmp_pat
         ("Polygon", [square(10, 20, 4)], [[21.5, 11.5]]),
         ("Polygon", [square(10, 20, 4)[::-1]], [[21.5, 11.5]]),
         ("Polygon", [[[10, 20], [16, 20], [10, 26]]], [[21.5, 11.5]]),  # a triangle that is not closed
-        ("MultiPolygon", [[square(0, 0, 2)], [square(100, 100, 1)]], [[(1 * 4 + 100.5) / 5 - 0.5] * 2]),
+        ("MultiPolygon", [[square(0, 0, 2)], [square(100, 100, 1)]], [[0.5, 0.5], [100, 100]]),
         ("Polygon", [[[10, 20], [14, 20], [10, 20]]], [[19.5, 34 / 3 - 0.5]]),  # no area
     ],
 )
@@ -77,6 +77,14 @@ def test_places(study: Study, image: ImageRecord, tmp_path: Path, kind, coordina
     report = load(study, image, tmp_path, [feature(kind, coordinates)])
     assert report.added == len(expected)
     np.testing.assert_allclose(study.cells()[["row", "col"]], expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["detection", "cell"])
+def test_a_torn_nucleus_is_one_cell(study: Study, image: ImageRecord, tmp_path: Path, kind: str) -> None:
+    torn = feature("MultiPolygon", [[square(0, 0, 1)], [square(20, 30, 4)]])
+    torn["properties"]["objectType"] = kind
+    load(study, image, tmp_path, torn)
+    np.testing.assert_allclose(study.cells()[["row", "col"]], [[31.5, 21.5]])
 
 
 def test_a_hole_pushes_the_centroid_away(study: Study, image: ImageRecord, tmp_path: Path) -> None:
