@@ -8,7 +8,7 @@ import pytest
 
 from napari_mtssl.gui import crowd as module
 from napari_mtssl.gui.crowd import rank
-from napari_mtssl.gui.layers import PREDICTIONS
+from napari_mtssl.gui.layers import LABELS, PREDICTIONS
 from napari_mtssl.gui.training import SWITCH_SECONDS
 
 pytestmark = pytest.mark.gui
@@ -43,6 +43,22 @@ def test_few_are_drawn_while_the_view_moves_and_all_when_it_rests(many, wait):
     assert len(many.workspace.pending()) == total
     wait(lambda: drawn(many) == total, 5)
     assert said.text() == ""
+
+
+def test_a_label_that_settles_nothing_has_no_predictions_drawn_anew(many, monkeypatch):
+    from napari_mtssl.gui import layers
+
+    filled = []
+    usual = layers.put
+    monkeypatch.setattr(layers, "put", lambda layer, *more: (filled.append(layer.name), usual(layer, *more)))
+    many.workspace.set_class([1], "blue")  # of red: nothing is nearer to a prediction than before
+    many.draw_now()
+    assert filled == [LABELS]
+    left = len(many.workspace.pending())
+    many.workspace.settle(many.workspace.pending().head(1), "accepted")
+    many.draw_now()
+    assert PREDICTIONS in filled
+    assert drawn(many) == len(many.workspace.pending()) == left - 1
 
 
 @pytest.mark.parametrize("many", [1e9], indirect=True)
