@@ -46,6 +46,7 @@ MAX_RESTARTS = 3
 SNAPSHOT_STEPS = 50
 SMALLEST_BATCH = 2
 REPORT_STEPS = 10  # of several processes
+PAUSE_SECONDS = 0.05  # between two looks at what the user sees
 SAMPLING = -1  # the "step" whose seed samples are read with
 
 
@@ -190,7 +191,11 @@ class Loop:
             yield from self._validate()
         if save:
             yield self._save("last")
-        if self.previewer is not None:
+        yield from self._preview()
+
+    def _preview(self) -> Iterator[Event]:
+        """Predict a tile of what the user sees, if one is due."""
+        if self.previewer is not None and self.step:
             preview = self.previewer.next_tile(self.step, self.control.viewport, self.control.sight)
             if preview is not None:
                 yield preview
@@ -210,7 +215,8 @@ class Loop:
     def _pause(self) -> Iterator[Event]:
         yield from self._settle()
         yield Paused(self.step)
-        self.control.wait_while_paused()
+        while not self.control.wait_while_paused(PAUSE_SECONDS):
+            yield from self._preview()  # what the user turns to meanwhile
         self.speed.restart()
         if not self.control.stopped:
             yield Resumed(self.step)

@@ -85,16 +85,20 @@ class Previewer:
         self._total = 0
         self._owed = 0  # tiles outside the view that come before the view is predicted again
         self._sight: Sight | None = None
+        self._learnt: int | None = None  # the step whose weights the tiles of the plan show
 
     def next_tile(
         self, step: int, viewport: tuple[int, Box] | None, sight: Sight | None = None
     ) -> Preview | OutOfMemory | None:
         """Predict one tile if one is due and training has had its share of the time.
 
+        While the step stays the same (a pause), nothing is predicted twice: what is left of the image, and
+        what the user turns to or asks for.
+
         Parameters
         ----------
         step : int
-            For the event.
+            That the weights have come to.
         viewport : tuple, optional
             ``(image_id, box)`` that the user sees; None: nobody looks, nothing is predicted.
         sight : tuple of str, optional
@@ -114,10 +118,10 @@ class Previewer:
         if viewport is None or self._credit < 0:
             return None
         if sight != self._sight:
-            self._sight, self._due = sight, now
+            self._sight, self._due, self._learnt = sight, now, None
             self._visible.clear()
             self._owed = 0
-        self._plan(viewport, now)
+        self._plan(step, viewport, now)
         if self._planned is None or not (self._visible or self._sweep):
             return None
         event = self._predict(step, self._planned[0])
@@ -125,7 +129,7 @@ class Previewer:
         self._credit -= self._credited - now
         return event
 
-    def _plan(self, viewport: tuple[int, Box], now: float) -> None:
+    def _plan(self, step: int, viewport: tuple[int, Box], now: float) -> None:
         """Decide what to predict next when the time has come or the user looks elsewhere."""
         image_id, view = viewport
         moved = self._planned is not None and viewport != self._planned
@@ -133,6 +137,8 @@ class Previewer:
         if moved:
             self._due = min(self._due, now + 1.0)  # soon, but not at every pixel of a drag
         if not elsewhere and (now < self._due or ((self._visible or self._owed) and not moved)):
+            return
+        if step == self._learnt and not elsewhere and not (moved and self._sweep):
             return
         image = self._images(image_id)
         order = boxes(self._method, image, self._tile, view)
@@ -145,7 +151,7 @@ class Previewer:
         self._visible = deque(b for b in order if b[0] < row1 and b[2] > row0 and b[1] < col1 and b[3] > col0)
         # on a slow computer the view alone would take all the time there is
         self._owed = min(len(self._visible), sum(box not in self._visible for box in self._sweep))
-        self._planned = viewport
+        self._planned, self._learnt = viewport, step
         self._due = now + self._seconds
 
     def _predict(self, step: int, image_id: int) -> Preview | OutOfMemory:

@@ -38,12 +38,13 @@ def made(tiny, tmp_path, monkeypatch):
     return previewer, clock
 
 
-def run(previewer, clock, seconds, view=VIEW, step=0.25):
+def run(previewer, clock, seconds, view=VIEW, step=0.25, paused=False, sight=None):
     """Let training go on for so long in steps of a quarter of a second; events with the time they came at."""
     said, end = [], clock.now + seconds
     while clock.now < end:
         clock.now += step
-        event = previewer.next_tile(0, view() if callable(view) else view)
+        at = 7 if paused else round(clock.now * 100)
+        event = previewer.next_tile(at, view() if callable(view) else view, sight)
         if event is not None:
             said.append((clock.now, event))
     return said
@@ -164,3 +165,18 @@ def test_another_class_to_be_seen_is_shown_at_once(made):
         if event is not None:
             break
     assert event.box == (64, 64, 128, 128) and clock.now - begin < 5
+
+
+def test_while_training_is_paused_each_tile_is_predicted_once_unless_something_else_is_asked_for(made):
+    whole, elsewhere = {(r, c) for r in range(0, 320, 64) for c in range(0, 320, 64)}, (2, (0, 0, 64, 64))
+
+    def tiles(seconds=200, **asked):
+        return [event.box[:2] for _, event in run(*made, seconds, paused=True, **asked)]
+
+    first = tiles()
+    assert len(first) == 25 and set(first) == whole
+    assert not tiles() and not tiles(view=(1, (200, 200, 280, 280)))  # the view moves over what is there
+    assert set(tiles(sight=("diagnosis", "sick", "gradient"))) == whole
+    again = tiles(view=elsewhere, sight=("diagnosis", "sick", "gradient"))
+    assert again[0] == (0, 0) and set(again) == whole and len(again) == 25
+    assert len(run(*made, 30, view=elsewhere)) > 5  # and training goes on

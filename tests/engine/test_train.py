@@ -14,6 +14,7 @@ from napari_mtssl.engine.events import (
     Finished,
     LabelsChanged,
     Paused,
+    Preview,
     PseudoLabels,
     Resumed,
     Started,
@@ -21,7 +22,9 @@ from napari_mtssl.engine.events import (
     Validated,
 )
 from napari_mtssl.engine.options import TrainOptions
+from napari_mtssl.engine.preview import Previewer
 from napari_mtssl.engine.source import FixedSource
+from napari_mtssl.images import open_image
 
 
 def kinds(events):
@@ -188,6 +191,27 @@ def test_pause_waits_saves_and_changes_nothing(make_run):
             run.control.resume()
     assert seen.count("paused") == seen.count("resumed") == 1
     assert_same_weights(run.method.state(), plain.method.state())
+
+
+def test_what_the_user_turns_to_in_a_pause_is_predicted_and_nothing_is_learnt(make_run, tiny, tmp_path):
+    image = open_image(tiny.save_image(tmp_path / "image.png", tiny.draw_discs(128, 128, 5)[0]))
+    method = tiny.make_method()
+    previewer = Previewer(method, lambda _: image, seconds=0, tile=64)
+    run = make_run(method=method, previewer=previewer)
+    boxes, paused = set(), False
+    for event in run.events:
+        if isinstance(event, Stepped) and event.step == 7:
+            run.control.pause()
+        if isinstance(event, Paused):
+            paused = True
+            run.control.viewport = (1, (0, 0, 128, 128))
+        if isinstance(event, Preview) and paused:
+            assert event.step == run.method.steps_taken == 7
+            boxes.add(event.box)
+            if len(boxes) == 4:
+                run.control.resume()
+        paused = paused and not isinstance(event, Resumed)
+    assert len(boxes) == 4
 
 
 def test_a_paused_run_takes_no_step_until_resumed_and_can_be_stopped(make_run):
