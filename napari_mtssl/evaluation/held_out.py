@@ -95,10 +95,11 @@ def score_study(
     -------
     dict of str to float
         Of cells detection scores over all images and scores at the labelled places; of masks ``mask_dice``
-        and ``mask_iou`` (pixels of all images together, mean over the classes but the background),
-        ``mask_accuracy``, and ``mask_hd95_mm`` where pixel sizes are known and masks complete; of classes of
-        images ``KIND_accuracy``, ``KIND_macro_f1``, ``KIND_balanced_accuracy``, ``KIND_auroc`` and
-        ``KIND_calibration_error``. Empty if nothing is labelled.
+        and ``mask_iou`` (pixels of all images together, mean over the classes but the background), of several
+        classes also ``mask_dice_CLASS``; ``mask_accuracy``, and ``mask_hd95_mm`` where pixel sizes are known
+        and masks complete; of classes of images ``KIND_accuracy``, ``KIND_macro_f1``,
+        ``KIND_balanced_accuracy``, ``KIND_auroc`` and ``KIND_calibration_error``. Empty if nothing is
+        labelled.
     """
     from napari_mtssl.images import ImagePool
 
@@ -162,7 +163,7 @@ class _Sums:
             for parts in zip(*self.cells, strict=True):
                 scores |= sum(parts[1:], parts[0]).scores()
         if self.confusion is not None:
-            scores |= mask_scores(self.confusion)
+            scores |= mask_scores(self.confusion, self.vocabulary["mask"])
         if self.distances:
             scores["mask_hd95_mm"] = float(np.mean(self.distances))
         for kind, pairs in self.told.items():
@@ -256,19 +257,29 @@ def _nearest(plane: np.ndarray, grid: Sequence[int]) -> np.ndarray:
     return plane[np.ix_(rows, cols)]
 
 
-def mask_scores(confusion: np.ndarray) -> dict[str, float]:
+def mask_scores(confusion: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     """Dice, IoU (mean over the classes but the first, which occur) and accuracy of pixels.
+
+    Parameters
+    ----------
+    confusion : ndarray of int, shape (K, K)
+        Rows are given classes.
+    names : sequence of str
+        Of the classes, background first.
 
     Returns
     -------
     dict of str to float
+        Of more than one class but the background, the Dice of each that occurs as well.
     """
     right = np.diag(confusion).astype(float)[1:]
     sizes = (confusion.sum(axis=0) + confusion.sum(axis=1))[1:].astype(float)
     occurs = sizes > 0
     dice = 2 * right[occurs] / sizes[occurs]
+    several = zip(np.array(names[1:])[occurs], dice, strict=True) if len(names) > 2 else ()
     return {
         "mask_dice": float(dice.mean()) if occurs.any() else float("nan"),
         "mask_iou": float((dice / (2 - dice)).mean()) if occurs.any() else float("nan"),
         "mask_accuracy": accuracy(confusion),
+        **{f"mask_dice_{name}": float(value) for name, value in several},
     }

@@ -101,7 +101,10 @@ def test_probabilities_of_image_classes_are_scored(study):
 
 def test_overlap_of_three_classes_is_the_mean_over_those_that_occur():
     confusion = np.array([[50, 0, 0, 0], [0, 10, 10, 0], [0, 0, 20, 0], [0, 0, 0, 0]])
-    scores = mask_scores(confusion)
+    scores = mask_scores(confusion, ["background", "gland", "mucus", "nerve"])
     assert scores["mask_dice"] == pytest.approx((20 / 30 + 40 / 50) / 2)
     assert scores["mask_iou"] == pytest.approx((10 / 20 + 20 / 30) / 2)
-    assert np.isnan(mask_scores(np.array([[5, 0], [0, 0]]))["mask_dice"])
+    each = {name: value for name, value in scores.items() if name.startswith("mask_dice_")}
+    assert each == pytest.approx({"mask_dice_gland": 20 / 30, "mask_dice_mucus": 40 / 50})
+    one = mask_scores(np.array([[5, 0], [0, 0]]), ["background", "gland"])
+    assert np.isnan(one["mask_dice"]) and "mask_dice_gland" not in one
