@@ -194,6 +194,10 @@ def test_labels_limits_what_is_used(trained):
 def test_a_run_can_be_resumed_for_more_steps(trained):
     ok("train", "hydramix", trained, "--steps", 2, "--run", "long", *TINY)
     assert "at step 4" in ok("train", "hydramix", trained, "--run", "long", "--resume", "--steps", 4).stderr
+    on = ("train", "superres", trained, "--run", "long", "--resume", "--steps", 6)
+    assert_complains(run(*on), "'long' is of the method hydramix, not superres")
+    on = ("train", "hydramix", trained, "--run", "long", "--resume", "--preset", "paper")
+    assert_complains(run(*on), "leave --preset out")
 
 
 def test_one_seed_gives_one_result(trained):
@@ -507,6 +511,7 @@ TRAINING = {
     "setting": (["hydramix"], ["--set", "deepness=3"], "deepness: no such setting"),
     "value": (["hydramix"], ["--set", "depth=many"], "depth"),
     "bound": (["hydramix"], ["--steps", "0"], "steps"),
+    "two numbers": (["hydramix"], ["--steps", "3", "--set", "steps=5"], "give one of them"),
     "pair": (["hydramix"], ["--set", "depth"], "key=value"),
     "yaml": (["hydramix"], ["--set", "depth=[1"], "cannot be read"),
     "resume": (["hydramix"], ["--resume"], "--run"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from pathlib import Path
@@ -67,18 +66,16 @@ def evaluate(
         },
         "seconds": round(time.monotonic() - begin, 2),
     }
-    print_scores(f"{chosen.name} on {split.value}", scores)
     if json_file is not None:
-        write_report(json_file, report)
+        write_report(json_file, report)  # first: whoever reads what is printed may end early
+    print_scores(f"{chosen.name} on {split.value}", scores)
 
 
 def labels_used(run_dir: Path) -> int:
     """How many labels a run had when it was last told, from its log."""
-    used = 0
-    with (run_dir / "events.jsonl").open(encoding="utf-8") as log:
-        for line in log:
-            used = json.loads(line).get("n_labelled", used)
-    return used
+    from napari_mtssl.engine.runlog import read_events
+
+    return next((event["n_labelled"] for event in [*read_events(run_dir)][::-1] if "n_labelled" in event), 0)
 
 
 def print_scores(title: str, scores: dict[str, float]) -> None:

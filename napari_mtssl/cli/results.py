@@ -145,6 +145,7 @@ def write_mask(
     import pandas as pd
 
     from napari_mtssl.cli.pictures import outlines, save_picture
+    from napari_mtssl.methods.prediction import full_size
     from napari_mtssl.study.mask_tables import note_masks
     from napari_mtssl.study.polygon_files import write_mask_polygons
     from napari_mtssl.study.records import PREDICTED
@@ -162,18 +163,6 @@ def write_mask(
     areas.to_csv(folder / f"{stem}.areas.csv", index=False, float_format="%.6g")
     save_picture(folder / f"{stem}.outlines.png", outlines(image, labels, names, colours))
     return areas
-
-
-def full_size(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Probabilities (K, h, w) on every pixel of the image, by bilinear interpolation: (K, height, width)."""
-    import numpy as np
-    from skimage.transform import resize
-
-    if probabilities.shape[1:] == (height, width):
-        return probabilities
-    return np.stack(
-        [resize(part, (height, width), order=1, mode="edge", anti_aliasing=False) for part in probabilities]
-    )
 
 
 def write_heat(values: np.ndarray, path: Path) -> None:

@@ -46,7 +46,9 @@ def train(
         int | None, typer.Option(metavar="S", help="One seed gives one result on the CPU.")
     ] = None,
     device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda or mps.")] = "auto",
-    preset: Annotated[str, typer.Option(metavar="P", help="robust, or paper.")] = "robust",
+    preset: Annotated[
+        str | None, typer.Option(metavar="P", help="robust (which it is by default), or paper.")
+    ] = None,
     settings: Settings = None,
     run: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the run; made up if not given.")
@@ -70,13 +72,18 @@ def train(
         raise UsageError("Several devices are used by this program itself: leave --runner out.")
     if resume and run is None:
         raise UsageError("Say with --run NAME which run to go on with.")
+    if resume and preset is not None:
+        raise UsageError("A run goes on with the preset that it began with: leave --preset out.")
     chosen = {"steps": steps, "labels": labels, "seed": seed}
-    overrides = parse_settings(settings or []) | {k: v for k, v in chosen.items() if v is not None}
+    overrides = parse_settings(settings or [])
+    for name, value in chosen.items():
+        if value is not None and overrides.setdefault(name, value) != value:
+            raise UsageError(f"--{name} {value} and --set {name}={overrides[name]} differ: give one of them.")
     session = RunnerSession(
         runner,
         study,
         method,
-        preset=preset,
+        preset=preset or "robust",
         device=device,
         overrides=overrides,
         run_name=None if resume else run,

@@ -16,6 +16,13 @@ from napari_mtssl.study import StudyError
 
 # Mistakes and circumstances whose message already says what to change.
 USER_ERRORS = (MethodError, UnknownMethodError, ImageError, StudyError)
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows knows no quota
+
+
+def is_mendable(error: BaseException) -> bool:
+    """Whether the user can put right what went wrong, and resume: no fault of the program's."""
+    full = isinstance(error, OSError) and error.errno in FULL
+    return full or isinstance(error, USER_ERRORS)
 
 
 def explain(error: BaseException, run_dir: Path | None = None, device: torch.device | None = None) -> str:
@@ -35,7 +42,7 @@ def explain(error: BaseException, run_dir: Path | None = None, device: torch.dev
         where = f" of {device}" if device is not None else ""
         return f"The memory{where} is not enough; choose a smaller network or batch, or close other programs."
     if isinstance(error, OSError):
-        if error.errno == errno.ENOSPC:
+        if is_mendable(error):
             return "The disk is full: free some space, then resume the run."
         what = f": {error.filename}" if error.filename else ""
         return f"A file could not be read or written ({error.strerror or error}){what}."

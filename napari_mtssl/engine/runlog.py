@@ -7,12 +7,15 @@ import io
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from napari_mtssl.engine.checkpoint import write_atomically
 from napari_mtssl.engine.events import Event, Stepped, Validated, to_json
 
+EVENTS = "events.jsonl"
 COLUMNS = ["step", "seconds", "name", "value"]
 
 logger = logging.getLogger(__name__)
@@ -53,7 +56,11 @@ class RunLog:
         """
         seconds = round(time.monotonic() - self._begin, 3)
         if self._events is None:
-            self._events = (self._run_dir / "events.jsonl").open("a", encoding="utf-8")
+            path = self._run_dir / EVENTS
+            before = path.read_bytes() if path.is_file() else b""
+            self._events = path.open("a", encoding="utf-8")
+            if before and not before.endswith(b"\n"):
+                self._events.write("\n")  # what a kill left half written is a line of its own
         self._events.write(json.dumps({"seconds": seconds, **to_json(event)}) + "\n")
         self._events.flush()
         values: dict[str, float] = {}
@@ -103,6 +110,17 @@ class NoLog(RunLog):
 
     def write(self, event: Event) -> None:
         """Do nothing."""
+
+
+def read_events(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Read what was said of a run, in order; a line that a kill left half written is passed over.
+
+    Nothing of a run whose log is gone: its weights are worth as much.
+    """
+    path = run_dir / EVENTS
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with suppress(ValueError):
+            yield json.loads(line)
 
 
 def drop_rows_after(path: Path, step: int) -> None:

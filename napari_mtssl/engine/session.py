@@ -109,7 +109,7 @@ class TrainingSession:
         Event
         """
         from napari_mtssl.engine.devices import training_threads
-        from napari_mtssl.engine.failures import USER_ERRORS, explain
+        from napari_mtssl.engine.failures import USER_ERRORS, explain, is_mendable
         from napari_mtssl.study import Study
 
         try:
@@ -122,9 +122,7 @@ class TrainingSession:
         except Exception as error:
             if not isinstance(error, (*USER_ERRORS, OSError)):
                 logger.exception("the training session failed")
-            yield Failed(
-                0, explain(error, self._run_dir), traceback.format_exc(), isinstance(error, USER_ERRORS)
-            )
+            yield Failed(0, explain(error, self._run_dir), traceback.format_exc(), is_mendable(error))
 
     def _train(self, study: Study) -> Generator[Event, None, None]:
         """Train; when a class was renamed go on, with a method that knows it by its new name."""
@@ -229,8 +227,14 @@ class TrainingSession:
 
     def _resumed_method(self, study: Study, name: str, device: torch.device) -> Method:
         from napari_mtssl.engine import checkpoint as ckpt
+        from napari_mtssl.methods.base import MethodError
 
         saved = ckpt.load(ckpt.find(study.run(name).path, "last"))
+        if saved.meta["method"] != self.method_name:
+            raise MethodError(
+                f"The run '{name}' is of the method {saved.meta['method']}, not {self.method_name}: "
+                "go on with that, or begin a new run."
+            )
         return ckpt.build_method(saved, device, **self.overrides)
 
 

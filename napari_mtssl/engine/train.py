@@ -11,7 +11,7 @@ from typing import Any
 
 from napari_mtssl.engine.control import Control
 from napari_mtssl.engine.events import Event, Failed
-from napari_mtssl.engine.failures import USER_ERRORS, explain
+from napari_mtssl.engine.failures import USER_ERRORS, explain, is_mendable
 from napari_mtssl.engine.loop import Loop
 from napari_mtssl.engine.options import TrainOptions
 from napari_mtssl.engine.peers import Alone
@@ -101,5 +101,5 @@ def train(
 def _failed(error: Exception, loop: Loop) -> Failed:
     """Say why training cannot go on, and what would mend it."""
     reason = explain(error, loop.run_dir, loop.method.device)
-    mendable, labels = isinstance(error, USER_ERRORS), isinstance(error, LabelsMissingError)
-    return Failed(loop.step, reason, traceback.format_exc(), mendable, labels)
+    labels = isinstance(error, LabelsMissingError)
+    return Failed(loop.step, reason, traceback.format_exc(), is_mendable(error), labels)

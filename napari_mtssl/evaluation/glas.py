@@ -6,14 +6,16 @@ Image Analysis 2017.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from napari_mtssl.evaluation.readers import DataError
+from napari_mtssl.evaluation.published_masks import mask_values
+from napari_mtssl.evaluation.readers import DataError, named, read_rows
+from napari_mtssl.images import ImageError, open_image, to_float
+from napari_mtssl.study.files import checksum
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,16 @@ class GlandImage:
     patient: str
     grade: str
 
+    def mask(self) -> np.ndarray:
+        """Glands, bool (h, w): each has its number, 0 is between them.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read, or is no mask.
+        """
+        return mask_values(self.mask_path) > 0
+
     def read(self, shrink: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (h, w, 3) uint8 and mask (h, w) bool, at one `shrink`-th of the size.
 
@@ -42,13 +54,16 @@ class GlandImage:
         DataError
             If a file cannot be read, or the two differ in size.
         """
-        import imageio.v3 as iio
-
         try:
-            pixels, mask = iio.imread(self.path)[..., :3], iio.imread(self.mask_path)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.path} or its mask cannot be read: {error}.") from error
-        mask = (mask if mask.ndim == 2 else mask[..., :3].max(-1)) > 0
+            image = open_image(self.path)
+            pixels = image.read(0, 0, image.height, image.width)
+        except ImageError as error:
+            raise DataError(str(error)) from error
+        if pixels.dtype != np.uint8:
+            pixels = np.rint(to_float(pixels) * 255).astype(np.uint8)
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., None], 3, axis=2)
+        mask = self.mask()
         if mask.shape != pixels.shape[:2]:
             raise DataError(
                 f"{self.mask_path} is {mask.shape[0]} x {mask.shape[1]} pixels, its image "
@@ -87,18 +102,16 @@ def read_glas(folder: str | Path) -> list[GlandImage]:
     table = folder / "Grade.csv"
     if not table.is_file():
         raise DataError(f"{table} is missing; give the folder of GlaS (Warwick-QU) that holds it.")
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = [{str(k).strip(): str(v).strip() for k, v in row.items()} for row in csv.DictReader(file)]
-    found = []
-    for row in rows:
+    found: dict[str, GlandImage] = {}
+    for row in read_rows(table):
         grade = next((value for key, value in row.items() if key.startswith("grade")), "")
-        if "name" not in row or "patient ID" not in row:
-            raise DataError(f"{table} lacks its columns 'name' and 'patient ID'; unpack the data set again.")
+        if not row.get("name") or not row.get("patient id"):
+            raise DataError(f"{table} lacks 'name' or 'patient ID' in a row; unpack the data set again.")
         name = row["name"]
-        found.append(GlandImage(name, *_files(folder, name), row["patient ID"], grade))
-    if not found:
-        raise DataError(f"{table} names no image.")
-    return found
+        if name in found:
+            raise DataError(f"{table} names {name} twice; keep the row with the right patient.")
+        found[name] = GlandImage(name, *_files(folder, name), row["patient id"], grade)
+    return list(found.values())
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path]:
@@ -110,7 +123,7 @@ def _files(folder: Path, name: str) -> tuple[Path, Path]:
         places = [(folder, (name,)), (folder, (f"{name}_anno",))]
     files = []
     for place, stems in places:
-        there = [path for stem in stems for path in sorted(place.glob(f"{stem}.*")) if path.stem == stem]
+        there = [path for stem in stems for path in named(place, stem)]
         if not there:
             raise DataError(f"{place / stems[0]} (.png or .bmp) is missing; unpack the data set again.")
         files.append(there[0])
@@ -132,7 +145,7 @@ def split_by_patient(
     Raises
     ------
     DataError
-        If a patient is in both, or nothing is left.
+        If a patient, or an image under whatever name, is in both, or nothing is left.
     """
     unknown = sorted(set(test_patients) - {image.patient for image in test})
     if unknown:
@@ -147,6 +160,10 @@ def split_by_patient(
             f"Patient '{common[0]}' is among the images to learn from and to score on: say with "
             "--test-patients who is to be scored on."
         )
+    learnt = {checksum(image.path) for image in train}
+    again = next((image.path for image in test if checksum(image.path) in learnt), None)
+    if again is not None:
+        raise DataError(f"{again} is also among the images to learn from; score on other images.")
     if not train or not test:
         raise DataError("No image is left to learn from; leave some patients out of --test-patients.")
     return list(train), list(test)

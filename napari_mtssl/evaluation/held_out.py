@@ -9,6 +9,8 @@ import numpy as np
 
 from napari_mtssl.evaluation.metrics import accuracy, confusion_matrix, count_detections, macro_f1
 from napari_mtssl.evaluation.places import score_places
+from napari_mtssl.images import is_slide
+from napari_mtssl.methods.prediction import full_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,7 +201,8 @@ def mask_confusion(
     names : sequence of str
         Classes of kind ``mask``, background first.
     probabilities : ndarray, shape (K, h, w)
-        Of any resolution; the nearest element counts for a pixel.
+        Of any resolution; they are brought to that of the image as they are for an export. Of a slide, the
+        nearest element counts for a pixel.
 
     Returns
     -------
@@ -213,9 +216,12 @@ def mask_confusion(
         truth[codes == code_of.get(name, -1)] = index
     if study.mask_state(record.id).complete:
         truth[codes == 0] = 0
-    said = probabilities.argmax(axis=0)
+    if is_slide(record.height, record.width):
+        said = _nearest(probabilities.argmax(axis=0), codes.shape)
+    else:
+        said = full_size(probabilities, *codes.shape).argmax(axis=0)
     known = truth >= 0
-    return confusion_matrix(truth[known], _nearest(said, codes.shape)[known], len(names))
+    return confusion_matrix(truth[known], said[known], len(names))
 
 
 def outline_distances(

@@ -5,7 +5,7 @@ Each gives whole images at one size, what is known of them, and who they come fr
 
 from __future__ import annotations
 
-import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from napari_mtssl.evaluation.glas import read_glas
-from napari_mtssl.evaluation.readers import DataError
+from napari_mtssl.evaluation.published_masks import check_proportions, check_some, inside, mask_values
+from napari_mtssl.evaluation.readers import DataError, named, read_rows
 from napari_mtssl.evaluation.synthetic_hep2 import INTENSITIES, PATTERNS, specimens
+from napari_mtssl.images import SUFFIXES, Image, ImageError, open_image
 
 MASK, UNKNOWN = "mask", 255
 MASK_CLASSES = ("background", "inside")
@@ -148,10 +150,12 @@ def _read_glas(folder: Path, size: int) -> Specimens:
         raise DataError(f"{folder / 'Grade.csv'} says no grade of {unknown}.")
     grades = [item.grade.split()[0].lower() for item in found]
     classes = tuple(sorted(set(grades)))
+    masks = [_mask(item.mask_path, size, item.path) for item in found]
+    check_some(masks, found[0].mask_path.parent)
     return Specimens(
         "GlaS",
         np.stack([_image(item.path, size) for item in found]),
-        np.stack([_mask(item.mask_path, size) for item in found]),
+        np.stack(masks),
         {"grade": np.array([classes.index(grade) for grade in grades])},
         {MASK: MASK_CLASSES, "grade": classes},
         np.array([item.patient for item in found]),
@@ -160,10 +164,11 @@ def _read_glas(folder: Path, size: int) -> Specimens:
 
 
 def _read_agh(folder: Path, size: int) -> Specimens:
-    rows = _table(folder / "patterns.csv")
+    rows = read_rows(folder / "patterns.csv")
     names, patterns = ([_cell(row, key, folder) for row in rows] for key in ("file", "pattern"))
+    _once(names, folder / "patterns.csv")
     classes = tuple(sorted(set(patterns)))
-    images = np.stack([_image(_found(folder / "images", Path(name).stem), size) for name in names])
+    images = np.stack([_image(_found(folder / "images", _stem(name)), size) for name in names])
     bar = (slice(None), slice(0, round(SCALE_BAR[0] * size)), slice(0, round(SCALE_BAR[1] * size)))
     images[bar] = 0  # dark, as the background is: the bar must not tell images apart
     return Specimens(
@@ -172,22 +177,28 @@ def _read_agh(folder: Path, size: int) -> Specimens:
         np.full(images.shape[:3], UNKNOWN, np.uint8),
         {"pattern": np.array([classes.index(pattern) for pattern in patterns])},
         {"pattern": classes},
-        np.array([Path(name).stem for name in names]),
+        np.array([_stem(name) for name in names]),
         tuple(names),
     )
 
 
 def _read_i3a(folder: Path, table: Path, size: int) -> Specimens:
-    rows = _table(table)
+    rows = read_rows(table)
     has = {kind: _column(rows[0], kind) is not None for kind in ("pattern", "intensity")}
     if not any(has.values()):
         raise DataError(f"{table} has no column for the pattern or the intensity.")
-    stems = [Path(_cell(row, "image", folder, "id")).stem for row in rows]
-    masks = []
-    for row, stem in zip(rows, stems, strict=True):
-        named = _column(row, "mask")
-        file = folder / row[named] if named and row[named] else _find(folder, f"{stem}_mask")
-        masks.append(np.full((size, size), UNKNOWN, np.uint8) if file is None else _mask(file, size))
+    stems = [_stem(_cell(row, "image", folder, "id")) for row in rows]
+    _once(stems, table)
+    files = [_found(folder, stem) for stem in stems]
+    masks, known = [], []
+    for row, stem, image in zip(rows, stems, files, strict=True):
+        column = _column(row, "mask")
+        beside = named(folder, f"{stem}_mask")
+        mask = folder / row[column] if column and row[column] else beside[0] if beside else None
+        masks.append(np.full((size, size), UNKNOWN, np.uint8) if mask is None else _mask(mask, size, image))
+        known += [] if mask is None else [masks[-1]]
+    if known:
+        check_some(known, folder)
     labels: dict[str, np.ndarray] = {}
     vocabulary: dict[str, tuple[str, ...]] = {MASK: MASK_CLASSES}
     for kind in (kind for kind, there in has.items() if there):
@@ -200,7 +211,7 @@ def _read_i3a(folder: Path, table: Path, size: int) -> Specimens:
     ]
     return Specimens(
         "I3A Task 2",
-        np.stack([_image(_found(folder, stem), size) for stem in stems]),
+        np.stack([_image(path, size) for path in files]),
         np.stack(masks),
         labels,
         vocabulary,
@@ -215,17 +226,6 @@ def _read_study(folder: Path, size: int) -> Specimens:
 
     with Study.open(folder) as study:
         return specimens_of(study, size)
-
-
-def _table(path: Path) -> list[dict[str, str]]:
-    """Rows of a table with commas or semicolons; column names in lower case."""
-    text = path.read_text(encoding="utf-8-sig")
-    first = text.splitlines()[0] if text.strip() else ""
-    reader = csv.DictReader(text.splitlines(), delimiter=";" if first.count(";") > first.count(",") else ",")
-    rows = [{(k or "").strip().lower(): (v or "").strip() for k, v in row.items()} for row in reader]
-    if not rows:
-        raise DataError(f"{path} is empty; unpack the data set again.")
-    return rows
 
 
 def _column(row: Mapping[str, str], *keys: str) -> str | None:
@@ -244,33 +244,43 @@ def _cell(row: Mapping[str, str], key: str, folder: Path, *others: str) -> str:
     return row[name]
 
 
-def _find(folder: Path, stem: str) -> Path | None:
-    from napari_mtssl.images import is_image
-
-    return next((path for path in sorted(folder.glob(f"{stem}.*")) if is_image(path)), None)
+def _stem(name: str) -> str:
+    """Name of an image without its ending, if it has that of an image: ``s.1`` is a whole name."""
+    return Path(name).stem if Path(name).suffix.lower() in SUFFIXES else Path(name).name
 
 
 def _found(folder: Path, stem: str) -> Path:
-    path = _find(folder, stem)
-    if path is None:
+    there = named(folder, stem)
+    if not there:
         raise DataError(f"{folder} has no image {stem}; unpack the data set again.")
-    return path
+    return there[0]
+
+
+def _once(names: Sequence[str], table: Path) -> None:
+    """Refuse a table that names an image twice: it would be learnt from and scored on."""
+    again = next((name for name, count in Counter(names).items() if count > 1), None)
+    if again is not None:
+        raise DataError(f"{table} names {again} twice; keep one row of each image.")
 
 
 def _image(path: Path, size: int) -> np.ndarray:
-    from napari_mtssl.images import open_image
     from napari_mtssl.methods.joint_unet.samples import resized
 
-    return resized(open_image(path), size)
+    return resized(_open(path), size)
 
 
-def _mask(path: Path, size: int) -> np.ndarray:
-    """0 and 1 of a mask file, whatever its two or more values are: above nothing is inside."""
-    import imageio.v3 as iio
+def _open(path: Path) -> Image:
+    """Open an image; one that cannot be opened is a fault of the data set."""
+    try:
+        return open_image(path)
+    except ImageError as error:
+        raise DataError(str(error)) from error
 
+
+def _mask(path: Path, size: int, image: Path) -> np.ndarray:
+    """0 and 1 of a mask file, whatever its two or more values are."""
     from napari_mtssl.methods.joint_unet.samples import nearest
 
-    values = np.asarray(iio.imread(path))
-    values = values[..., 0] if values.ndim == 3 else values
-    level = 127 if values.max() > 127 else 0
-    return (nearest(values, size) > level).astype(np.uint8)
+    values = mask_values(path)
+    check_proportions(path, values, _open(image))
+    return nearest(inside(values), size).astype(np.uint8)

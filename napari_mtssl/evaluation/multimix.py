@@ -18,7 +18,7 @@ from napari_mtssl import __version__
 from napari_mtssl.evaluation import multimix_data as data
 from napari_mtssl.evaluation.multimix_data import Field
 from napari_mtssl.evaluation.readers import DataError
-from napari_mtssl.evaluation.series import Progress, Tell, Trial, run_trials, summed_up, write
+from napari_mtssl.evaluation.series import Progress, Tell, Trial, fingerprint, run_trials, summed_up, write
 from napari_mtssl.evaluation.table import Captions
 from napari_mtssl.study.files import checksum
 
@@ -186,6 +186,8 @@ def _table(
 ) -> dict[str, Any]:
     """Run what is not kept yet, sum up, and write table and pictures."""
     distinct = list(dict.fromkeys(_trial(*cell) for cell in cells))
+    for trial in distinct:
+        runner.draw(trial)  # what is not possible is said before anything is learnt
     entries = run_trials(distinct, runner.one, runner.key, runner.folder, progress)
     # a row that learns no classes is one and the same for all numbers of them
     shown = {Trial(row, f"{c}-{m}", seed): entries[_trial(row, c, m, seed)] for row, c, m, seed in cells}
@@ -205,6 +207,12 @@ def _trial(row: str, classes: int, masks: int, seed: int) -> Trial:
     classes = 0 if variant == "u-net" else classes
     masks = 0 if variant in ("enc", "enc-ssl") else masks
     return Trial(row, f"{classes}-{masks}", seed)
+
+
+def _numbers(trial: Trial) -> tuple[int, int]:
+    """How many images of each class, and how many masks, a trial labels."""
+    classes, masks = (int(part) for part in trial.budget.split("-"))
+    return classes, masks
 
 
 def _check(rows: Sequence[str], seg: Sequence[int], cls: Sequence[int], seeds: int) -> None:
@@ -281,11 +289,15 @@ class _Runner:
         sides = {"train": self.sets.train, "test": self.sets.test, "cross": self.sets.cross}
         self.sums = {name: _fingerprint(side) for name, side in sides.items() if side is not None}
 
+    def draw(self, trial: Trial) -> None:
+        """See that there is as much to learn from as a trial asks for; raises DataError."""
+        self.sets.draw(*_numbers(trial), trial.seed)
+
     def one(self, trial: Trial, tell: Tell) -> Mapping[str, float]:
         """Run one trial."""
         from napari_mtssl.evaluation import multimix_trials as trials
 
-        classes, masks = (int(part) for part in trial.budget.split("-"))
+        classes, masks = _numbers(trial)
         run_dir = self.folder / "runs" / trial.name
         if trial.row == FOREST:
             return trials.run_forest(self.sets, (classes, masks), trial.seed, run_dir)
@@ -344,7 +356,10 @@ class _Runner:
 
 
 def _fingerprint(side: Side) -> str:
-    """One text for all files of a side."""
-    files = [checksum(item.path) for item in (*side.masks, *side.classes)]
-    masks = [checksum(item.mask) for item in side.masks if item.mask]
-    return " ".join(sorted(files) + sorted(masks))
+    """One text for what is known of a side's images, in order: the draw of labels takes them by number."""
+    return fingerprint(
+        [
+            (item.group, item.kind, checksum(item.path), checksum(item.mask) if item.mask else "")
+            for item in (*side.masks, *side.classes)
+        ]
+    )

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_mtssl.evaluation.published_masks import check_proportions, check_some, inside, mask_values
 from napari_mtssl.evaluation.readers import DataError
 from napari_mtssl.images import Image, ImageError, is_image, open_image
-from napari_mtssl.study.files import checksum, read_array
+from napari_mtssl.study.files import checksum
 from napari_mtssl.study.mask_files import CLASSES_FILE
 from napari_mtssl.study.names import image_stems
-from napari_mtssl.study.records import StudyError
 from napari_mtssl.study.tables import floats, read_table
 
 NORMAL = ("no", "normal", "healthy", "negative")
@@ -150,8 +150,11 @@ def without_groups_of(fields: Sequence[Field], held: Sequence[Field]) -> list[Fi
     """
     groups, sums = {item.group for item in held}, {checksum(item.path) for item in held}
     kept = [item for item in fields if item.group not in groups and checksum(item.path) not in sums]
-    if not kept:
-        raise DataError("All images to learn from are also among those to score on; use other images.")
+    if not kept and fields:
+        raise DataError(
+            "All images to learn from are also among those to score on, or have names of the same patients "
+            f"(as '{fields[0].group}', the part before '_'); use other images or other names."
+        )
     return kept
 
 
@@ -165,32 +168,8 @@ def mask_shares(path: Path, size: int) -> np.ndarray:
     """Share of each pixel that the mask covers, float32 (size, size)."""
     import PIL.Image
 
-    inside = PIL.Image.fromarray(_inside(_values(path)).astype(np.float32))
-    return np.asarray(inside.resize((size, size), PIL.Image.Resampling.BOX), dtype=np.float32)
-
-
-def _values(path: Path) -> np.ndarray:
-    """Pixels of a mask (height, width); of a coloured one the brightest colour."""
-    try:
-        values = read_array(path, "a mask")
-    except StudyError as error:
-        raise DataError(str(error)) from error
-    if values.ndim == 3 and values.shape[2] <= 4:
-        values = values[..., : 3 if values.shape[2] > 2 else 1].max(axis=2)  # without opacity
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
-        raise DataError(f"{path} is no mask: a mask has one whole number for each pixel.")
-    return values
-
-
-def _inside(values: np.ndarray) -> np.ndarray:
-    """Where a mask covers: its brighter half (edges may be soft), or all but 0 where it holds small numbers.
-
-    `study.mask_files.import_mask` tells the two apart by 255, which masks with lossy compression may miss.
-    """
-    half = np.iinfo(values.dtype).max // 2
-    return values > (half if values.max() > half else 0)
+    covered = PIL.Image.fromarray(inside(mask_values(path)).astype(np.float32))
+    return np.asarray(covered.resize((size, size), PIL.Image.Resampling.BOX), dtype=np.float32)
 
 
 def spacing_mm(path: Path, size: int) -> tuple[float, float] | None:
@@ -205,22 +184,16 @@ def spacing_mm(path: Path, size: int) -> tuple[float, float] | None:
 def _check_masks(pairs: Sequence[tuple[Path, Path]]) -> None:
     """Refuse masks that could be scored, but not as who made them meant it."""
     for path, mask in pairs:
-        (rows, cols), image = _values(mask).shape, _open(path)
-        if abs(rows - cols * image.height / image.width) > 1:  # public masks may be smaller than images
-            raise DataError(
-                f"{mask} has {rows} x {cols} pixels and its image {image.height} x {image.width}; a mask "
-                "must have the size of its image, or at least its proportions."
-            )
+        check_proportions(mask, mask_values(mask), _open(path))
     folder = pairs[0][1].parent
     unsaid = _unsaid(folder)
     for _, mask in pairs if unsaid else ():
-        if np.isin(_values(mask), unsaid).any():
+        if np.isin(mask_values(mask), unsaid).any():
             raise DataError(
                 f"{mask} says nothing of some pixels (see {CLASSES_FILE} there); mark the mask as complete "
                 "and export it again, or leave it out."
             )
-    if not any(_inside(_values(mask)).any() for _, mask in pairs):
-        raise DataError(f"All masks in {folder} are empty; in a mask, 0 is outside and other values inside.")
+    check_some((inside(mask_values(mask)) for _, mask in pairs), folder)
 
 
 def _unsaid(folder: Path) -> list[int]:

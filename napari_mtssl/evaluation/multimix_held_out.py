@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import PIL.Image
 
 from napari_mtssl.evaluation.held_out import Predict, by_origin, score_study
 from napari_mtssl.evaluation.metrics import confusion_matrix, f1_scores
 from napari_mtssl.evaluation.multimix_scores import mask_scores, mean_scores
 from napari_mtssl.images.image import is_slide
+from napari_mtssl.methods.prediction import full_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,7 @@ def field_masks(
     names : sequence of str
         Classes of kind ``mask``, background first.
     probabilities : ndarray, shape (K, h, w)
-        Of any resolution; the nearest element counts for a pixel.
+        Of any resolution; they are brought to that of the image as they are for an export.
 
     Returns
     -------
@@ -107,8 +107,7 @@ def field_masks(
         return []
     codes, complete = study.mask(record.id), study.mask_state(record.id).complete
     known = np.ones_like(codes, bool) if complete else codes > 0
-    small = PIL.Image.fromarray(probabilities.argmax(axis=0).astype(np.uint8))
-    said = np.asarray(small.resize((record.width, record.height), PIL.Image.Resampling.NEAREST))
+    said = full_size(probabilities, record.height, record.width).argmax(axis=0)
     code_of = {item.name: item.code for item in study.classes("mask")}
     spacing = None if record.pixel_size_um is None else (record.pixel_size_um / 1000,) * 2
     scores = []

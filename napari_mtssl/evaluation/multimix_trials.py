@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from napari_mtssl.engine.checkpoint import find, load
+from napari_mtssl.engine.checkpoint import find, load, write_atomically
 from napari_mtssl.engine.control import Control
 from napari_mtssl.engine.devices import pick_device, seeded, training_threads
 from napari_mtssl.engine.events import CheckpointWritten, Failed, Stepped
@@ -135,7 +135,9 @@ class Clock:
 
     def __init__(self, run_dir: Path, key: Mapping[str, Any]) -> None:
         self._file, self._key = run_dir / "trial.json", json.loads(json.dumps(key))
-        kept = json.loads(self._file.read_text()) if self._file.is_file() else {}
+        kept: dict[str, Any] = {}
+        with suppress(OSError, ValueError):  # there is none, or it is damaged: the trial is made anew
+            kept = json.loads(self._file.read_bytes())
         self._before = {"seconds": 0.0, "cpu_seconds": 0.0}
         if kept.get("key") == self._key:
             self._before = kept["spent"]
@@ -153,7 +155,7 @@ class Clock:
 
     def keep(self) -> None:
         """Write the time down."""
-        self._file.write_text(json.dumps({"spent": self.read(), "key": self._key}), encoding="utf-8")
+        write_atomically(self._file, json.dumps({"spent": self.read(), "key": self._key}).encode())
 
 
 def run(

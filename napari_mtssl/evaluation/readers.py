@@ -6,6 +6,8 @@ routine colon cancer histology images, IEEE TMI 2016.
 
 from __future__ import annotations
 
+import csv
+import glob
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,6 +64,34 @@ class FieldOfView:
         return pd.DataFrame({"row": points[:, 0], "col": points[:, 1], "class": classes})
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a table of a data set, with commas or semicolons; names of columns in lower case.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or has no row.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}. Save it as CSV in UTF-8.") from error
+    first = text.splitlines()[0] if text.strip() else ""
+    reader = csv.DictReader(text.splitlines(), delimiter=";" if first.count(";") > first.count(",") else ",")
+    rows = [
+        {k.strip().lower(): (v or "").strip() for k, v in row.items() if isinstance(k, str)} for row in reader
+    ]
+    if not rows:
+        raise DataError(f"{path} is empty; unpack the data set again.")
+    return rows
+
+
+def named(folder: Path, stem: str) -> list[Path]:
+    """Images in a folder whose name, without its ending, is `stem` and nothing more."""
+    there = sorted(folder.glob(f"{glob.escape(stem)}.*"))
+    return [path for path in there if path.stem == stem and is_image(path)]
+
+
 def read_crchistophenotypes(folder: str | Path) -> list[FieldOfView]:
     """Read every ``imgN`` of a folder.
 
@@ -100,7 +130,7 @@ def read_crchistophenotypes(folder: str | Path) -> list[FieldOfView]:
 def _read_field(folder: Path) -> FieldOfView:
     """Read one ``imgN``."""
     name = folder.name
-    images = [path for path in sorted(folder.glob(f"{name}.*")) if is_image(path)]
+    images = named(folder, name)
     if not images:
         raise DataError(f"{folder} lacks its image {name}.bmp; unpack the data set again.")
     try:

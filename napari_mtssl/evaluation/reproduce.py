@@ -6,14 +6,19 @@ CRCHistoPhenotypes; whole images are scored on all four kinds of nuclei.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_mtssl import __version__
 from napari_mtssl.evaluation import protocol
+from napari_mtssl.evaluation.protocol import Places
 from napari_mtssl.evaluation.readers import FIRST, KINDS, DataError, FieldOfView, read_crchistophenotypes
 from napari_mtssl.evaluation.series import Progress, Tell, Trial, run_trials, summed_up, write
 from napari_mtssl.study.files import checksum
@@ -87,6 +92,9 @@ def reproduce_hydramix(
     with tempfile.TemporaryDirectory(prefix="mtssl-") as scratch:
         folder = Path(out) if out else Path(scratch)
         runner = _Runner(train, test, sums, folder, preset, overrides or {}, device, threads)
+        for seed, (task, chosen) in product(range(seeds), tasks):
+            if chosen:  # a smaller draw is part of a larger one
+                runner.draw(task, max(chosen), seed)
         entries = run_trials(trials, runner.one, runner.key, runner.folder, progress)
         result = summed_up(entries, runner.settings(budgets, seeds, methods, whole_images))
     if out is not None:
@@ -100,7 +108,7 @@ def check_no_leak(train: Sequence[FieldOfView], test: Sequence[FieldOfView]) -> 
     Returns
     -------
     dict of str to str
-        ``train`` and ``test``: one fingerprint of all images of each.
+        ``train`` and ``test``: one fingerprint of all images of each, with their nuclei.
 
     Raises
     ------
@@ -112,7 +120,15 @@ def check_no_leak(train: Sequence[FieldOfView], test: Sequence[FieldOfView]) -> 
     common = sorted(held[key].path for key in seen.keys() & held.keys())
     if common:
         raise DataError(f"{common[0]} is also among the images to learn from; score on other images.")
-    return {"train": " ".join(sorted(seen)), "test": " ".join(sorted(held))}
+    return {name: " ".join(map(_fingerprint, views)) for name, views in (("train", train), ("test", test))}
+
+
+def _fingerprint(view: FieldOfView) -> str:
+    """Of an image and all that is known of it."""
+    digest = hashlib.sha256(checksum(view.path).encode())
+    for points in (*(view.centroids[kind] for kind in KINDS), view.nuclei):
+        digest.update(f"{len(points)}:".encode() + np.ascontiguousarray(points, dtype=float).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _check(labels: Sequence[int], seeds: int, methods: Sequence[str]) -> list[int]:
@@ -153,6 +169,10 @@ class _Runner:
         self.preset = preset
         self.overrides = dict(overrides)
         self.threads = threads or max(1, (os.cpu_count() or 2) - 1)
+
+    def draw(self, task: str, budget: int, seed: int) -> Places:
+        """Draw the labels of trials; raises DataError if there are not so many."""
+        return self.sets.labelled(budget, seed) if task == PATCHES else self.sets.clicks(budget, seed)
 
     def one(self, trial: Trial, tell: Tell) -> Mapping[str, float]:
         """Run one trial."""

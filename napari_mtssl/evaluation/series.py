@@ -6,6 +6,7 @@ that was stopped goes on from there, and a table may be made in pieces (some row
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +71,11 @@ class Progress:
     step: int = 0
     steps: int = 0
     scores: Mapping[str, float] | None = None
+
+
+def fingerprint(what: object) -> str:
+    """Return a short text that is another one as soon as `what`, of JSON types, is another."""
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 class SeriesError(ValueError):

@@ -13,7 +13,8 @@ import numpy as np
 
 from napari_mtssl import __version__
 from napari_mtssl.evaluation import table
-from napari_mtssl.evaluation.hep2 import MASK, Specimens
+from napari_mtssl.evaluation.hep2 import MASK, UNKNOWN, Specimens
+from napari_mtssl.evaluation.readers import DataError
 from napari_mtssl.evaluation.series import Progress, Tell, Trial, is_kept, run_trials, summed_up
 from napari_mtssl.evaluation.specimens_cluster import Stopped, on_cluster
 from napari_mtssl.evaluation.specimens_plan import Plan, config_of, image_set
@@ -85,9 +86,9 @@ def reproduce(
         If there is no such row, fold or cluster, or there are too few patients.
     """
     trials = [Trial(row, b, seed) for seed in plan.seeds for b in budgets for row in names]
-    plan.fold_of()
     for row in names:
         settings_of(row)
+    _check_budgets(plan, budgets)
     digest = _digest(plan.data)
 
     def key(trial: Trial) -> dict[str, Any]:
@@ -111,6 +112,21 @@ def reproduce(
     result = summed_up(entries, _settings(plan, names, budgets))
     _add_relative_change(result["results"])
     return result
+
+
+def _check_budgets(plan: Plan, budgets: Sequence[int | str]) -> None:
+    """Refuse a number of labelled images that some fold does not leave."""
+    data, fold_of, least = plan.data, plan.fold_of(), len(plan.data)
+    told = np.any([values >= 0 for values in data.labels.values()], axis=0)
+    told |= (data.masks != UNKNOWN).any((1, 2))
+    for fold in plan.chosen:
+        learnt = np.flatnonzero(fold_of != fold)
+        if plan.validate:
+            learnt = learnt[~plan.held_out(data[learnt])]
+        least = min(least, int(told[learnt].sum()))
+    many = [budget for budget in budgets if budget != "all" and int(budget) > least]
+    if many:
+        raise DataError(f"A fold leaves {least} labelled images to learn from, not {many[0]}; use fewer.")
 
 
 def _add_relative_change(results: dict[str, Any]) -> None:
@@ -137,8 +153,7 @@ def _digest(data: Specimens) -> str:
     found = hashlib.sha256()
     for array in (data.images, data.masks, *data.labels.values()):
         found.update(np.ascontiguousarray(array).tobytes())
-    if data.study:  # other patients are other folds; those of a published set stay
-        found.update("\n".join(data.groups).encode())
+    found.update("\n".join(data.groups).encode())  # other patients are other folds
     return found.hexdigest()[:16]
 
 

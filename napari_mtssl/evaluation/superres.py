@@ -18,7 +18,7 @@ from napari_mtssl import __version__
 from napari_mtssl.evaluation.glas import GlandImage, read_glas, split_by_patient
 from napari_mtssl.evaluation.outlines import OutlineScores, with_outlines
 from napari_mtssl.evaluation.readers import DataError
-from napari_mtssl.evaluation.series import Progress, Tell, Trial, run_trials, summed_up, write
+from napari_mtssl.evaluation.series import Progress, Tell, Trial, fingerprint, run_trials, summed_up, write
 from napari_mtssl.evaluation.table import Captions
 from napari_mtssl.methods.superres.config import SuperResConfig
 from napari_mtssl.study.files import checksum
@@ -163,7 +163,7 @@ class _Runner:
         self.folder, self.preset, self.overrides = folder, preset, overrides
         self.threads = threads or max(1, (os.cpu_count() or 2) - 1)
         self.sums = {
-            name: " ".join(checksum(view.path) for view in views)
+            name: fingerprint([(v.patient, checksum(v.path), checksum(v.mask_path)) for v in views])
             for name, views in (("train", train), ("test", test))
         }
         self._sets: dict[int, Any] = {}

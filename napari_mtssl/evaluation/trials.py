@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from napari_mtssl.engine.dense import predict_image
 from napari_mtssl.engine.devices import pick_device, seeded, training_threads
 from napari_mtssl.engine.events import Failed, Stepped
 from napari_mtssl.engine.options import TrainOptions
+from napari_mtssl.engine.runlog import read_events
 from napari_mtssl.engine.source import FixedSource
 from napari_mtssl.engine.train import train
 from napari_mtssl.evaluation import baselines, metrics, protocol
@@ -236,12 +236,10 @@ def _digest(bank: PatchBank) -> str:
 def training_seconds(run_dir: Path) -> float:
     """How long a training took by its log, all pieces of one that was killed together."""
     total = last = 0.0
-    with (run_dir / "events.jsonl").open(encoding="utf-8") as log:
-        for line in log:
-            event = json.loads(line)
-            if event["kind"] == "started":
-                total, last = total + last, 0.0
-            last = event["seconds"]
+    for event in read_events(run_dir):
+        if event["kind"] == "started":
+            total, last = total + last, 0.0
+        last = event["seconds"]
     return round(total + last, 3)
 
 

@@ -57,3 +57,14 @@ class Prediction:
             {name: picture[rows, cols].copy() for name, picture in self.pictures.items()},
             self.image,
         )
+
+
+def full_size(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Probabilities (K, h, w) on every pixel of the image, by bilinear interpolation: (K, height, width)."""
+    from skimage.transform import resize
+
+    if probabilities.shape[1:] == (height, width):
+        return probabilities
+    return np.stack(
+        [resize(part, (height, width), order=1, mode="edge", anti_aliasing=False) for part in probabilities]
+    )

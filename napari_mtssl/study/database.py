@@ -306,9 +306,7 @@ def explain(error: Exception, file: Path) -> StudyError:
                 f"The study {file.parent} cannot be written ({error}): this change was not kept."
             )
         case sqlite3.SQLITE_IOERR:
-            return StudyError(
-                f"The disk of {file.parent} failed or is full ({error}): this change was not kept."
-            )
+            return StudyError(f"The disk of {file.parent} failed or is full ({error}): nothing was changed.")
     if isinstance(error, UnicodeDecodeError) or "decode" in str(error):
         return damaged(file, "a text in it cannot be read")
     if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):

@@ -183,4 +183,5 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_the_former_checkpoint(make
 
             monkeypatch.setattr(os, "fsync", full)
     assert isinstance(events[-1], Failed) and events[-1].reason.startswith("The disk is full")
+    assert events[-1].mendable  # no traceback for what is no fault of the program
     assert ckpt.load(run.dir / "last.safetensors").step == 10

@@ -1,5 +1,5 @@
-from napari_mtssl.engine.events import Failed
-from napari_mtssl.engine.runlog import RunLog, drop_rows_after
+from napari_mtssl.engine.events import Failed, Paused
+from napari_mtssl.engine.runlog import RunLog, drop_rows_after, read_events
 
 
 def test_rows_after_a_step_and_broken_lines_are_dropped(tmp_path):
@@ -14,3 +14,14 @@ def test_the_log_of_a_failure_never_hides_the_failure(tmp_path, caplog):
     log.write_end(Failed(10, "No.", "Traceback"))
     log.close()
     assert "could not be logged" in caplog.text
+
+
+def test_a_line_that_a_kill_left_half_written_spoils_neither_the_log_nor_the_next_line(tmp_path):
+    assert list(read_events(tmp_path)) == []  # a run whose log is gone
+    for step in (1, 2):
+        log = RunLog(tmp_path)
+        log.write(Paused(step))
+        log.close()
+        with (tmp_path / "events.jsonl").open("a") as file:
+            file.write('{"seconds": 1.0, "ki')
+    assert [event["step"] for event in read_events(tmp_path)] == [1, 2]

@@ -1,9 +1,11 @@
+import imageio.v3 as iio
 import numpy as np
 import pandas as pd
 import pytest
 from skimage.io import imsave
 
 from napari_mtssl.evaluation.held_out import mask_scores, score_origins, score_study
+from napari_mtssl.images import open_image
 from napari_mtssl.methods.prediction import Prediction
 from napari_mtssl.study import Study
 
@@ -51,6 +53,23 @@ def test_pixels_that_nobody_labelled_do_not_count(study):
     right, said, true = 2 * 600, 600 + 600 + 600, 2 * 600
     assert scores["mask_dice"] == pytest.approx(2 * right / (said + true))
     assert scores["mask_accuracy"] == pytest.approx((2400 - 600 + 600) / (2400 + 600))
+
+
+def test_the_pixels_that_are_scored_are_those_that_are_exported(study, tmp_path):
+    from napari_mtssl.cli.results import write_mask
+
+    rng = np.random.default_rng(0)
+    gland = rng.random((7, 11))
+    prediction = Prediction(mask=np.stack([1 - gland, gland]))
+    first, _ = study.images("test")  # whose mask is complete
+    written, colours = {}, {"background": "#000000", "gland": "#ff0000"}
+    for record in study.images("test"):
+        write_mask(open_image(record.path), prediction.mask, VOCABULARY["mask"], colours, tmp_path)
+        written[record.id] = iio.imread(tmp_path / f"{record.path.stem}.mask.png") > 0
+    scores = score_study(study, VOCABULARY, lambda image: prediction, "test", image_ids=[first.id])
+    truth = study.mask(first.id) > 0
+    both = (truth & written[first.id]).sum()
+    assert scores["mask_dice"] == pytest.approx(2 * both / (truth.sum() + written[first.id].sum()))
 
 
 def test_distances_of_outlines_are_in_millimetres(study):

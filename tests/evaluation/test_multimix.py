@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -7,8 +8,10 @@ from typer.testing import CliRunner
 
 from napari_mtssl.cli.app import app
 from napari_mtssl.engine.checkpoint import load
-from napari_mtssl.evaluation.multimix import EXTRA, FOREST, ROWS, _trial, reproduce_multimix
+from napari_mtssl.evaluation.multimix import EXTRA, FOREST, ROWS, _fingerprint, _trial, reproduce_multimix
+from napari_mtssl.evaluation.multimix_data import Field
 from napari_mtssl.evaluation.multimix_forest import FieldForest
+from napari_mtssl.evaluation.multimix_trials import Clock, Side
 from napari_mtssl.evaluation.readers import DataError
 from napari_mtssl.evaluation.synthetic_chest import make_chest, write_chests
 from napari_mtssl.methods.multimix import MultiMix
@@ -141,9 +144,36 @@ def test_what_is_not_possible_is_said(folders):
         ({"seg_labels": [0]}, "At least one mask"),
         ({"seg_labels": [99], "rows": [FOREST]}, "masks to learn from, not 99"),
         ({"cls_labels": [99], "seg_labels": [2], "rows": [FOREST]}, "images of .*, not 99"),
+        ({"seg_labels": [2, 99], "cls_labels": [2]}, "masks to learn from, not 99"),  # and nothing is learnt
     ):
         with pytest.raises(DataError, match=message):
             reproduce_multimix(masks, classes, seeds=1, overrides=TINY, **{"rows": ["UMTL"], **settings})
+
+
+def test_kept_scores_are_those_of_these_classes_and_masks(tmp_path):
+    fields = [Field(tmp_path / f"{n}.png", str(n), tmp_path / f"{n}@.png", "") for n in range(2)]
+    classes = [Field(tmp_path / f"{n}.png", str(n), None, "sick" if n else "normal") for n in range(2)]
+    for n in range(4):
+        PIL.Image.new("L", (8, 8), 40 * n).save(tmp_path / (f"{n}.png" if n < 2 else f"{n - 2}@.png"))
+    first = _fingerprint(Side(fields, classes))
+    assert _fingerprint(Side(fields, classes)) == first
+    other = [replace(item, kind="normal" if item.kind == "sick" else "sick") for item in classes]
+    crossed = [replace(a, mask=b.mask) for a, b in zip(fields, fields[::-1], strict=True)]
+    grouped = [replace(item, group="0") for item in classes]
+    others = {_fingerprint(Side(fields, other)), _fingerprint(Side(crossed, classes))}
+    others.add(_fingerprint(Side(fields, grouped)))
+    assert len(others) == 3 and first not in others
+
+
+def test_a_damaged_note_of_the_time_begins_the_trial_anew(tmp_path):
+    clock = Clock(tmp_path / "run", {"seed": 1})
+    clock.keep()
+    (tmp_path / "run" / "weights").touch()
+    Clock(tmp_path / "run", {"seed": 1})
+    assert (tmp_path / "run" / "weights").exists()
+    (tmp_path / "run" / "trial.json").write_text("")
+    assert Clock(tmp_path / "run", {"seed": 1}).read()["seconds"] < 1
+    assert not (tmp_path / "run" / "weights").exists()
 
 
 def test_a_mask_of_another_size_ends_the_command_with_a_sentence(tmp_path):

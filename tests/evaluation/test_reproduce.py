@@ -1,13 +1,14 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from napari_mtssl.evaluation import reproduce as module
 from napari_mtssl.evaluation import trials
 from napari_mtssl.evaluation.protocol import CLASSES
-from napari_mtssl.evaluation.readers import DataError
-from napari_mtssl.evaluation.reproduce import ROWS, reproduce_hydramix
+from napari_mtssl.evaluation.readers import DataError, read_crchistophenotypes
+from napari_mtssl.evaluation.reproduce import ROWS, check_no_leak, reproduce_hydramix
 from napari_mtssl.evaluation.series import SeriesError, Trial
 from napari_mtssl.methods.base import MethodError
 
@@ -134,6 +135,25 @@ def test_a_damaged_trial_is_named(crc, tmp_path):
     (tmp_path / "trials" / "random-forest-9-0-patches.json").write_text("{")
     with pytest.raises(SeriesError, match=r"random-forest-9-0-patches\.json is damaged"):
         run(crc, out=tmp_path, methods=("random-forest",))
+
+
+def test_kept_scores_are_those_of_these_nuclei(crc):
+    train, test = (read_crchistophenotypes(crc / side) for side in ("train", "test"))
+    before = check_no_leak(train, test)
+    kinds = dict(test[0].centroids)
+    kinds["epithelial"], kinds["inflammatory"] = kinds["inflammatory"], kinds["epithelial"]
+    swapped = [replace(test[0], centroids=kinds), *test[1:]]
+    assert check_no_leak(train, test) == before
+    after = check_no_leak(train, swapped)
+    assert after["test"] != before["test"] and after["train"] == before["train"]
+
+
+def test_too_many_labels_are_refused_before_anything_is_learnt(crc, monkeypatch):
+    monkeypatch.setattr(trials, "_fit", lambda *_: pytest.fail("it was learnt from"))
+    with pytest.raises(DataError, match="ask for fewer"):
+        run(crc, methods=("hydramix",), labels=(9, 100_000))
+    with pytest.raises(DataError, match="ask for fewer"):  # clicks of a kind that is rare
+        run(crc, methods=("hydramix",), labels=(1_000,), whole_images=(1_000,))
 
 
 def test_same_seed_same_scores(crc):

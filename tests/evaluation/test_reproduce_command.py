@@ -46,6 +46,8 @@ MISTAKES = {
     "no row": ({}, ["--methods", ","], "at least one method"),
     "labels": ({}, ["--labels", "fifty"], "'fifty'"),
     "few": ({}, ["--labels", "1"], "too few"),
+    "setting of rows": ({}, ["--set", "seed=5"], "Leave --set seed out"),
+    "no digit": ({}, ["--labels", "²"], "is no number"),
     "setting": ({}, ["--set", "deepness=1", "--labels", "9"], "deepness"),
 }
 

@@ -76,6 +76,53 @@ def test_reads_i3a_layout(tmp_path):
         read_specimens(tmp_path, 64, ["grade"])
 
 
+def test_a_name_with_a_dot_is_a_whole_name_and_no_row_is_read_twice(tmp_path):
+    rows = ["id,pattern,intensity,specimen"]
+    for number in range(3):
+        iio.imwrite(tmp_path / f"s.{number}.png", np.full((40, 40, 3), 50 * number, np.uint8))
+        rows.append(f"s.{number},nucleolar,positive,{number}")
+    (tmp_path / "gt.csv").write_text("\n".join(rows))
+    data = read_specimens(tmp_path, 64)
+    assert data.names == ("s.0", "s.1", "s.2") and (data.masks == 255).all()
+    assert data.images[:, 0, 0, 0].tolist() == [0, 50, 100]
+    (tmp_path / "gt.csv").write_text("\n".join([*rows, "s.1.png,nucleolar,positive,9"]))
+    with pytest.raises(DataError, match=r"names s\.1 twice"):
+        read_specimens(tmp_path, 64)
+
+
+@pytest.mark.parametrize("kind", ["green", "grey and opacity", "colours and opacity"])
+def test_masks_are_read_whatever_they_are_painted_in(tmp_path, kind):
+    items = specimens(3, 1, size=64, seed=0)
+    write_i3a(items, tmp_path)
+    for path in tmp_path.glob("*_mask.*"):
+        inside = iio.imread(path) > 0
+        painted = np.zeros((*inside.shape, {"green": 3, "grey and opacity": 2}.get(kind, 4)), np.uint8)
+        if kind != "green":
+            painted[..., -1] = 255
+        painted[inside, 0 if kind == "grey and opacity" else 1] = 200
+        path.unlink()
+        iio.imwrite(path.with_suffix(".png"), painted)
+    masks = read_specimens(tmp_path, 64).masks
+    assert np.array_equal(masks.astype(bool), np.stack([item.mask for item in items]))
+
+
+def test_masks_that_cannot_be_meant_are_refused(tmp_path):
+    write_i3a(specimens(3, 1, size=64, seed=0), tmp_path)
+    masks = sorted(tmp_path.glob("*_mask.*"))
+    kept = masks[0].read_bytes()
+    iio.imwrite(masks[0], np.full((32, 20), 255, np.uint8))
+    with pytest.raises(DataError, match="32 x 20 pixels and its image 64 x 64"):
+        read_specimens(tmp_path, 64)
+    masks[0].write_text("no image")
+    with pytest.raises(DataError, match=masks[0].name):
+        read_specimens(tmp_path, 64)
+    masks[0].write_bytes(kept)
+    for path in masks:
+        iio.imwrite(path, np.zeros((64, 64), np.uint8))
+    with pytest.raises(DataError, match=r"All masks in .* are empty"):
+        read_specimens(tmp_path, 64)
+
+
 def test_reads_glas_layout(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
@@ -108,6 +155,15 @@ def test_glas_is_read_as_it_is_published(tmp_path):
     assert (data.masks == 1).any((1, 2)).all()
     (tmp_path / "Grade.csv").write_text(table + "t_0, 1, , healthy\n")
     with pytest.raises(DataError, match="no grade of t_0"):
+        read_specimens(tmp_path, 64)
+    (tmp_path / "Grade.csv").write_text(table + "t_0, 1\n")
+    with pytest.raises(DataError, match="no grade of t_0"):
+        read_specimens(tmp_path, 64)
+    (tmp_path / "Grade.csv").write_text(table + "t_0, 1, benign, healthy\nt_0, 2, benign, healthy\n")
+    with pytest.raises(DataError, match="names t_0 twice"):
+        read_specimens(tmp_path, 64)
+    (tmp_path / "Grade.csv").write_bytes((table + "t_0, Müller, benign, healthy\n").encode("latin-1"))
+    with pytest.raises(DataError, match="Save it as CSV in UTF-8"):
         read_specimens(tmp_path, 64)
 
 

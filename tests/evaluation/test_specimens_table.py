@@ -118,8 +118,17 @@ def test_folds_have_letters():
 def test_other_patients_of_a_study_are_other_folds():
     data = synthetic(8, 1, size=64)
     other = replace(data, groups=data.groups[::-1])
-    assert specimens._digest(data) == specimens._digest(other)  # patients of a published set stay
+    assert specimens._digest(data) != specimens._digest(other)
     assert specimens._digest(replace(data, study=True)) != specimens._digest(replace(other, study=True))
+
+
+def test_more_labelled_images_than_a_fold_leaves_are_refused_before_anything_is_learnt(tmp_path):
+    plan = Plan(synthetic(6, 2, size=64), tmp_path, folds=3)
+    with pytest.raises(DataError, match="A fold leaves 8 labelled images to learn from, not 9"):
+        specimens.reproduce(plan, ["equal"], [4, 9])
+    with pytest.raises(DataError, match=r"A fold leaves [1-7] labelled images"):
+        specimens.reproduce(replace(plan, validate=True), ["equal"], ["all", 8])
+    assert not (tmp_path / "runs").exists()
 
 
 def test_no_patient_is_on_both_sides():

@@ -1,6 +1,7 @@
 """``reproduce superres`` on made-up glands in GlaS's layout."""
 
 import json
+import shutil
 
 import imageio.v3 as iio
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_mtssl.cli import app
+from napari_mtssl.evaluation import superres
 from napari_mtssl.evaluation.glas import read_glas, split_by_patient
 from napari_mtssl.evaluation.readers import DataError
+from napari_mtssl.evaluation.series import Trial
 from napari_mtssl.evaluation.superres import ROWS
 from napari_mtssl.evaluation.synthetic_tissue import tissue
 
@@ -120,3 +123,56 @@ def test_the_real_glands(data_dir):
     assert len(images) >= 85
     pixels, mask = images[0].read(2)
     assert pixels.shape[:2] == mask.shape and 0.05 < mask.mean() < 0.95
+
+
+@pytest.mark.parametrize("kind", ["16 bit", "grey", "opacity"])
+def test_images_of_other_kinds_are_read_as_they_look(glas, tmp_path, kind):
+    folder = tmp_path / "glas"
+    shutil.copytree(glas, folder)
+    for path in (folder / "images").iterdir():
+        pixels = iio.imread(path)
+        if kind == "16 bit":
+            path.unlink()
+            iio.imwrite(path.with_suffix(".tif"), pixels.astype(np.uint16) * 257)
+        elif kind == "grey":
+            iio.imwrite(path, pixels[..., 0])
+        else:
+            iio.imwrite(path, np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)]))
+    for path in (folder / "labels").iterdir() if kind == "opacity" else ():
+        mask = iio.imread(path)
+        iio.imwrite(path, np.dstack([mask, np.full_like(mask, 255)]))
+    for before, after in zip(read_glas(glas), read_glas(folder), strict=True):
+        (pixels, mask), (now, mask_now) = before.read(2), after.read(2)
+        expected = np.repeat(before.read()[0][..., :1], 3, 2) if kind == "grey" else None
+        assert np.array_equal(mask, mask_now) and 0.05 < mask_now.mean() < 0.95
+        assert np.array_equal(now, pixels) if expected is None else np.array_equal(after.read()[0], expected)
+
+
+def test_one_image_under_two_names_is_not_learnt_from_and_scored_on(glas, tmp_path):
+    folder = tmp_path / "glas"
+    shutil.copytree(glas, folder)
+    for part in ("images", "labels"):
+        shutil.copy(folder / part / "train_0.png", folder / part / "copy.png")
+    with (folder / "Grade.csv").open("a") as table:
+        table.write("3,copy,benign\n")
+    with pytest.raises(DataError, match=r"copy\.png is also among the images to learn from"):
+        split_by_patient(read_glas(folder), read_glas(folder), ["3"])
+
+
+def test_kept_scores_are_those_of_these_masks_and_patients(glas, tmp_path):
+    def key():
+        train, test = split_by_patient(read_glas(folder), read_glas(folder), ["3"])
+        runner = superres._Runner(train, test, "exact", 40.0, 2, tmp_path, "robust", {}, 1)
+        return runner.key(Trial("random-forest", 32, 0))
+
+    folder = tmp_path / "glas"
+    shutil.copytree(glas, folder)
+    before = key()
+    assert key() == before
+    mask = folder / "labels" / "train_3.png"
+    iio.imwrite(mask, np.roll(iio.imread(mask), 20, 1))
+    corrected = key()
+    assert corrected != before
+    table = folder / "Grade.csv"
+    table.write_text(table.read_text().replace("1,train_1", "2,train_1"))
+    assert key() not in (before, corrected)

@@ -11,6 +11,7 @@ import typer
 
 from napari_mtssl.cli.console import UsageError, notes
 from napari_mtssl.cli.evaluate import check_report, write_report
+from napari_mtssl.cli.train import parse_settings
 
 if TYPE_CHECKING:
     from napari_mtssl.evaluation.series import Progress, Trial
@@ -25,6 +26,7 @@ Out = Annotated[
         metavar="DIR", help="Keep each trial here, and go on from there if stopped; table and picture."
     ),
 ]
+OF_ROWS = ("seed", "variant", "only")
 Preset = Annotated[str, typer.Option(metavar="P", help="robust, or paper.")]
 
 
@@ -68,6 +70,21 @@ def describe(trial: Trial, unit: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def parse_overrides(pairs: list[str] | None) -> dict[str, Any]:
+    """Turn ``["key=value", ...]`` into settings of all rows of a table, see `train.parse_settings`.
+
+    Raises
+    ------
+    UsageError
+        If a row or a draw has that setting of its own.
+    """
+    settings = parse_settings(pairs or [])
+    own = [name for name in OF_ROWS if name in settings]
+    if own:
+        raise UsageError(f"Leave --set {own[0]} out: the rows of a table, and its draws, have their own.")
+    return settings
+
+
 def parse_list(text: str) -> list[str]:
     """Split ``a,b,c``."""
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -82,7 +99,7 @@ def parse_budgets(text: str, option: str = "--labels", example: str = "50,100,30
         If one is no whole number.
     """
     parts = parse_list(text)
-    wrong = [part for part in parts if not part.isdigit()]
+    wrong = [part for part in parts if not part.isdecimal()]
     if wrong:
         raise UsageError(f"'{wrong[0]}' in {option} is no number: write whole numbers such as {example}.")
     return [int(part) for part in parts]

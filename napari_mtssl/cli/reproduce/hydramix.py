@@ -15,9 +15,10 @@ from napari_mtssl.cli.reproduce.common import (
     finish,
     parse_budgets,
     parse_list,
+    parse_overrides,
     progress_of_trials,
 )
-from napari_mtssl.cli.train import Settings, parse_settings
+from napari_mtssl.cli.train import Settings
 
 Budgets = Annotated[str, typer.Option("--labels", metavar="N,...", help="Numbers of labelled patches.")]
 Rows = Annotated[str, typer.Option("--methods", metavar="ROW,...", help="Rows of the table.")]
@@ -52,7 +53,7 @@ def hydramix(
             methods=parse_list(methods),
             out=out,
             preset=preset,
-            overrides=parse_settings(settings or []),
+            overrides=parse_overrides(settings),
             device=device,
             progress=tell,
         )

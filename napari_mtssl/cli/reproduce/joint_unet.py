@@ -10,8 +10,16 @@ import typer
 
 from napari_mtssl.cli.console import UsageError
 from napari_mtssl.cli.predict import Device, make_folder
-from napari_mtssl.cli.reproduce.common import JsonFile, Out, Preset, finish, parse_list, progress_of_trials
-from napari_mtssl.cli.train import Settings, parse_settings
+from napari_mtssl.cli.reproduce.common import (
+    JsonFile,
+    Out,
+    Preset,
+    finish,
+    parse_list,
+    parse_overrides,
+    progress_of_trials,
+)
+from napari_mtssl.cli.train import Settings
 
 Data = Annotated[
     Path | None,
@@ -89,7 +97,7 @@ def joint_unet(
     from napari_mtssl.evaluation import specimens, specimens_report
     from napari_mtssl.evaluation.hep2 import keep_heads, read_specimens, synthetic
 
-    kinds, overrides, budgets = parse_list(heads), parse_settings(settings or []), _budgets(labels)
+    kinds, overrides, budgets = parse_list(heads), parse_overrides(settings), _budgets(labels)
     size = _size(size, overrides)
     found = synthetic(patients, 4, size) if data is None else read_specimens(data, size)
     found = keep_heads(found, kinds) if kinds else found
@@ -121,7 +129,7 @@ def joint_unet(
 
 
 def _numbers(text: str, option: str) -> list[int]:
-    wrong = [part for part in parse_list(text) if not part.isdigit()]
+    wrong = [part for part in parse_list(text) if not part.isdecimal()]
     if wrong:
         raise UsageError(f"'{wrong[0]}' in {option} is no number: write whole numbers such as 0,1.")
     return [int(part) for part in parse_list(text)]
@@ -129,7 +137,7 @@ def _numbers(text: str, option: str) -> list[int]:
 
 def _budgets(text: str) -> list[int | str]:
     parts = parse_list(text) or ["all"]
-    wrong = [part for part in parts if part != "all" and not (part.isdigit() and int(part))]
+    wrong = [part for part in parts if part != "all" and not (part.isdecimal() and int(part))]
     if wrong:
         raise UsageError(f"'{wrong[0]}' in --labels is no number of images: write such as 10,40 or all.")
     return [part if part == "all" else int(part) for part in parts]

@@ -15,9 +15,10 @@ from napari_mtssl.cli.reproduce.common import (
     finish,
     parse_budgets,
     parse_list,
+    parse_overrides,
     progress_of_trials,
 )
-from napari_mtssl.cli.train import Settings, parse_settings
+from napari_mtssl.cli.train import Settings
 
 Masks = Annotated[
     Path, typer.Option(metavar="DIR", help="Images with masks to learn from: X.jpg with X@.png.")
@@ -75,7 +76,7 @@ def multimix(
             seeds=seeds,
             out=out,
             preset=preset,
-            overrides=parse_settings(settings or []),
+            overrides=parse_overrides(settings),
             device=device,
             progress=tell,
         )

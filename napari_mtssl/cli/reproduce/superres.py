@@ -15,9 +15,10 @@ from napari_mtssl.cli.reproduce.common import (
     finish,
     parse_budgets,
     parse_list,
+    parse_overrides,
     progress_of_trials,
 )
-from napari_mtssl.cli.train import Settings, parse_settings
+from napari_mtssl.cli.train import Settings
 
 ALL = "low-resolution,intra,inter,intra+inter,ours,u-net-on-blocks,random-forest,all-pixels,block-fractions"
 
@@ -68,7 +69,7 @@ def superres(
             shrink=shrink,
             out=out,
             preset=preset,
-            overrides=parse_settings(settings or []),
+            overrides=parse_overrides(settings),
             progress=tell,
         )
     finish(json_file, result, CAPTIONS)
