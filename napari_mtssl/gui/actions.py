@@ -9,7 +9,7 @@ import numpy as np
 from napari_mtssl.gui.layers import LABELS
 from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.rasters import BLOCKS, PAINT
-from napari_mtssl.gui.suggest import labelled_places, most_uncertain, suggest
+from napari_mtssl.gui.suggest import doubtful_pixels, labelled_places, most_uncertain, suggest
 from napari_mtssl.gui.tasks import BLOCK, CELL, MASK, REGION
 from napari_mtssl.gui.workspace import WorkspaceError
 
@@ -176,9 +176,12 @@ class Actions:
     def go_to_suggestion(self) -> None:
         """Go to the place where a label teaches most."""
         workspace = self._dock.workspace
-        doubtful = self._dock.rasters.doubtful_places() if MASK in workspace.kinds() else None
-        if doubtful is not None:
-            place = most_uncertain(doubtful, np.array(workspace.seen, float).reshape(-1, 2))
+        held = self._dock.rasters.predicted if MASK in workspace.kinds() else None
+        if held is not None:
+            names = {item.code: item.name for item in workspace.classes(MASK)}
+            place = most_uncertain(
+                doubtful_pixels(held, names), np.array(workspace.seen, float).reshape(-1, 2)
+            )
         else:
             pending = workspace.pending()
             place = suggest(workspace.pixels, labelled_places(workspace), pending, workspace.seen)

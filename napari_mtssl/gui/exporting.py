@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_mtssl.study import ImageRecord, Study
 
 LARGE = 64_000_000  # pixels of an image whose export would be felt
+OUTLINED = 2_000_000  # of one whose outlines are; those of a network that has hardly learnt are very many
 
 
 def ask_where(parent: QWidget, title: str, name: str, wanted: str) -> Path | None:
@@ -33,7 +34,11 @@ def ask_where(parent: QWidget, title: str, name: str, wanted: str) -> Path | Non
 
 
 def export(
-    study: Study, image: ImageRecord, path: Path, write: Callable[[Study, int, Path], str]
+    study: Study,
+    image: ImageRecord,
+    path: Path,
+    write: Callable[[Study, int, Path], str],
+    large: int = LARGE,
 ) -> Any | None:
     """Write something of one image, and say what.
 
@@ -45,13 +50,15 @@ def export(
     write : callable
         Gets the study, through a connection of its own where it runs in a thread, the image's id and the
         path, and says in words what it wrote.
+    large : int
+        Pixels of an image above which it runs in a thread.
 
     Returns
     -------
     WorkerBase or None
         What runs; None if it is done already.
     """
-    if image.height * image.width <= LARGE:
+    if image.height * image.width <= large:
         show_info(f"Written: {write(study, image.id, path)}")
         return None
     from napari.qt.threading import create_worker

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.engine.control import Control
 from napari_mtssl.engine.events import Event, Failed, Finished, Preview, Started
-from napari_mtssl.gui.stored import keep
+from napari_mtssl.gui.stored import keep, of_today
 
 if TYPE_CHECKING:
     from napari_mtssl.engine.options import TrainOptions
@@ -242,6 +242,7 @@ class TrainJob:
                     masks = _mask_classes(session.run_dir)
                 if isinstance(event, Preview):
                     keep(study, session.run_dir.name, masks, event)
+                    event = of_today(study, masks, event)
                 yield event
 
     def _predict(self, study: Study, run_dir: Path, step: int) -> Iterator[Event]:
@@ -409,14 +410,16 @@ def predict(study: Study, targets: Sequence[Target], control: Control, step: int
             for other in study.runs():
                 if other.path != run_dir:  # the study keeps one run's predictions of an image: these are gone
                     shutil.rmtree(other.path / "slides" / name, ignore_errors=True)
-            yield from predictor.previews(
+            masks = predictor.method.vocabulary.get("mask", ())
+            for event in predictor.previews(
                 image,
                 target.image_id,
                 run_dir / "slides" / name,
-                partial(keep, study, target.run, predictor.method.vocabulary.get("mask", ())),
+                partial(keep, study, target.run, masks),
                 view=partial(_seen, control, target),
                 step=step,
-            )
+            ):
+                yield of_today(study, masks, event)
 
 
 def _seen(control: Control, target: Target) -> tuple[int, int, int, int] | None:

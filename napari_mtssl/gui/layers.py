@@ -198,7 +198,8 @@ class StudyLayers:
         With the image taken from under points, napari may also crash when it paints its next notification.
         """
         if (labels := self.points.pop(LABELS, None)) is not None:
-            labels.name, self.image = name, None
+            labels.name = name
+        self.image = None
 
     def remove_all(self, *, image: bool = True) -> None:
         """Take the plugin's layers out of the viewer; what they show stays in the study."""

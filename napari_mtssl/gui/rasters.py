@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from napari_mtssl.gui.layers import UNCERTAINTY, StudyLayers
 from napari_mtssl.gui.quick import calm
@@ -48,8 +47,8 @@ class Predicted:
 
     Attributes
     ----------
-    classes : tuple of str
-        Of kind ``mask``, background first.
+    classes : tuple of int
+        Codes of the classes that the network knows, background first.
     codes : ndarray uint16 (h, w)
         Code of the most probable class; 0 where nothing is predicted yet.
     probability : ndarray float32 (h, w)
@@ -58,7 +57,7 @@ class Predicted:
         Level-0 pixels per element.
     """
 
-    classes: tuple[str, ...]
+    classes: tuple[int, ...]
     codes: np.ndarray
     probability: np.ndarray
     scale: tuple[float, float]
@@ -100,14 +99,18 @@ class RasterLayers:
         if BLOCK in kinds:
             self.fill_blocks()
         if MASK in kinds:
-            self._place(PREDICTED, np.zeros((2, 2), np.uint16), (record.height / 2, record.width / 2))
+            self._empty(record)
             self.fill_mask()
-            for name in PICTURES:
-                if name in self.found:
-                    self._place(name, np.zeros((1, 1), np.float32), (record.height, record.width))
             self._load_predicted()
         for name in [name for name in self.found if not self._wanted(name, kinds)]:
             self.remove(name)
+
+    def _empty(self, record: ImageRecord) -> None:
+        """Show nothing of what a run said."""
+        self._place(PREDICTED, np.zeros((2, 2), np.uint16), (record.height / 2, record.width / 2))
+        for name in PICTURES:
+            if name in self.found:
+                self._place(name, np.zeros((1, 1), np.float32), (record.height, record.width))
 
     def _wanted(self, name: str, kinds: list[str]) -> bool:
         return BLOCK in kinds if name == BLOCKS else MASK in kinds
@@ -136,7 +139,14 @@ class RasterLayers:
         layer = self.found.pop(name, None)
         with self.layers.busy():
             if layer is not None and layer in self.viewer.layers:
+                layer.mode = "pan_zoom"  # napari would draw the brush once more, of a layer that is gone
                 self.viewer.layers.remove(layer)
+
+    def leave(self, of: str) -> None:
+        """Leave the user's layers in the viewer, as nobody else has what they show any more."""
+        for name in (BLOCKS, PAINT):
+            if (layer := self.found.pop(name, None)) is not None:
+                layer.name, layer.metadata = f"{name} {of}", {}
 
     def _place(
         self,
@@ -199,11 +209,18 @@ class RasterLayers:
     # -- colours -------------------------------------------------------------------------------------------
 
     def recolour(self) -> None:
-        """Take over added, renamed or recoloured classes."""
+        """Take over added, renamed, recoloured or removed classes."""
         for name in (BLOCKS, PAINT, PREDICTED):
             if name in self.found:
                 with self.layers.busy():
                     self.found[name].colormap = self._colormap(name)
+        record, codes = self.workspace.image, {item.code for item in self.mask_classes()}
+        gone = self.predicted is not None and not codes.issuperset(self.predicted.classes)
+        if record is not None and MASK in self.workspace.kinds() and (gone or self.predicted is None):
+            if gone:  # of a class that was removed nothing can be said
+                self.predicted = None
+                self._empty(record)
+            self._load_predicted()  # or it was brought back
 
     def _colormap(self, name: str) -> Any:
         from napari.utils.colormaps import DirectLabelColormap
@@ -290,12 +307,19 @@ class RasterLayers:
         """Take in a predicted part of the image on screen, or the whole of it."""
         self._bands.stop()  # what was said before is older
         prediction = event.prediction
-        if prediction.mask is not None:
-            classes = self.mask_classes()[: len(prediction.mask)]
-            if len(classes) == len(prediction.mask):  # else a class was taken back meanwhile
-                self._take_mask(prediction.mask, event.box, event.scale, classes)
+        self._take_named(event)
         for name, picture in prediction.pictures.items():
             self._take_picture(name.capitalize(), picture, event.box, event.scale)
+
+    def _take_named(self, event: Preview) -> bool:
+        """Take in a mask by the names of its classes; not if one of them was taken back meanwhile."""
+        by_name = {item.name: item for item in self.mask_classes()}
+        said = event.prediction
+        classes = [by_name[name] for name in said.classes if name in by_name]
+        if said.mask is None or len(classes) != len(said.mask):
+            return False
+        self._take_mask(said.mask, event.box, event.scale, classes)
+        return True
 
     def _take_mask(
         self,
@@ -306,10 +330,10 @@ class RasterLayers:
     ) -> None:
         shape, step = self._grid(scale)
         held = self.predicted
-        names = tuple(item.name for item in classes)
-        if held is None or held.codes.shape != shape or held.classes != names:
+        known = tuple(item.code for item in classes)
+        if held is None or held.codes.shape != shape or held.classes != known:
             full = tuple(s * step for s in scale)
-            held = Predicted(names, np.zeros(shape, np.uint16), np.zeros(shape, np.float32), full)
+            held = Predicted(known, np.zeros(shape, np.uint16), np.zeros(shape, np.float32), full)
             self.predicted = held
             if PREDICTED in self.found:
                 self._place(PREDICTED, held.codes, held.scale)
@@ -317,10 +341,10 @@ class RasterLayers:
             if PROBABILITY in self.found:
                 self._place(PROBABILITY, held.probability, held.scale)
         probs = probs[:, ::step, ::step]
-        known = probs.max(0) > 0  # where the study holds none yet, all are 0
-        codes = np.array([item.code for item in classes], np.uint16)
-        _write(held.codes, np.where(known, codes[probs.argmax(0)], 0), box, held.scale)
-        _write(held.probability, np.where(known, 1 - probs[0], 0), box, held.scale)
+        there = probs.max(0) > 0  # where the study holds none yet, all are 0
+        codes = np.array(known, np.uint16)
+        _write(held.codes, np.where(there, codes[probs.argmax(0)], 0), box, held.scale)
+        _write(held.probability, np.where(there, 1 - probs[0], 0), box, held.scale)
         self._make_picture(PROBABILITY, held.probability, held.scale)
         for name in (PREDICTED, PROBABILITY):
             if name in self.found and self.found[name].visible:
@@ -366,15 +390,12 @@ class RasterLayers:
         study, record = self.workspace.need_study(), self.workspace.need_image()
         found = stored_mask(study, record)
         if found is not None:
-            self._take_stored(*found)
+            self._take_stored(found)
         else:
             self._bands.start(study, record, lambda scale: self._grid(scale)[1])
 
-    def _take_stored(self, event: Preview, names: tuple[str, ...]) -> None:
-        by_name = {item.name: item for item in self.mask_classes()}
-        classes = [by_name[name] for name in names if name in by_name]
-        if event.prediction.mask is not None and len(classes) == len(names):
-            self._take_mask(event.prediction.mask, event.box, event.scale, classes)
+    def _take_stored(self, event: Preview) -> None:
+        if self._take_named(event):
             self.workspace.rasters_drawn.emit()
 
     def predicted_codes(self, record: ImageRecord) -> np.ndarray | None:
@@ -385,31 +406,6 @@ class RasterLayers:
         rows = np.minimum((np.arange(record.height) + 0.5) / held.scale[0], held.codes.shape[0] - 1)
         cols = np.minimum((np.arange(record.width) + 0.5) / held.scale[1], held.codes.shape[1] - 1)
         return held.codes[np.ix_(rows.astype(int), cols.astype(int))]
-
-    def doubtful_places(self, apart: int = 48) -> pd.DataFrame | None:
-        """Places where the predicted class is least sure, one in each square `apart` pixels wide.
-
-        Returns
-        -------
-        DataFrame or None
-            ``row, col, class, uncertainty``; None if nothing is predicted.
-        """
-        held = self.predicted
-        if held is None:
-            return None
-        names = {item.code: item.name for item in self.mask_classes()}
-        step = [max(1, round(apart / s)) for s in held.scale]
-        doubt = np.where(held.codes > 0, 1 - 2 * np.abs(held.probability - 0.5), 0)
-        rows = []
-        for top in range(0, doubt.shape[0], step[0]):
-            for left in range(0, doubt.shape[1], step[1]):
-                part = doubt[top : top + step[0], left : left + step[1]]
-                i, j = np.unravel_index(part.argmax(), part.shape)
-                place = [(at + 0.5) * s - 0.5 for at, s in zip((top + i, left + j), held.scale, strict=True)]
-                name = names.get(int(held.codes[top + i, left + j]))
-                if name is not None:
-                    rows.append((*place, name, float(part.mean())))
-        return pd.DataFrame(rows, columns=["row", "col", "class", "uncertainty"])
 
     def areas(self) -> Mapping[str, int]:
         """Level-0 pixels of each class in the mask that is exported: painted, else predicted.

@@ -122,6 +122,13 @@ class RegionShapes:
         self._unfollow()
         return REGIONS
 
+    def leave(self, of: str) -> None:
+        """Leave the layer in the viewer, as nobody else has what it shows any more."""
+        layer = self.layer
+        self._unfollow()
+        if layer is not None:
+            layer.name, layer.metadata = f"{REGIONS} {of}", {}
+
     def remove(self) -> None:
         """Take the layer out of the viewer; the study keeps the regions."""
         layer = self.layer

@@ -50,6 +50,7 @@ class StatusLine(QWidget):
         for signal in (
             workspace.active_changed,
             workspace.study_changed,
+            workspace.study_changed,
             workspace.classes_changed,
             workspace.image_changed,
             workspace.image_classes_changed,
@@ -70,7 +71,7 @@ class StatusLine(QWidget):
         found = next((c for c in self._workspace.classes() if c.name == self._workspace.active), None)
         if found is None:
             self.icon.clear()
-            self.active.clear()
+            self.active.setText("")  # its `clear` keeps what is elided
             return
         self.icon.setPixmap(swatch(found.colour).pixmap(14, 14))
         self.active.setText(found.name + (f"  [{found.key}]" if found.key else ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ MOST = 256_000_000  # probabilities that are read at once
 BAND = 256  # elements high: what is read at once of more than that
 
 
-def stored_mask(study: Study, record: ImageRecord) -> tuple[Preview, tuple[str, ...]] | None:
-    """Return what the last run said of the pixels of an image, and the classes it knew.
+def stored_mask(study: Study, record: ImageRecord) -> Preview | None:
+    """Return what the last run said of the pixels of an image.
 
     None if nothing, or so much that it is read in bands, see `StoredBands`.
     """
@@ -28,7 +29,8 @@ def stored_mask(study: Study, record: ImageRecord) -> tuple[Preview, tuple[str, 
     if found is None or np.prod(found.array.shape, dtype=float) > MOST:
         return None
     box = (0, 0, record.height, record.width)
-    return Preview(0, record.id, box, Prediction(mask=found.read()), found.scale), found.classes
+    said = Prediction(mask=found.read(), classes=found.classes)
+    return Preview(0, record.id, box, said, found.scale)
 
 
 class StoredBands:
@@ -37,10 +39,10 @@ class StoredBands:
     Parameters
     ----------
     take : callable
-        Gets each band and the classes that the run knew, in the main thread.
+        Gets each band, in the main thread.
     """
 
-    def __init__(self, take: Callable[[Preview, tuple[str, ...]], None]) -> None:
+    def __init__(self, take: Callable[[Preview], None]) -> None:
         self._take = take
         self._worker: Any | None = None
 
@@ -53,7 +55,7 @@ class StoredBands:
             return
         path, every = study.path, step(found.scale)
         worker = create_worker(_bands, path, record, every, _start_thread=False)
-        worker.yielded.connect(lambda part: self._take(*part) if self._worker is worker else None)
+        worker.yielded.connect(lambda part: self._take(part) if self._worker is worker else None)
         self._worker = worker
         worker.start()
 
@@ -64,7 +66,7 @@ class StoredBands:
             self._worker = None
 
 
-def _bands(path: Path, record: ImageRecord, every: int) -> Iterator[tuple[Preview, tuple[str, ...]]]:
+def _bands(path: Path, record: ImageRecord, every: int) -> Iterator[Preview]:
     from napari_mtssl.study import Study, StudyError
 
     try:
@@ -79,25 +81,36 @@ def _bands(path: Path, record: ImageRecord, every: int) -> Iterator[tuple[Previe
                 part = found.array[:, row0 : row0 + high]
                 if part.any():
                     box = (row0 * down, 0, min((row0 + high) * down, record.height), record.width)
-                    said = Prediction(mask=part.astype(np.float32) / 255)
-                    yield Preview(0, record.id, box, said, found.scale, number, total), found.classes
+                    said = Prediction(mask=part.astype(np.float32) / 255, classes=found.classes)
+                    yield Preview(0, record.id, box, said, found.scale, number, total)
     except StudyError:  # the study was closed, or a run makes it anew and shows that
         return
+
+
+def of_today(study: Study, masks: Sequence[str], event: Preview) -> Preview:
+    """Name the classes of a predicted mask as they are called now, and leave out those that are gone.
+
+    `masks` are the classes that the network knows.
+    """
+    said = event.prediction
+    if said.mask is None:
+        return event
+    names = [study.class_now(name, "mask") for name in masks]
+    here = [at for at, name in enumerate(names) if name is not None]
+    known = tuple(name for name in names if name is not None)
+    mask = said.mask if len(known) == len(names) else said.mask[here]
+    return replace(event, prediction=replace(said, mask=mask, classes=known))
 
 
 def keep(study: Study, run: str, masks: Sequence[str], event: Preview) -> None:
     """Write a predicted tile, or a whole image, to the study; called in the thread that predicts.
 
-    Classes that were renamed since the network was made have their new names, those that are gone are left
-    out. `masks` are the mask classes that it knows. The box of cells is shifted by half a pixel: pixel r
-    covers [r - 0.5, r + 0.5), and a cell belongs to the tile of its pixel.
+    Classes are those of today, see `of_today`. The box of cells is shifted by half a pixel: pixel r covers
+    [r - 0.5, r + 0.5), and a cell belongs to the tile of its pixel.
     """
-    said = event.prediction
+    said = of_today(study, masks, event).prediction
     if said.mask is not None:
-        names = [study.class_now(name, "mask") for name in masks]
-        here = [at for at, name in enumerate(names) if name is not None]
-        known = [names[at] for at in here]
-        study.set_mask_prediction(event.image_id, run, event.box, said.mask[here], event.scale, known)
+        study.set_mask_prediction(event.image_id, run, event.box, said.mask, event.scale, said.classes)
     if len(said.image):
         names = [study.class_now(*pair) for pair in zip(said.image["class"], said.image["kind"], strict=True)]
         study.set_image_prediction(event.image_id, run, _of_today(said.image, names))

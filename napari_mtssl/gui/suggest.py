@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pandas as pd
 from napari_mtssl.gui.tasks import BLOCK
 
 if TYPE_CHECKING:
+    from napari_mtssl.gui.rasters import Predicted
     from napari_mtssl.gui.workspace import Workspace
     from napari_mtssl.images import Image
 
@@ -18,6 +20,35 @@ FEW_LABELS = 20
 APART = 40.0  # level-0 pixels between two suggestions
 PATCH = 33
 SAMPLED = 300
+
+
+def doubtful_pixels(held: Predicted, names: Mapping[int, str], apart: int = 48) -> pd.DataFrame:
+    """Places where the predicted class is least sure, one in each square `apart` pixels wide.
+
+    Parameters
+    ----------
+    held : Predicted
+    names : mapping of int to str
+        Of classes, by code.
+    apart : int
+
+    Returns
+    -------
+    DataFrame
+        ``row, col, class, uncertainty``.
+    """
+    step = [max(1, round(apart / s)) for s in held.scale]
+    doubt = np.where(held.codes > 0, 1 - 2 * np.abs(held.probability - 0.5), 0)
+    rows = []
+    for top in range(0, doubt.shape[0], step[0]):
+        for left in range(0, doubt.shape[1], step[1]):
+            part = doubt[top : top + step[0], left : left + step[1]]
+            i, j = np.unravel_index(part.argmax(), part.shape)
+            place = [(at + 0.5) * s - 0.5 for at, s in zip((top + i, left + j), held.scale, strict=True)]
+            name = names.get(int(held.codes[top + i, left + j]))
+            if name is not None:
+                rows.append((*place, name, float(part.mean())))
+    return pd.DataFrame(rows, columns=["row", "col", "class", "uncertainty"])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_mtssl.study import Study
 
 LOOK_EVERY = 500  # ms
+OF_GONE = "of a study that is gone"
 
 
 class Watch(QObject):
@@ -84,7 +85,9 @@ class Watch(QObject):
         dock.runner.stop()
         with dock.layers.busy():
             dock.let_go()
-            dock.layers.leave_labels("Labels of a study that is gone")
+            dock.layers.leave_labels(f"Labels {OF_GONE}")
+            dock.rasters.leave(OF_GONE)
+            dock.regions.leave(OF_GONE)
         dock.workspace.close()
         show_warning(
             f"The folder {name} is gone: it was moved or deleted. Put it back and open it again; this image "

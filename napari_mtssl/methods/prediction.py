@@ -41,12 +41,15 @@ class Prediction:
         Such as ``uncertainty`` and ``saliency``, higher is more.
     image : DataFrame
         ``kind, class, probability``: one row for every class of every image-level head.
+    classes : tuple of str
+        The K classes of `mask`, where the vocabulary is not at hand: those of the study today.
     """
 
     cells: pd.DataFrame = field(default_factory=no_cells)
     mask: np.ndarray | None = None
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     image: pd.DataFrame = field(default_factory=no_image_classes)
+    classes: tuple[str, ...] = ()
 
     def cropped(self, rows: slice, cols: slice, inside: np.ndarray) -> Prediction:
         """Keep a part of the grids, and of the cells those that are `inside` (a mask of rows)."""
@@ -56,6 +59,7 @@ class Prediction:
             None if self.mask is None else self.mask[:, rows, cols].copy(),
             {name: picture[rows, cols].copy() for name, picture in self.pictures.items()},
             self.image,
+            self.classes,
         )
 
 

@@ -20,6 +20,15 @@ PixelBox = tuple[int, int, int, int]  # (row0, col0, row1, col1), half open
 _BLOCK_TYPES = {"i": np.int64, "j": np.int64, "class": str}
 
 
+def check_grid(grid: Grid) -> None:
+    """See that a grid has a sensible size; raises StudyError."""
+    values = np.array([grid.height, grid.width, grid.row0, grid.col0], float)
+    if not (np.isfinite(values).all() and values[0] >= 1 and values[1] >= 1):
+        raise StudyError(
+            f"Blocks of {grid.height:g} by {grid.width:g} pixels make no grid: give at least one pixel."
+        )
+
+
 class BlockTable(CellTable):
     """Lay grids, and give blocks and regions a class of the kind ``block``."""
 
@@ -43,11 +52,8 @@ class BlockTable(CellTable):
             written.
         """
         image = self.image(image_id)
+        check_grid(grid)
         values = [float(value) for value in (grid.height, grid.width, grid.row0, grid.col0)]
-        if not (np.isfinite(values).all() and values[0] >= 1 and values[1] >= 1):
-            raise StudyError(
-                f"Blocks of {grid.height:g} by {grid.width:g} pixels make no grid: give at least one pixel."
-            )
         grid = Grid(*values)
         old = self.grid(image_id)
         if old == grid:

@@ -166,7 +166,12 @@ def _write(array: zarr.Array, place: tuple[int, int], probs: np.ndarray) -> None
     part = probs[:, max(0, -row) : array.shape[1] - row, max(0, -col) : array.shape[2] - col]
     if part.size:
         row, col = max(0, row), max(0, col)
-        values = np.rint(np.clip(np.nan_to_num(part), 0, 1) * 255).astype(np.uint8)
+        part = np.clip(np.nan_to_num(part), 0, 1)
+        values = np.rint(part * 255).astype(np.uint8)
+        # of two that are nearly the same, the first would become the most probable one
+        top = part.argmax(0)
+        lost = (values.argmax(0) != top) & (part.max(0) > 0)
+        values[top[lost], *np.nonzero(lost)] = values.max(0)[lost] + 1
         array[:, row : row + part.shape[1], col : col + part.shape[2]] = values
 
 
@@ -184,14 +189,17 @@ def read_mask(study: Path, image: ImageRecord, names: dict[int, str]) -> MaskPre
     Returns
     -------
     MaskPrediction or None
-        None if there is none, or (with a `LostRasterWarning`) if it is damaged.
+        None if there is none, or one of its classes was removed (until that is undone), or (with a
+        `LostRasterWarning`) if it is damaged.
     """
     group = study / FOLDER / "predictions" / str(image.id)
     if not group.exists():
         return None
     try:
         array, said = _opened(group)
-        classes = tuple(names.get(code, name) for name, code in said["classes"])
+        if any(code not in names for _, code in said["classes"]):
+            return None
+        classes = tuple(names[code] for _, code in said["classes"])
         return MaskPrediction(LazyArray(array, image.name), classes, tuple(said["scale"]), said["run"])
     except _ERRORS as error:
         warnings.warn(_lost(image.name, error), LostRasterWarning, stacklevel=3)

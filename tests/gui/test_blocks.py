@@ -5,11 +5,15 @@ import pytest
 
 from napari_mtssl.engine.events import Preview
 from napari_mtssl.gui.layers import LABELS
+from napari_mtssl.gui.panels.classes import NAME
 from napari_mtssl.gui.panels.guess import GuessBlocks
 from napari_mtssl.gui.panels.statistics import MEAN, SPREAD
 from napari_mtssl.gui.rasters import BLOCKS, PAINT, PREDICTED, PROBABILITY
+from napari_mtssl.gui.status import StatusLine
+from napari_mtssl.gui.stored import keep, of_today
 from napari_mtssl.gui.tasks import BLOCK, MASK, TISSUE
 from napari_mtssl.methods.prediction import Prediction
+from napari_mtssl.methods.superres.statistics import bin_statistics
 from napari_mtssl.study import Grid, Study
 
 pytestmark = pytest.mark.gui
@@ -76,6 +80,8 @@ def predict(dock, probs, scale=(1.0, 1.0), box=(0, 0, 96, 96), pictures=None):
     """Send a prediction as a run does."""
     image = dock.workspace.image.id
     event = Preview(1, image, box, Prediction(mask=probs, pictures=pictures or {}), scale, 1, 1)
+    names = [item.name for item in dock.workspace.study.classes("mask")][: len(probs)]
+    event = of_today(dock.workspace.study, names, event)
     dock.runner.event.emit(event)
     dock.draw_now()
 
@@ -204,6 +210,112 @@ def test_a_tile_that_comes_after_its_class_was_taken_back_is_left_out(dock):
     dock.workspace.classes_edited()
     predict(dock, np.full((2, 96, 96), 0.5, np.float32))
     assert dock.rasters.predicted is None
+
+
+def test_what_a_network_said_stays_with_its_classes(dock):
+    study, workspace = dock.workspace.study, dock.workspace
+    image = workspace.image.id
+    probs = np.stack([np.full((96, 96), 0.2), np.full((96, 96), 0.8)]).astype(np.float32)
+    event = Preview(1, image, (0, 0, 96, 96), Prediction(mask=probs), (1.0, 1.0), 1, 1)
+    keep(study, "run", ("background", "tumour"), event)
+    workspace.everything_changed()
+    assert dock.rasters.areas() == {"background": 0, "tumour": 96 * 96}
+    study.add_class("mucus", kind="mask")
+    study.remove_class("tumour", "mask")
+    workspace.everything_changed()
+    assert dock.rasters.predicted is None and dock.rasters.areas() == {}
+    assert not dock.rasters.found[PREDICTED].data.any()
+    assert study.mask_prediction(image) is None  # for exports, too
+    dock.deeds.use_predicted()
+    assert not study.mask(image).any()
+    dock.runner.event.emit(of_today(study, ("background", "tumour"), event))  # of a network that knew it
+    dock.draw_now()
+    assert dock.rasters.areas() == {"background": 96 * 96, "mucus": 0}
+    dock.label_panel.undo()
+    assert dock.rasters.areas() == {"background": 96 * 96, "mucus": 0, "tumour": 0}  # as it was shown last
+    workspace.image_changed.emit()
+    assert dock.rasters.areas() == {"background": 0, "mucus": 0, "tumour": 96 * 96}  # as it is kept
+
+
+def test_a_layer_goes_without_its_brush(dock):
+    dock.label_panel.blocks.mask_tools.buttons["paint"].click()
+    layer = dock.rasters.found[PAINT]
+    assert layer.mode == "paint"
+    dock.rasters.remove(PAINT)  # with the brush on, napari drew its circle once more and crashed
+    assert layer.mode == "pan_zoom"
+
+
+def test_layers_of_a_study_that_is_gone_stay_to_be_saved(dock, told, wait):
+    import shutil
+
+    stroke(dock, PAINT, [(5, 5)])
+    stroke(dock, BLOCKS, [(1, 1)])
+    shutil.rmtree(dock.workspace.study.path)
+    wait(lambda: dock.workspace.study is None, 10)
+    names = [layer.name for layer in dock.viewer.layers]
+    assert names == ["first.png", "Blocks of a study that is gone", "Mask of a study that is gone"]
+    assert dock.viewer.layers[-1].data.any() and dock.viewer.layers[1].data.any()
+    assert dock.findChild(StatusLine).active.text() == ""
+
+
+def test_the_size_that_is_shown_is_the_one_that_is_laid(dock, monkeypatch, told):
+    from qtpy.QtWidgets import QMessageBox
+
+    asked = []
+    monkeypatch.setattr(QMessageBox, "question", lambda *a, **k: asked.append(a[2]))
+    study, image, box = dock.workspace.study, dock.workspace.image.id, dock.label_panel.blocks.grid
+    study.set_pixel_size(image, 0.2528)
+    study.set_grid(image, Grid(20 / 0.2528, 20 / 0.2528))
+    dock.workspace.everything_changed()
+    stroke(dock, BLOCKS, [(0, 0)])
+    for unit in ("pixels", "µm", "pixels"):
+        box.size.unit.setCurrentText(unit)
+        box.lay_button.click()
+    assert not asked and study.grid(image) == Grid(20 / 0.2528, 20 / 0.2528)
+    box.size.height_box.setValue(0.5)
+    box.lay_button.click()
+    assert not asked and "make no grid" in told[-1][1]
+    box.size.height_box.setValue(30)
+    box.lay_button.click()
+    assert asked == ["Erase the 1 block of first.png with a class? Undo brings them back."]
+
+
+def test_blocks_at_the_edge_are_looked_at_without_what_is_not_there(dock):
+    from napari_mtssl.gui.panels.looking import some_blocks
+
+    study, image = dock.workspace.study, dock.workspace.image.id
+    study.set_grid(image, Grid(40, 40, row0=-10))
+    study.set_blocks(image, {(0, 0): "0-20", (1, 2): "0-20"})
+    assert [pixels.shape[:2] for _, pixels in some_blocks(dock.workspace, "0-20")] == [(30, 40), (40, 16)]
+
+
+def test_a_bin_that_is_renamed_to_another_one_means_that(dock):
+    study, table = dock.workspace.study, dock.label_panel.blocks.classes.table
+    study.set_statistics(bin_statistics(["0-20", "80-100"], ["background", "tumour"], "tumour"))
+
+    def means():
+        known = study.statistics()
+        return known[known["mask_class"] == "tumour"].set_index("block_class")["mean"].to_dict()
+
+    table.item(0, NAME).setText("0-10")
+    assert means() == pytest.approx({"0-10": 0.05, "80-100": 0.9})
+    dock.label_panel.undo()
+    assert means() == pytest.approx({"0-20": 0.1, "80-100": 0.9})
+    table.item(0, NAME).setText("scant")
+    assert means() == pytest.approx({"scant": 0.1, "80-100": 0.9})
+
+
+def test_bins_of_a_second_class_are_not_said_to_be_added(dock, answer_bins, told):
+    study, page = dock.workspace.study, dock.label_panel.blocks
+    answer_bins["edges"] = "0, 20, 100"
+    page.add_bins()
+    assert "1 class was added: the per cent of tumour in a block." in told[-1][1]
+    study.add_class("mucus", kind="mask")
+    answer_bins["exact"] = "mucus"
+    before = study.edits()["what"].tolist()
+    page.add_bins()
+    assert "These classes mean the per cent of tumour" in told[-1][1]
+    assert study.edits()["what"].tolist() == before
 
 
 def test_tiles_of_a_predicted_mask_appear_where_they_belong(dock):

@@ -71,7 +71,7 @@ def given(dock):
 
 def predict(dock, image_id, probability, mask=None, saliency=None):
     """Have a run say something of an image: the share of pneumonia, a mask."""
-    from napari_mtssl.gui.stored import keep
+    from napari_mtssl.gui.stored import keep, of_today
 
     frame = pd.DataFrame(
         {
@@ -86,7 +86,7 @@ def predict(dock, image_id, probability, mask=None, saliency=None):
     event = Preview(1, image_id, (0, 0, SIZE, SIZE), said, (SIZE / shape[0], SIZE / shape[1]), 1, 1)
     masks = [item.name for item in dock.workspace.study.classes("mask")]
     keep(dock.workspace.study, "a-run", masks, event)
-    dock.runner.event.emit(event)
+    dock.runner.event.emit(of_today(dock.workspace.study, masks, event))
     dock.draw_now()
 
 

@@ -166,3 +166,21 @@ def test_image_predictions(study: Study, image: ImageRecord) -> None:
 def test_one_clear_sentence(study: Study, masked: ImageRecord, act, sentence) -> None:
     with pytest.raises(StudyError, match=sentence):
         act(study, masked.id)
+
+
+def test_the_most_probable_class_stays_so_with_eight_bits(study, masked):
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet([50.0, 50.0, 50.0], (40, 60)).transpose(2, 0, 1)  # nearly the same, all of them
+    study.add_class("stroma", kind="mask")
+    study.set_mask_prediction(masked.id, "r", (0, 0, 200, 300), probs, (5, 5), [*NAMES, "stroma"])
+    kept = study.mask_prediction(masked.id).read()
+    assert (kept.argmax(0) == probs.argmax(0)).all()
+    assert np.abs(kept - probs).max() < 1.5 / 255
+
+
+def test_a_prediction_of_a_class_that_was_removed_counts_as_none_until_that_is_undone(study, masked):
+    study.set_mask_prediction(masked.id, "r", (0, 0, 200, 300), ramp(50, 75), (4, 4), NAMES)
+    study.remove_class(NAMES[1], "mask")
+    assert study.mask_prediction(masked.id) is None
+    study.undo()
+    assert study.mask_prediction(masked.id).classes == tuple(NAMES)

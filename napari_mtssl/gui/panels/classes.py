@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_mtssl.gui.notify import guarded
 from napari_mtssl.gui.rows import button, row, swatch
+from napari_mtssl.gui.tasks import BLOCK
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 from napari_mtssl.study.records import plural
 
@@ -265,7 +266,12 @@ class ClassTable(QWidget):
         text = self.table.item(at, column).text().strip()
         was_active, name = self._workspace.active_of(self.kind) == item.name, item.name
         if column == NAME:
-            name = study.update_class(item.name, new_name=text, kind=self.kind).name
+            with study.edit(f"Changed the class {item.name}"):
+                name = study.update_class(item.name, new_name=text, kind=self.kind).name
+                if self.kind == BLOCK:
+                    from napari_mtssl.methods.superres.statistics import restate_bin
+
+                    restate_bin(study, name)
         elif column == KEY:
             study.update_class(item.name, key=text, kind=self.kind)
         self._workspace.classes_edited()  # before the next point is of a class that layers do not know yet

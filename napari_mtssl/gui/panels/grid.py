@@ -11,6 +11,7 @@ from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.rows import button, note, row
 from napari_mtssl.gui.tasks import BLOCK
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+from napari_mtssl.study.records import plural
 
 if TYPE_CHECKING:
     from napari_mtssl.study import Grid, ImageRecord
@@ -30,6 +31,7 @@ class BlockSize(QWidget):
         super().__init__(parent)
         self.pixel_size_um: float | None = None
         self._square = True
+        self._shown: tuple[float, float] | None = None  # pixels of which the boxes show the rounded size
         self.height_box, self.width_box = (self._spin(tip) for tip in ("down the image", "across the image"))
         self.unit = QComboBox()
         self.unit.addItems([PIXELS, MICRONS])
@@ -79,21 +81,24 @@ class BlockSize(QWidget):
         """
         height, width = self.height_box.value(), self.width_box.value()
         if self.unit.currentText() == PIXELS:
-            return height, width
+            return self._shown or (height, width)
         if not pixel_size_um:
             raise WorkspaceError(f"The pixel size of {name} is not known: give pixels.")
+        if self._shown is not None and self.pixel_size_um:
+            height, width = (side * self.pixel_size_um for side in self._shown)
         return height / pixel_size_um, width / pixel_size_um
 
     def show_sides(self, height: float, width: float) -> None:
         """Show a size that is given in pixels."""
         factor = self.pixel_size_um if self.unit.currentText() == MICRONS and self.pixel_size_um else 1.0
-        self._square = height == width
+        self._square, self._shown = height == width, (height, width)
         for box, side in ((self.height_box, height), (self.width_box, width)):
             box.blockSignals(True)
             box.setValue(side * factor)
             box.blockSignals(False)
 
     def _height_given(self, value: float) -> None:
+        self._shown = None
         if self._square:
             self.width_box.blockSignals(True)
             self.width_box.setValue(value)
@@ -101,6 +106,7 @@ class BlockSize(QWidget):
         self.changed.emit()
 
     def _width_given(self, value: float) -> None:
+        self._shown = None
         self._square = value == self.height_box.value()
         self.changed.emit()
 
@@ -177,15 +183,18 @@ class GridBox(QWidget):
     @guarded
     def lay_grid(self) -> None:
         """Lay a grid of the chosen size over the image on screen."""
+        from napari_mtssl.study.blocks import check_grid
+
         study, image = self._workspace.need_study(), self._workspace.need_image()
         grid = self._grid_for(image)
+        check_grid(grid)  # before anything is asked
         blocks = study.blocks(image.id)
         erase = False
         if len(blocks) and study.grid(image.id) != grid:
             answer = QMessageBox.question(
                 self,
                 "Another grid",
-                f"Erase the {len(blocks):,} blocks of {image.path.name} that have a class? "
+                f"Erase the {plural(len(blocks), 'block')} of {image.path.name} with a class? "
                 "Undo brings them back.",
             )
             if answer != QMessageBox.StandardButton.Yes:

@@ -20,7 +20,8 @@ from napari_mtssl.gui.panels.statistics import StatisticsEditor
 from napari_mtssl.gui.panels.tools import PaintTools
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
 from napari_mtssl.gui.tasks import BLOCK, MASK, REGION
-from napari_mtssl.gui.workspace import Workspace
+from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+from napari_mtssl.study.records import plural
 
 if TYPE_CHECKING:
     from napari_mtssl.study import Study
@@ -149,15 +150,27 @@ class BlocksPage(QWidget):
     def _add(self, study: Study, bins: Bins) -> str:
         from napari_mtssl.methods.superres.statistics import explain_bins
 
-        have, names = set(self._workspace.colours(BLOCK)), bins.names
+        have, names, known = set(self._workspace.colours(BLOCK)), bins.names, study.statistics()
+        new = [name for name in names if name not in have]
+        known = known[known["block_class"].isin(names)]
+        rest = [item.name for item in study.classes(MASK) if item.background]
+        mine, other = known["mask_class"] == bins.exact, ~known["mask_class"].isin([bins.exact, *rest])
+        if other.any() and not mine.any() and not new:
+            raise WorkspaceError(
+                f"These classes mean the per cent of {known['mask_class'][other].iloc[0]} in a block: say "
+                f"below how much of it is {bins.exact}, or choose other bins."
+            )
+        if not new:
+            raise WorkspaceError(f"These classes are there already: the per cent of {bins.exact} in a block.")
         with study.edit(f"Added {len(names)} bins"):
             if bins.exact not in self._workspace.colours(MASK):
                 study.add_class(bins.exact, kind=MASK)
             for at, name in enumerate(names):
-                if name not in have:
+                if name in new:
                     study.add_class(name, kind=BLOCK, colour=ramp(at / max(len(names) - 1, 1)))
             others = explain_bins(study, bins.exact)
-        said = f"{len(names)} classes were added: the per cent of {bins.exact} in a block."
+        said = f"{plural(len(new), 'class')} {'was' if len(new) == 1 else 'were'} added"
+        said += f": the per cent of {bins.exact} in a block."
         if others:
             said += f" Say below how much of a block is {' and '.join(others)}."
         return f"{said} One Undo takes all back."

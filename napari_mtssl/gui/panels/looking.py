@@ -132,6 +132,7 @@ def some_blocks(workspace: Workspace, block_class: str) -> list[tuple[str, np.nd
         assert grid is not None
         image = workspace.pool(record)
         row0, col0, row1, col1 = (round(edge) for edge in grid.edges(int(line["i"]), int(line["j"])))
+        row0, col0, row1, col1 = max(row0, 0), max(col0, 0), min(row1, record.height), min(col1, record.width)
         pixels = image.read(row0, col0, max(row1 - row0, 1), max(col1 - col0, 1))
         found.append((record.path.name, eight_bits(pixels, image)))
     return found

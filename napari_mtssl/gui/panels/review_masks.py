@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mtssl.gui.exporting import ask_where, export
+from napari_mtssl.gui.exporting import OUTLINED, ask_where, export
 from napari_mtssl.gui.list_keys import ListKeys
 from napari_mtssl.gui.measuring import area_lines, report
 from napari_mtssl.gui.notify import guarded, show_info
@@ -340,7 +340,7 @@ class MaskReview(QWidget):
                 count = export_mask_geojson(study, image_id, path, predictions=True)
                 return f"{plural(count, 'outline')} in {path}. Drop it onto the image in QuPath."
 
-            export(study, image, path, write)
+            export(study, image, path, write, OUTLINED)
 
     @guarded
     def export_csv(self) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BIN_EDGES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 COLUMNS = ["block_class", "mask_class", "mean", "spread", "source"]
 VAGUE = 0.25  # spread of a share of which nothing is known
+LEAST_LEFT = 0.01  # a share that follows from the others
 PRIOR = 2.0  # blocks that a default is worth when statistics are measured
 _RANGE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(?:-|–|to)\s*(\d+(?:\.\d+)?)\s*(?:%|per ?cent)?\s*$")
 
@@ -117,6 +118,17 @@ def explain_bins(study: Study, exact: str) -> list[str]:
     return [item.name for item in study.classes("mask") if not item.background and item.name != exact]
 
 
+def restate_bin(study: Study, name: str) -> None:
+    """Have a class that was renamed to another bin mean that one, if it meant what its old name said."""
+    known = study.statistics()
+    mine = known["block_class"] == name
+    classes = [item.name for item in study.classes("mask")]
+    exact = [each for each in known.loc[mine, "mask_class"] if each != classes[0]]
+    if bin_of(name) is not None and len(exact) == 1 and (known.loc[mine, "source"] == "default").all():
+        new = bin_statistics([name], classes, exact[0])
+        study.set_statistics(pd.concat([known[~mine], new], ignore_index=True))
+
+
 def floored(table: pd.DataFrame) -> list[str]:
     """Say which coarse classes have a spread below the least one; nothing if none has."""
     low = table.loc[table["spread"] < RHO_MIN, "block_class"].unique()
@@ -207,6 +219,8 @@ def as_arrays(
     # With one share missing the rest follows: an expert who says "30 % cancer" need not say "70 % not".
     missing = np.isnan(eta)
     one = missing.sum(1) == 1
+    # But that nothing is left of a class added later nobody said: before, the background was all the rest.
+    one &= (len(mask_classes) == 2) | missing[:, 0] | (np.nansum(eta, axis=1) < 1 - LEAST_LEFT)
     # An expert's 98.5 % and 2 % leave nothing; what is too much is said below.
     eta[one[:, None] & missing] = np.maximum(1.0 - np.nansum(eta[one], axis=1), 0.0)
     rho = np.where(np.isnan(rho), np.nanmax(np.where(np.isnan(rho), -1.0, rho), axis=1, keepdims=True), rho)
@@ -214,9 +228,10 @@ def as_arrays(
         if name not in needed:
             continue
         if np.isnan(eta[row]).any():
+            silent = [each for each, value in zip(mask_classes, eta[row], strict=True) if np.isnan(value)]
             raise MethodError(
                 f"Nobody has said what a block of the class '{name}' contains: give its mean and spread for "
-                f"{', '.join(mask_classes)} in the statistics, or call it by its range, such as 20-30."
+                f"{', '.join(silent)} in the statistics, or call it by its range, such as 20-30."
             )
         if abs(eta[row].sum() - 1.0) > 0.05 or (eta[row] < 0).any():
             raise MethodError(

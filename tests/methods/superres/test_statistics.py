@@ -10,6 +10,7 @@ from napari_mtssl.methods.superres.statistics import (
     as_arrays,
     bin_names,
     bin_of,
+    bin_statistics,
     default_statistics,
     measured_statistics,
     to_bins,
@@ -146,3 +147,12 @@ def test_the_low_resolution_model_learns_shares():
     found = model.predict(blocks[40:])[:, 1]
     assert np.corrcoef(found, shares[40:])[0, 1] > 0.8
     assert model.predict(blocks[:0]).shape == (0, 2)
+
+
+def test_that_a_class_added_later_never_occurs_is_not_taken_for_said():
+    said = bin_statistics(["0-20", "80-100"], MASK, MASK[1])  # of two classes: all the rest is background
+    with pytest.raises(MethodError, match="give its mean and spread for mucus in the statistics"):
+        as_arrays(said, ["0-20", "80-100"], (*MASK, "mucus"), ["0-20"])
+    half = said.assign(mean=said["mean"] / 2)  # who leaves something says that it is there
+    eta, _ = as_arrays(half, ["0-20", "80-100"], (*MASK, "mucus"), ["0-20"])
+    assert eta[0] == pytest.approx([0.45, 0.05, 0.5])
