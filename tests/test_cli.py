@@ -198,12 +198,6 @@ def test_a_run_can_be_resumed_for_more_steps(trained):
     assert_complains(run(*on), "'long' is of the method hydramix, not superres")
     on = ("train", "hydramix", trained, "--run", "long", "--resume", "--preset", "paper")
     assert_complains(run(*on), "leave --preset out")
-    with Study.open(trained) as study:
-        name = next(item.name for item in study.classes() if not item.background)
-        study.remove_class(name, into=next(item.name for item in study.classes() if item.background))
-        on = ("train", "hydramix", trained, "--run", "long", "--resume", "--steps", 6)
-        assert_complains(run(*on), f"'{name}', which this network has learnt, was removed")
-        study.undo()
 
 
 def test_one_seed_gives_one_result(trained):

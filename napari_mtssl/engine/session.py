@@ -227,7 +227,6 @@ class TrainingSession:
 
     def _resumed_method(self, study: Study, name: str, device: torch.device) -> Method:
         from napari_mtssl.engine import checkpoint as ckpt
-        from napari_mtssl.engine.source import check_known
         from napari_mtssl.methods.base import MethodError
 
         saved = ckpt.load(ckpt.find(study.run(name).path, "last"))
@@ -236,9 +235,7 @@ class TrainingSession:
                 f"The run '{name}' is of the method {saved.meta['method']}, not {self.method_name}: "
                 "go on with that, or begin a new run."
             )
-        method = ckpt.build_method(saved, device, **self.overrides)
-        check_known(study, method)
-        return method
+        return ckpt.build_method(saved, device, **self.overrides)
 
 
 def provenance(study: Study) -> dict[str, Any]:

@@ -178,21 +178,6 @@ class LabelsMissingError(MethodError):
     """There are not labels enough to learn from, or they may not be used together."""
 
 
-def check_known(study: Study, method: Method) -> None:
-    """See that the study has every class that the network knows, by whatever name: it cannot unlearn one.
-
-    Raises
-    ------
-    MethodError
-    """
-    for kind, names in method.vocabulary.items():
-        gone = [name for name in names if study.class_now(name, kind) is None]
-        if gone:
-            raise MethodError(
-                f"The class '{gone[0]}', which this network has learnt, was removed: begin a new network."
-            )
-
-
 def unknown_classes(study: Study, method: Method) -> tuple[str, ...]:
     """List the classes of labels that the network has no output for: made after training started.
 
@@ -200,10 +185,7 @@ def unknown_classes(study: Study, method: Method) -> tuple[str, ...]:
     ------
     ClassRenamedError
         If a class that the network knows has another name now.
-    MethodError
-        If one was removed.
     """
-    check_known(study, method)
     for kind, names in named_now(study, method.vocabulary).items():
         for old, new in zip(method.vocabulary[kind], names, strict=True):
             if old != new:

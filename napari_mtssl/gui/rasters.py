@@ -81,6 +81,7 @@ class RasterLayers:
         self.workspace = layers.workspace
         self.found: dict[str, Layer] = {}
         self.predicted: Predicted | None = None
+        self._unsaid = 0  # image of which what was predicted is not shown, as a class is gone
         self._bands = StoredBands(self._take_stored)
         self.added: Callable[[str, Layer], None] = lambda name, layer: None
         self.origin = (0, 0)  # block (i, j) of the first element of the layer of blocks
@@ -215,12 +216,15 @@ class RasterLayers:
                 with self.layers.busy():
                     self.found[name].colormap = self._colormap(name)
         record, codes = self.workspace.image, {item.code for item in self.mask_classes()}
-        gone = self.predicted is not None and not codes.issuperset(self.predicted.classes)
-        if record is not None and MASK in self.workspace.kinds() and (gone or self.predicted is None):
-            if gone:  # of a class that was removed nothing can be said
-                self.predicted = None
-                self._empty(record)
-            self._load_predicted()  # or it was brought back
+        if record is None or MASK not in self.workspace.kinds():
+            return
+        if self.predicted is not None and not codes.issuperset(self.predicted.classes):
+            self.predicted, self._unsaid = None, record.id  # of a class that was removed nothing can be said
+            self._empty(record)
+        elif self._unsaid == record.id and record.id in {
+            image.id for image in self.workspace.need_study().images()
+        }:
+            self._load_predicted()  # it may be back
 
     def _colormap(self, name: str) -> Any:
         from napari.utils.colormaps import DirectLabelColormap

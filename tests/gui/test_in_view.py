@@ -34,7 +34,7 @@ def dock(make_dock, tmp_path, monkeypatch):
 
 def look(dock, monkeypatch, *box):
     monkeypatch.setattr(dock.layers, "viewport", lambda: box)
-    dock._look()
+    dock.watch.look()
 
 
 def test_the_mask_of_a_slide_is_painted_where_one_looks(dock, monkeypatch, told):

@@ -312,7 +312,7 @@ def test_a_deleted_study_folder_ends_in_a_message_and_the_labels_stay_in_the_vie
 
     shutil.rmtree(dock.workspace.study.path)
     dock.layers.points[LABELS].add([80, 80])
-    dock._look()
+    dock.watch.look()
     assert any("is gone" in message for _, message in told)
     assert dock.workspace.study is None
     assert [layer.name for layer in dock.viewer.layers] == ["first.png", "Labels of a study that is gone"]

@@ -140,6 +140,12 @@ class BankReader:
         return BlockBank(fields, np.array(kinds, np.int64), eta, rho, self.device, step, keys)
 
     def _statistics(self, study: Study, used: set[str]) -> tuple[np.ndarray, np.ndarray]:
+        gone = [name for name in self.mask_classes if study.class_now(name, "mask") is None]
+        if gone:  # nobody can say any more how much of it is in a block
+            raise MethodError(
+                f"The exact class '{gone[0]}', which this network has learnt, was removed: "
+                "begin a new network, or undo that."
+            )
         return as_arrays(study.statistics(), self.block_classes, self.mask_classes, sorted(used))
 
     def _rolling(

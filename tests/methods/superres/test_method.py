@@ -218,6 +218,19 @@ def test_settings_that_cannot_be(study_path, overrides, message):
         samples(study_path, **overrides)
 
 
+def test_a_network_that_knows_a_class_that_was_removed_says_so(made, tmp_path):
+    path = make_study(tmp_path / "g.mtssl", made[:1])
+    method, _ = samples(path)
+    with Study.open(path) as study:
+        name = study.classes("mask")[-1].name
+        study.add_class("mucus", kind="mask")
+        study.remove_class(name, "mask", into="mucus")
+        with pytest.raises(MethodError, match=f"'{name}', which this network has learnt, was removed"):
+            method.samples(study, ImagePool(), "train")
+        study.undo()
+        assert method.samples(study, ImagePool(), "train").n_labelled
+
+
 def test_a_study_without_blocks_or_classes(tmp_path, made):
     with Study.create(tmp_path / "empty.mtssl") as study:
         with pytest.raises(MethodError, match="no exact class to outline"):
