@@ -40,9 +40,8 @@ def train(
 ) -> Generator[Event, None, None]:
     """Train a method and say what happens; the last event is `Finished` or `Failed`; nothing else is raised.
 
-    Stop and pause take effect before the next step. A run ended by `Control.stop`, by closing the generator
-    or by a kill goes on with ``resume=True`` and then equals, on the CPU bit for bit, a run that was never
-    interrupted.
+    Stop and pause take effect before the next step. A run that was ended, also by a kill, goes on with
+    ``resume=True`` and then equals, on the CPU bit for bit, one that was never interrupted.
 
     Parameters
     ----------

@@ -18,7 +18,6 @@ import numpy as np
 
 from napari_mtssl import __version__
 from napari_mtssl.evaluation import protocol
-from napari_mtssl.evaluation.protocol import Places
 from napari_mtssl.evaluation.readers import FIRST, KINDS, DataError, FieldOfView, read_crchistophenotypes
 from napari_mtssl.evaluation.series import Progress, Tell, Trial, run_trials, summed_up, write
 from napari_mtssl.study.files import checksum
@@ -44,8 +43,6 @@ def reproduce_hydramix(
 ) -> dict[str, Any]:
     """Train every method on every budget and draw, and score it on images nobody learnt from.
 
-    A trial's scores are kept in `out` as soon as it ends: a reproduction that was killed goes on from there.
-
     Parameters
     ----------
     train_dir, test_dir : path-like
@@ -59,8 +56,8 @@ def reproduce_hydramix(
     whole_images : sequence of int
         Budgets of `labels` for which cells are also found in whole images, with as many clicks.
     out : path-like, optional
-        Folder for single trials' scores and weights; also gets ``table.json``, ``table.md`` and
-        ``table.png``. By default nothing is kept.
+        Folder for single trials' scores and weights, from which one that was killed goes on; also gets
+        ``table.json``, ``table.md`` and ``table.png``. By default nothing is kept.
     preset : str
         Of HydraMix-Net.
     overrides : mapping, optional
@@ -86,15 +83,13 @@ def reproduce_hydramix(
     budgets = _check(labels, seeds, methods)
     train, test = read_crchistophenotypes(train_dir), read_crchistophenotypes(test_dir)
     sums = check_no_leak(train, test)
-    tasks = ((PATCHES, budgets), (WHOLE, [b for b in budgets if b in whole_images]))
-    cells = ((seed, task, budget) for seed in range(seeds) for task, chosen in tasks for budget in chosen)
+    tasks = {PATCHES: budgets, WHOLE: [b for b in budgets if b in whole_images]}
+    cells = ((seed, task, budget) for seed in range(seeds) for task in tasks for budget in tasks[task])
     trials = [Trial(row, budget, seed, task) for seed, task, budget in cells for row in methods]
     with tempfile.TemporaryDirectory(prefix="mtssl-") as scratch:
         folder = Path(out) if out else Path(scratch)
         runner = _Runner(train, test, sums, folder, preset, overrides or {}, device, threads)
-        for seed, (task, chosen) in product(range(seeds), tasks):
-            if chosen:  # a smaller draw is part of a larger one
-                runner.draw(task, max(chosen), seed)
+        runner.check_draws(tasks, seeds)
         entries = run_trials(trials, runner.one, runner.key, runner.folder, progress)
         result = summed_up(entries, runner.settings(budgets, seeds, methods, whole_images))
     if out is not None:
@@ -170,9 +165,12 @@ class _Runner:
         self.overrides = dict(overrides)
         self.threads = threads or max(1, (os.cpu_count() or 2) - 1)
 
-    def draw(self, task: str, budget: int, seed: int) -> Places:
-        """Draw the labels of trials; raises DataError if there are not so many."""
-        return self.sets.labelled(budget, seed) if task == PATCHES else self.sets.clicks(budget, seed)
+    def check_draws(self, budgets: Mapping[str, Sequence[int]], seeds: int) -> None:
+        """See that there are labels enough for every trial, before anything is learnt; raises DataError."""
+        for seed, (task, chosen) in product(range(seeds), budgets.items()):
+            draw = self.sets.labelled if task == PATCHES else self.sets.clicks
+            if chosen:  # a smaller draw is part of a larger one
+                draw(max(chosen), seed)
 
     def one(self, trial: Trial, tell: Tell) -> Mapping[str, float]:
         """Run one trial."""
