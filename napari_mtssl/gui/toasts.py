@@ -77,8 +77,9 @@ def _unfold(toast: Any) -> None:
 
 def _settle(toast: Any) -> None:
     """Have all lines inside, and the whole of it on the canvas."""
-    wanted = toast.message.sizeHint().height() + MARGINS
-    toast.resize(toast.width(), max(toast.height(), wanted))
+    text = toast.message.sizeHint().height()
+    toast.message.setMinimumHeight(text)  # of itself it takes the height of what is elided
+    toast.resize(toast.width(), max(toast.height(), text + MARGINS))
     if hasattr(toast, "move_to_bottom_right"):
         toast.move_to_bottom_right()
 

@@ -26,6 +26,7 @@ def test_a_long_message_is_unfolded_and_goes_by_itself(shown, qtbot):
     folded = toast.height()
     needed = toast.message.sizeHint().height() + 24  # with the margins around it
     qtbot.waitUntil(lambda: toast.height() > folded and toast.height() >= needed)
+    qtbot.waitUntil(lambda: toast.message.height() >= toast.message.sizeHint().height())
     inside = toast.parent().rect()
     qtbot.waitUntil(lambda: inside.contains(toast.geometry()))
     qtbot.waitUntil(lambda: not shown(), timeout=10_000)
