@@ -289,6 +289,26 @@ def test_blocks_at_the_edge_are_looked_at_without_what_is_not_there(dock):
     assert [pixels.shape[:2] for _, pixels in some_blocks(dock.workspace, "0-20")] == [(30, 40), (40, 16)]
 
 
+def test_masks_that_went_out_come_back_in(dock, tmp_path):
+    from napari_mtssl.study.mask_files import export_masks
+    from napari_mtssl.study.mask_zarr import export_mask_zarr
+
+    study, image, menu = dock.workspace.study, dock.workspace.image.id, dock.label_panel.blocks.import_button
+    stroke(dock, PAINT, [(5, 5), (40, 60)])
+    painted = study.mask(image).copy()
+    export_masks(study, tmp_path / "png")
+    export_mask_zarr(study, image, tmp_path / "one.zarr")
+    for text, path in (
+        ("Exact classes: masks, a folder of PNGs …", tmp_path / "png"),
+        ("Exact classes of this image: OME-Zarr labels …", tmp_path / "one.zarr"),
+    ):
+        study.undo()
+        dock.workspace.everything_changed()
+        assert not dock.rasters.found[PAINT].data.any()
+        menu.read(text, path)
+        assert (study.mask(image) == painted).all() and (dock.rasters.found[PAINT].data == painted).all()
+
+
 def test_a_bin_that_is_renamed_to_another_one_means_that(dock):
     study, table = dock.workspace.study, dock.label_panel.blocks.classes.table
     study.set_statistics(bin_statistics(["0-20", "80-100"], ["background", "tumour"], "tumour"))
@@ -409,7 +429,7 @@ def test_an_expert_looks_at_blocks_and_says_how_much(dock, told, monkeypatch):
     editor = dock.label_panel.blocks.statistics
     editor.show_now(True)
     editor.look_button.click()
-    assert any("No block has the class 0-20" in message for _, message in told)
+    assert any("No block of a grid has the class 0-20" in message for _, message in told)
     study = dock.workspace.study
     study.set_blocks(1, {(i, j): "80-100" for i in range(4) for j in range(5)})
     seen = []

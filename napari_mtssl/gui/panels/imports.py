@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,8 @@ def block_imports(workspace: Workspace, parent: QWidget) -> dict[str, Import]:
             "GeoJSON (*.geojson *.json)",
             outlines,
         ),
+        "Exact classes: masks, a folder of PNGs …": (FOLDER, partial(masks, workspace)),
+        "Exact classes of this image: OME-Zarr labels …": (FOLDER, labels),
     }
 
 
@@ -124,28 +127,32 @@ def outlines(study: Study, path: Path, image_id: int) -> Any:
     return import_mask_geojson(study, path, image_id)
 
 
+def masks(workspace: Workspace, study: Study, path: Path, image_id: int) -> Any:
+    """Take masks of all images from a folder; those that do not say their class get the active one."""
+    from napari_mtssl.study.mask_files import import_masks
+
+    said = None if (path / "classes.csv").exists() else workspace.active_of(MASK)
+    return import_masks(study, path, said)
+
+
+def labels(study: Study, path: Path, image_id: int) -> Any:
+    """Take the mask of one image from OME-Zarr labels."""
+    from napari_mtssl.study.mask_zarr import import_mask_zarr
+
+    return import_mask_zarr(study, path, image_id)
+
+
 def image_imports(workspace: Workspace) -> dict[str, Import]:
-    """List the imports for images as wholes; masks that do not say their class get the active one."""
+    """List the imports for images as wholes."""
 
     def classes(study: Study, path: Path, image_id: int) -> Any:
         from napari_mtssl.study.image_files import import_image_classes
 
         return import_image_classes(study, path)
 
-    def masks(study: Study, path: Path, image_id: int) -> Any:
-        from napari_mtssl.study.mask_files import import_masks
-
-        said = None if (path / "classes.csv").exists() else workspace.active_of(MASK)
-        return import_masks(study, path, said)
-
-    def labels(study: Study, path: Path, image_id: int) -> Any:
-        from napari_mtssl.study.mask_zarr import import_mask_zarr
-
-        return import_mask_zarr(study, path, image_id)
-
     return {
         "Classes: CSV (image, class, group, split) …": ("CSV (*.csv)", classes),
-        "Masks: a folder of PNGs …": (FOLDER, masks),
+        "Masks: a folder of PNGs …": (FOLDER, partial(masks, workspace)),
         "Mask of this image: OME-Zarr labels …": (FOLDER, labels),
         "Mask of this image: GeoJSON from QuPath …": ("GeoJSON (*.geojson *.json)", outlines),
     }

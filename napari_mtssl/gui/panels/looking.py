@@ -114,7 +114,9 @@ class LookDialog(QDialog):
         """
         pictures = some_blocks(workspace, block_class)
         if not pictures:
-            raise WorkspaceError(f"No block has the class {block_class} yet: paint some first.")
+            raise WorkspaceError(
+                f"No block of a grid has the class {block_class} yet (regions are not looked at): paint some."
+            )
         dialog = cls(block_class, exact, pictures, parent)
         found = dialog.estimate() if dialog.exec() else None
         return None if found is None else found[:2]
