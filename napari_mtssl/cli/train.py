@@ -74,6 +74,11 @@ def train(
         raise UsageError("Say with --run NAME which run to go on with.")
     if resume and preset is not None:
         raise UsageError("A run goes on with the preset that it began with: leave --preset out.")
+    if resume and run is not None:
+        with Study.open(study) as opened:
+            begun = opened.run(run).method
+        if begun != method:
+            raise UsageError(f"The run '{run}' is of the method {begun}, not {method}: write train {begun}.")
     chosen = {"steps": steps, "labels": labels, "seed": seed}
     overrides = parse_settings(settings or [])
     for name, value in chosen.items():

@@ -227,14 +227,8 @@ class TrainingSession:
 
     def _resumed_method(self, study: Study, name: str, device: torch.device) -> Method:
         from napari_mtssl.engine import checkpoint as ckpt
-        from napari_mtssl.methods.base import MethodError
 
         saved = ckpt.load(ckpt.find(study.run(name).path, "last"))
-        if saved.meta["method"] != self.method_name:
-            raise MethodError(
-                f"The run '{name}' is of the method {saved.meta['method']}, not {self.method_name}: "
-                "go on with that, or begin a new run."
-            )
         return ckpt.build_method(saved, device, **self.overrides)
 
 

@@ -167,13 +167,13 @@ def reproduce_multimix(
         If a setting is not valid or a training fails.
     """
     _check(rows, seg_labels, cls_labels, seeds)
-    train, test, cross = _read(masks, classes, test_masks, test_classes, cross_masks, cross_classes)
+    train, test, cross, left_out = _read(masks, classes, test_masks, test_classes, cross_masks, cross_classes)
     budgets = [(c, m) for m, c in product(sorted(set(seg_labels)), sorted(set(cls_labels)))]
     cells = [(row, c, m, seed) for seed in range(seeds) for c, m in budgets for row in rows]
     with tempfile.TemporaryDirectory(prefix="mtssl-") as scratch:
         folder = Path(out) if out else Path(scratch)
         runner = _Runner(train, test, cross, folder, preset, overrides or {}, device, threads)
-        settings = runner.settings(rows, seg_labels, cls_labels, seeds)
+        settings = runner.settings(rows, seg_labels, cls_labels, seeds) | {"left_out": left_out}
         return _table(runner, cells, settings, None if out is None else Path(out), progress)
 
 
@@ -234,10 +234,11 @@ def _read(
     test_classes: str | Path | None,
     cross_masks: str | Path | None,
     cross_classes: str | Path | None,
-) -> tuple[Pair, Pair, Pair | None]:
+) -> tuple[Pair, Pair, Pair | None, int]:
     """Images with masks and images with classes: to learn from, to be scored on, and of another source.
 
     A patient may be in several folders, once with a mask, once with a class: nobody scored is learnt from.
+    The last is how many images were left out for that.
     """
     learn_masks, held_masks = _sides(data.read_masks, masks, test_masks)
     learn_classes, held_classes = _sides(data.read_classes, classes, test_classes)
@@ -250,7 +251,8 @@ def _read(
         )
         held += [*cross[0], *cross[1]]
     learn = (data.without_groups_of(learn_masks, held), data.without_groups_of(learn_classes, held))
-    return learn, (held_masks, held_classes), cross
+    left_out = len(learn_masks) + len(learn_classes) - len(learn[0]) - len(learn[1])
+    return learn, (held_masks, held_classes), cross, left_out
 
 
 def _sides(

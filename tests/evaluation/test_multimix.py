@@ -8,7 +8,15 @@ from typer.testing import CliRunner
 
 from napari_mtssl.cli.app import app
 from napari_mtssl.engine.checkpoint import load
-from napari_mtssl.evaluation.multimix import EXTRA, FOREST, ROWS, _fingerprint, _trial, reproduce_multimix
+from napari_mtssl.evaluation.multimix import (
+    EXTRA,
+    FOREST,
+    ROWS,
+    _fingerprint,
+    _read,
+    _trial,
+    reproduce_multimix,
+)
 from napari_mtssl.evaluation.multimix_data import Field
 from napari_mtssl.evaluation.multimix_forest import FieldForest
 from napari_mtssl.evaluation.multimix_trials import Clock, Side
@@ -163,6 +171,25 @@ def test_kept_scores_are_those_of_these_classes_and_masks(tmp_path):
     others = {_fingerprint(Side(fields, other)), _fingerprint(Side(crossed, classes))}
     others.add(_fingerprint(Side(fields, grouped)))
     assert len(others) == 3 and first not in others
+
+
+def test_images_of_patients_who_are_scored_on_are_left_out_and_counted(tmp_path):
+    def save(name):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.new("L", (8, 8), 10 + len(list(tmp_path.rglob("*.png")))).save(tmp_path / name)
+
+    for folder, patients in (("masks", (1, 2, 3)), ("held", (3, 4))):
+        for patient in patients:
+            save(f"{folder}/{patient}_{folder}.png")
+            save(f"{folder}/{patient}_{folder}@.png")
+    for kind, patients in (("sick", (4, 5)), ("normal", (6, 7))):
+        for patient in patients:
+            save(f"classes/{kind}/{patient}_a.png")
+            save(f"others/{kind}/{patient + 10}_a.png")
+    folders = (tmp_path / name for name in ("masks", "classes", "held", "others"))
+    (masks, classes), (held, _), _, left_out = _read(*folders, None, None)
+    assert [item.group for item in masks] == ["1", "2"] and [item.group for item in held] == ["3", "4"]
+    assert [item.group for item in classes] == ["6", "7", "5"] and left_out == 2
 
 
 def test_a_damaged_note_of_the_time_begins_the_trial_anew(tmp_path):

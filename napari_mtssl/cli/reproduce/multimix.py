@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from napari_mtssl.cli.console import notes
 from napari_mtssl.cli.predict import Device, make_folder
 from napari_mtssl.cli.reproduce.common import (
     JsonFile,
@@ -80,4 +81,8 @@ def multimix(
             device=device,
             progress=tell,
         )
+    left_out = result["settings"]["left_out"]
+    if left_out:
+        said = "1 image was" if left_out == 1 else f"{left_out:,} images were"
+        notes.print(f"{said} not learnt from: patients (by file name) who are scored on.")
     finish(json_file, result, CAPTIONS)
