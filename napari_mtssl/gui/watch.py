@@ -56,7 +56,7 @@ class Watch(QObject):
                 painting.follow()
 
     def _take_in_others(self, study: Study) -> None:
-        """Show what another window, or another person, changed in the same study."""
+        """Show what another window, or another program, changed in the same study."""
         from napari_mtssl.study import StudyError
 
         if self._drawing():

@@ -1,4 +1,4 @@
-"""One study in two windows, or with two people: each sees what the other did."""
+"""One study in two windows: each shows what was done in the other."""
 
 import numpy as np
 import pytest
