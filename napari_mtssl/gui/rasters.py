@@ -132,16 +132,23 @@ class RasterLayers:
         """Take the layers out of the viewer; what they show stays in the study."""
         self._bands.stop()
         for name in list(self.found):
+            self._put_away(name)  # of all before the first goes
+        for name in list(self.found):
             self.remove(name)
         self.predicted = None
 
     def remove(self, name: str) -> None:
         """Take a layer out of the viewer; what it shows stays in the study."""
+        if name in self.found:
+            self._put_away(name)
         layer = self.found.pop(name, None)
         with self.layers.busy():
             if layer is not None and layer in self.viewer.layers:
-                layer.mode = "pan_zoom"  # napari would draw the brush once more, of a layer that is gone
                 self.viewer.layers.remove(layer)
+
+    def _put_away(self, name: str) -> None:
+        """Put the brush away: napari crashes where it draws its circle and the layer is gone."""
+        self.found[name].mode = "pan_zoom"
 
     def leave(self, of: str) -> None:
         """Leave the user's layers in the viewer, as nobody else has what they show any more."""
