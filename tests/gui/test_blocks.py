@@ -218,7 +218,7 @@ def test_what_a_network_said_stays_with_its_classes(dock):
     probs = np.stack([np.full((96, 96), 0.2), np.full((96, 96), 0.8)]).astype(np.float32)
     event = Preview(1, image, (0, 0, 96, 96), Prediction(mask=probs), (1.0, 1.0), 1, 1)
     keep(study, "run", ("background", "tumour"), event)
-    workspace.everything_changed()
+    workspace.image_changed.emit()
     assert dock.rasters.areas() == {"background": 0, "tumour": 96 * 96}
     study.add_class("mucus", kind="mask")
     study.remove_class("tumour", "mask")
@@ -232,8 +232,6 @@ def test_what_a_network_said_stays_with_its_classes(dock):
     dock.draw_now()
     assert dock.rasters.areas() == {"background": 96 * 96, "mucus": 0}
     dock.label_panel.undo()
-    assert dock.rasters.areas() == {"background": 96 * 96, "mucus": 0, "tumour": 0}  # as it was shown last
-    workspace.image_changed.emit()
     assert dock.rasters.areas() == {"background": 0, "mucus": 0, "tumour": 96 * 96}  # as it is kept
 
 

@@ -21,7 +21,8 @@ def test_masks_of_large_images_are_written_in_the_background(
         code = study.add_class("tumour", kind="mask").code
         study.paint_mask(1, 10, 10, np.full((20, 20), code, np.uint16))
     dock = make_dock(study_path)
-    monkeypatch.setattr("napari_mtssl.gui.exporting.LARGE", 0)
+    for limit in ("exporting.LARGE", "panels.review_masks.LARGE", "panels.review_masks.OUTLINED"):
+        monkeypatch.setattr(f"napari_mtssl.gui.{limit}", 0)
     review = dock.mask_review
 
     def save(button, name):

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mtssl.gui.exporting import OUTLINED, ask_where, export
+from napari_mtssl.gui.exporting import LARGE, OUTLINED, ask_where, export
 from napari_mtssl.gui.list_keys import ListKeys
 from napari_mtssl.gui.measuring import area_lines, report
 from napari_mtssl.gui.notify import guarded, show_info
@@ -310,7 +310,7 @@ class MaskReview(QWidget):
                 count = len(export_masks(study, path, predictions=True))
                 return f"{count} mask{'' if count == 1 else 's'} in {path}."
 
-            export(study, self._largest(), Path(folder), write)
+            export(study, self._largest(), Path(folder), write, LARGE)
 
     @guarded
     def export_zarr(self) -> None:
@@ -324,7 +324,7 @@ class MaskReview(QWidget):
 
                 return f"{export_mask_zarr(study, image_id, path, predictions=True)}"
 
-            export(study, image, path, write)
+            export(study, image, path, write, LARGE)
 
     @guarded
     def export_geojson(self) -> None:
@@ -354,7 +354,7 @@ class MaskReview(QWidget):
                 report(study, heads).to_csv(path, index=False, float_format="%.6g")
                 return f"{path}"
 
-            export(study, self._largest(), path, write)
+            export(study, self._largest(), path, write, LARGE)
 
     def _largest(self) -> ImageRecord:
         """Return the image that decides whether an export of all is felt."""
