@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,15 +71,8 @@ def train(
 
     if devices > 1 and runner != "thread":
         raise UsageError("Several devices are used by this program itself: leave --runner out.")
-    if resume and run is None:
-        raise UsageError("Say with --run NAME which run to go on with.")
-    if resume and preset is not None:
-        raise UsageError("A run goes on with the preset that it began with: leave --preset out.")
-    if resume and run is not None:
-        with Study.open(study) as opened:
-            begun = opened.run(run).method
-        if begun != method:
-            raise UsageError(f"The run '{run}' is of the method {begun}, not {method}: write train {begun}.")
+    if resume:
+        _check_resume(study, run, method, preset)
     chosen = {"steps": steps, "labels": labels, "seed": seed}
     overrides = parse_settings(settings or [])
     for name, value in chosen.items():
@@ -110,6 +104,20 @@ def train(
         return
     notes.print(f"{state} at step {finished.step}{': ' + scores if scores else ''}.")
     notes.print(f"Weights are in {finished.run_dir}.")
+
+
+def _check_resume(study: Path, run: str | None, method: str, preset: str | None) -> None:
+    """See that what is said on the command line is what the run began with."""
+    from napari_mtssl.study import Study
+
+    if run is None:
+        raise UsageError("Say with --run NAME which run to go on with.")
+    if preset is not None:
+        raise UsageError("A run goes on with the preset that it began with: leave --preset out.")
+    with Study.open(study) as opened:
+        begun = opened.run(run).method
+    if begun != method:
+        raise UsageError(f"The run '{run}' is of the method {begun}, not {method}: write train {begun}.")
 
 
 def options_without_window() -> TrainOptions:

@@ -14,6 +14,7 @@ from napari_mtssl.engine.events import OutOfMemory, Preview
 from napari_mtssl.images import Image
 from napari_mtssl.methods.base import Method
 from napari_mtssl.methods.prediction import Prediction
+from napari_mtssl.study import StudyError
 
 SMALLEST_TILE = 64
 
@@ -121,10 +122,17 @@ class Previewer:
             self._sight, self._due, self._learnt = sight, now, None
             self._visible.clear()
             self._owed = 0
-        self._plan(step, viewport, now)
-        if self._planned is None or not (self._visible or self._sweep):
+        try:
+            self._plan(step, viewport, now)
+            if self._planned is None or not (self._visible or self._sweep):
+                return None
+            event = self._predict(step, self._planned[0])
+        except StudyError:  # the image was taken out of the study; the window shows another one soon
+            self._planned = self._learnt = None
+            self._due, self._owed = now, 0
+            self._visible.clear()
+            self._sweep.clear()
             return None
-        event = self._predict(step, self._planned[0])
         self._credited = self._clock()
         self._credit -= self._credited - now
         return event

@@ -12,7 +12,7 @@ import shutil
 import statistics
 import traceback
 from collections.abc import Generator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +156,7 @@ class TrainingSession:
         """Make the method and its run, then train."""
         from napari_mtssl.engine.devices import free_memory
         from napari_mtssl.engine.preview import Previewer
+        from napari_mtssl.engine.run_lock import alone_in
         from napari_mtssl.engine.source import ClassRenamedError, StudySource
         from napari_mtssl.engine.train import train
         from napari_mtssl.images.tissue import in_study
@@ -180,20 +181,24 @@ class TrainingSession:
         event: Event | None = None
         begun = True
         try:
-            with closing(
-                train(
-                    method,
-                    source,
-                    run_dir=self._run_dir,
-                    control=self.control,
-                    options=self.options,
-                    previewer=previewer,
-                    resume=resume is not None,
-                    checkpoint0=self.checkpoint0,
-                    notes=provenance(study),
-                    peers=peers,
-                )
-            ) as events:
+            alone = alone_in(self._run_dir) if peers.rank == 0 else nullcontext()
+            with (
+                alone,
+                closing(
+                    train(
+                        method,
+                        source,
+                        run_dir=self._run_dir,
+                        control=self.control,
+                        options=self.options,
+                        previewer=previewer,
+                        resume=resume is not None,
+                        checkpoint0=self.checkpoint0,
+                        notes=provenance(study),
+                        peers=peers,
+                    )
+                ) as events,
+            ):
                 for event in events:
                     yield event
         except ClassRenamedError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtWidgets import QMessageBox
 
 from napari_mtssl.gui.layers import LABELS
 from napari_mtssl.gui.notify import guarded, show_info
@@ -15,6 +16,7 @@ from napari_mtssl.gui.workspace import WorkspaceError
 
 if TYPE_CHECKING:
     from napari_mtssl.gui.dock import Dock
+    from napari_mtssl.study import ImageRecord
 
 LAYER_OF = {BLOCK: BLOCKS, MASK: PAINT}
 
@@ -97,16 +99,31 @@ class Actions:
             raise WorkspaceError("There is no predicted mask of this image yet: train or predict (step 3).")
         background = next(item.code for item in workspace.classes(MASK) if item.background)
         whole = workspace.task.heads
+        state = study.mask_state(record.id)
+        if whole and state.complete and state.source == "human" and not self._replaces(record):
+            return
         with study.edit(f"Used the predicted mask of {record.path.name}"):
             patch = np.where(codes == background, 0, codes) if whole else codes
             # Exact paint of a person stays: a correction is surer than a prediction.
-            where = np.ones(codes.shape, bool) if whole else study.mask(record.id) == 0
+            where = study.mask(record.id) == 0
+            if whole and state.complete:
+                where[:] = True
             study.paint_mask(record.id, 0, 0, patch, where=where, source="model")
             if whole:
                 study.set_mask_complete(record.id, True)
         workspace.mask_changed.emit()
         self.take_tool(MASK, "paint", None)
         show_info("The predicted mask is this image's mask now: correct it with the brush.")
+
+    def _replaces(self, record: ImageRecord) -> bool:
+        """Ask whether a mask that a person called complete is to go."""
+        answer = QMessageBox.question(
+            self._dock,
+            "Use predicted mask",
+            f"The mask of {record.path.name} is complete. Replace it by the predicted one? "
+            "Undo brings it back.",
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def take_tool(self, kind: str, mode: str, size: int | None) -> None:
         """Make a painted layer active, in one of napari's modes."""

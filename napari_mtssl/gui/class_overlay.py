@@ -54,7 +54,9 @@ class ClassOverlay:
         """Text and colour: of whole images what they are, given or predicted, else the active class."""
         workspace = self._workspace
         if workspace.study is not None and workspace.kind in workspace.heads():
-            line = next(workspace.image_table([workspace.image.id]).itertuples())
+            line = next(workspace.image_table([workspace.image.id]).itertuples(), None)
+            if line is None:  # it was taken out of the study
+                return None
             colour = next((colour for colour, _ in line.colours if colour), "#ffffff")
             return f"● {line.said}", colour
         found = next((c for c in workspace.classes() if c.name == workspace.active), None)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mtssl.engine.control import Control
 from napari_mtssl.engine.events import Event, Failed, Finished, Preview, Started
-from napari_mtssl.gui.stored import keep, of_today
+from napari_mtssl.gui.stored import keep, mask_classes_of, of_today
 
 if TYPE_CHECKING:
     from napari_mtssl.engine.options import TrainOptions
@@ -239,7 +239,7 @@ class TrainJob:
             for event in events:
                 self._run_dir = session.run_dir
                 if isinstance(event, Started):
-                    masks = _mask_classes(session.run_dir)
+                    masks = mask_classes_of(session.run_dir)
                 if isinstance(event, Preview):
                     keep(study, session.run_dir.name, masks, event)
                     event = of_today(study, masks, event)
@@ -387,9 +387,11 @@ def loaded(study: Study, target: Target) -> Method:
 def predict(study: Study, targets: Sequence[Target], control: Control, step: int = 0) -> Iterator[Event]:
     """Predict images with one run until stopped; a tile is in the study before it is yielded."""
     from napari_mtssl.engine.predictor import Predictor
-    from napari_mtssl.images import ImagePool
+    from napari_mtssl.images import ImageError, ImagePool
     from napari_mtssl.images.tissue import in_study
+    from napari_mtssl.study.records import plural
 
+    unread: list[str] = []
     first, images = targets[0], ImagePool()
     run_dir = study.run(first.run).path
     with Predictor(
@@ -405,7 +407,12 @@ def predict(study: Study, targets: Sequence[Target], control: Control, step: int
                 return
             if target.image_id not in {record.id for record in study.images()}:
                 continue  # it was taken out of the study meanwhile
-            image = in_study(images(study.image(target.image_id)), study.path, target.image_id)
+            try:
+                image = in_study(images(study.image(target.image_id)), study.path, target.image_id)
+                image.read(0, 0, 1, 1)
+            except ImageError as error:
+                unread.append(str(error))
+                continue
             name = f"{target.image_id}.prediction"
             for other in study.runs():
                 if other.path != run_dir:  # the study keeps one run's predictions of an image: these are gone
@@ -420,6 +427,9 @@ def predict(study: Study, targets: Sequence[Target], control: Control, step: int
                 step=step,
             ):
                 yield of_today(study, masks, event)
+    if unread:
+        rest = f" The other {plural(len(targets) - len(unread), 'image')} can be read." * (len(targets) > 1)
+        raise ImageError(" ".join(unread) + rest)
 
 
 def _seen(control: Control, target: Target) -> tuple[int, int, int, int] | None:
@@ -427,14 +437,6 @@ def _seen(control: Control, target: Target) -> tuple[int, int, int, int] | None:
     if control.viewport is not None and control.viewport[0] == target.image_id:
         return control.viewport[1]
     return target.view
-
-
-def _mask_classes(run_dir: Path) -> Sequence[str]:
-    """Mask classes that a run which has begun learns."""
-    import yaml
-
-    with (run_dir / "config.yaml").open(encoding="utf-8") as file:
-        return tuple(yaml.safe_load(file)["classes"].get("mask", ()))
 
 
 def done_steps(study: Study, run: str) -> int:

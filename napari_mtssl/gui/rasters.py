@@ -81,7 +81,6 @@ class RasterLayers:
         self.workspace = layers.workspace
         self.found: dict[str, Layer] = {}
         self.predicted: Predicted | None = None
-        self._unsaid = 0  # image of which what was predicted is not shown, as a class is gone
         self._bands = StoredBands(self._take_stored)
         self.added: Callable[[str, Layer], None] = lambda name, layer: None
         self.origin = (0, 0)  # block (i, j) of the first element of the layer of blocks
@@ -131,24 +130,19 @@ class RasterLayers:
     def remove_all(self) -> None:
         """Take the layers out of the viewer; what they show stays in the study."""
         self._bands.stop()
-        for name in list(self.found):
-            self._put_away(name)  # of all before the first goes
+        for layer in self.found.values():
+            layer.mode = "pan_zoom"  # of all before the first goes, see `remove`
         for name in list(self.found):
             self.remove(name)
         self.predicted = None
 
     def remove(self, name: str) -> None:
         """Take a layer out of the viewer; what it shows stays in the study."""
-        if name in self.found:
-            self._put_away(name)
         layer = self.found.pop(name, None)
         with self.layers.busy():
             if layer is not None and layer in self.viewer.layers:
+                layer.mode = "pan_zoom"  # napari crashes where it draws a brush's circle without its layer
                 self.viewer.layers.remove(layer)
-
-    def _put_away(self, name: str) -> None:
-        """Put the brush away: napari crashes where it draws its circle and the layer is gone."""
-        self.found[name].mode = "pan_zoom"
 
     def leave(self, of: str) -> None:
         """Leave the user's layers in the viewer, as nobody else has what they show any more."""
@@ -226,9 +220,9 @@ class RasterLayers:
         if record is None or MASK not in self.workspace.kinds():
             return
         if self.predicted is not None and not codes.issuperset(self.predicted.classes):
-            self.predicted, self._unsaid = None, record.id  # of a class that was removed nothing can be said
+            self.predicted = None  # of a class that was removed nothing can be said
             self._empty(record)
-        elif self._unsaid == record.id and record.id in {
+        elif self.predicted is None and record.id in {
             image.id for image in self.workspace.need_study().images()
         }:
             self._load_predicted()  # it may be back

@@ -87,6 +87,14 @@ def _bands(path: Path, record: ImageRecord, every: int) -> Iterator[Preview]:
         return
 
 
+def mask_classes_of(run_dir: Path) -> Sequence[str]:
+    """Mask classes that a run which has begun learns."""
+    import yaml
+
+    with (run_dir / "config.yaml").open(encoding="utf-8") as file:
+        return tuple(yaml.safe_load(file)["classes"].get("mask", ()))
+
+
 def of_today(study: Study, masks: Sequence[str], event: Preview) -> Preview:
     """Name the classes of a predicted mask as they are called now, and leave out those that are gone.
 

@@ -80,7 +80,11 @@ def _reporting(work: Callable[[], Iterable[Any]]) -> Iterator[Any]:
     try:
         yield from work()
     except Exception as error:  # noqa: BLE001 (said in words on the main thread, and whole in the log)
-        words = in_words(error) or f"Something went wrong that should not: {type(error).__name__}: {error}"
+        words = in_words(error)
+        if words is not None:
+            yield Broken(words, "")
+            return
+        words = f"Something went wrong that should not: {type(error).__name__}: {error}"
         yield Broken(words, traceback.format_exc())
 
 

@@ -322,8 +322,8 @@ class Workspace:
 
     def everything_changed(self) -> None:
         """Say that anything in the study may be another: after undo, redo or an import."""
+        self.refresh_image()  # first: it may be gone
         self.classes_edited()
-        self.refresh_image()
         for signal in (self.blocks_changed, self.mask_changed, self.image_classes_changed):
             signal.emit()
 

@@ -77,6 +77,7 @@ def export_blocks_csv(study: Study, path: Path | str, *, details: bool = False) 
     StudyError
         If the file cannot be written.
     """
+    study.check_no_image(path)
     columns = BLOCK_COLUMNS + (_GRID_COLUMNS if details else [])
     tables = [pd.DataFrame(columns=columns)]
     for image_id, name in image_names(study).items():
@@ -114,6 +115,7 @@ def export_statistics_csv(study: Study, path: Path | str) -> int:
     StudyError
         If the file cannot be written.
     """
+    study.check_no_image(path)
     table = study.statistics()
     with written_whole(Path(path)) as stream:
         table.to_csv(stream, index=False, lineterminator="\n")

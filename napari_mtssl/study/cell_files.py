@@ -95,6 +95,7 @@ def export_csv(study: Study, path: Path | str, *, details: bool = False, predict
     StudyError
         If the file cannot be written.
     """
+    study.check_no_image(path)
     columns = CSV_COLUMNS + ([LABEL, PROBABILITY] if predictions else [])
     columns += [*_DETAILS, "annotator", "time"] if details else []
     names, count = image_names(study), 0

@@ -100,6 +100,7 @@ def export_geojson(study: Study, image_id: int, path: Path | str, predictions: b
     StudyError
         If there is no such image, or the file cannot be written.
     """
+    study.check_no_image(path)
     image = study.image(image_id)
     colours = {c.name: c.colour for c in study.classes()}
     cells = study.cells(image_id).assign(kind="annotation")

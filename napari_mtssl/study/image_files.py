@@ -17,11 +17,13 @@ from napari_mtssl.study.tables import image_ids, image_names, read_table
 
 HEAD = "diagnosis"  # the head of a column `class`, where the study has none yet
 _NO_HEADS = {"image", "group", "split", "path", "source", "status", "confidence", "annotator", "time"}
+_NO_HEADS |= {"mask_painted"}  # which the window's table of areas has
 _OTHERS = {  # as published tables call them
     "image": ("file", "filename", "file name", "name"),
     "group": ("patient", "patient id", "patient_id"),
 }
-_PREDICTED = ("_predicted", "_probability")  # ends of columns that this program writes, and does not read
+_PREDICTED = ("_predicted", "_probability")
+_OURS = (*_PREDICTED, "_pixels", "_percent", "_mm2")  # ends of columns that are written here, and not read
 
 
 def heads(study: Study) -> list[str]:
@@ -99,7 +101,7 @@ def _columns_of_heads(study: Study, table: pd.DataFrame, path: Path, kind: str |
     columns = {}
     for column in table:
         name = str(column).lower().replace(" ", "_")
-        if name not in _NO_HEADS and name and not name.endswith(_PREDICTED):
+        if name not in _NO_HEADS and name and not name.endswith(_OURS):
             columns[image_kind(name)] = str(column)
     if not columns and not {"group", "split"} & set(table):
         raise StudyError(
@@ -136,6 +138,7 @@ def export_image_classes(
     StudyError
         If the study has no such head, or the file cannot be written.
     """
+    study.check_no_image(path)
     own = heads(study)
     if kind is not None and kind not in own:
         raise StudyError(

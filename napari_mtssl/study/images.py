@@ -141,6 +141,23 @@ class ImageTable(StudyCore):
         known = ", ".join(image.name for image in images[:8]) + (", ..." if len(images) > 8 else "")
         raise StudyError(f"The study '{self.name}' has no image '{name}'; it has: {known or 'none'}.")
 
+    def check_no_image(self, path: Path | str) -> None:
+        """See that a file to be written is none of the study's images.
+
+        Raises
+        ------
+        StudyError
+        """
+        path = Path(path)
+        if not path.exists():
+            return
+        for image in self.images():
+            if image.url is None and image.path.exists() and os.path.samefile(image.path, path):
+                raise StudyError(
+                    f"{path} is an image of the study, which would be lost: choose another folder or name. "
+                    "Nothing was written."
+                )
+
     def set_split(self, image_id: int, split: Split) -> None:
         """Use an image to train on, to validate, or to test.
 

@@ -12,7 +12,14 @@ import numpy as np
 
 from napari_mtssl.study.files import read_array, umask
 from napari_mtssl.study.mask_pixels import holds_predictions, mask_values
-from napari_mtssl.study.mask_tables import CLASSES_FILE, note_masks, predicted_in, read_classes, write_classes
+from napari_mtssl.study.mask_tables import (
+    CLASSES_FILE,
+    check_ours,
+    note_masks,
+    predicted_in,
+    read_classes,
+    write_classes,
+)
 from napari_mtssl.study.merge import ImportReport, only_predictions
 from napari_mtssl.study.merge_labels import joined, merge_mask
 from napari_mtssl.study.names import ImageNames, names_of
@@ -62,27 +69,30 @@ def export_masks(
     Raises
     ------
     StudyError
-        If there is nothing to export, or a file cannot be written.
+        If there is nothing to export, a file cannot be written, or one of the user's would be replaced: an
+        image of the study, or a table of another kind.
     """
     folder = Path(folder)
     ids = list(image_ids) if image_ids is not None else _with_mask(study, predictions)
     if not ids:
         raise StudyError(f"The study '{study.name}' has no masks to export.")
     names = names_of(study.images())
-    paths, labels = [], {}
+    paths, labels = [folder / f"{names[image_id]}.png" for image_id in ids], {}
+    for path in paths:  # before anything is written
+        study.check_no_image(path)
+    check_ours(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for image_id in ids:
+        for image_id, path in zip(ids, paths, strict=True):
             image = study.image(image_id)
             if image.height * image.width > MOST:
                 raise StudyError(
                     f"{image.name} is too large for one PNG: export its mask as OME-Zarr or GeoJSON."
                 )
             values, classes, unsaid = mask_values(study, image_id, predictions=predictions)
-            paths.append(folder / f"{names[image_id]}.png")
-            _write_png(paths[-1], values)
+            _write_png(path, values)
             guessed = predictions and holds_predictions(study, image_id)
-            labels[paths[-1].name] = PREDICTED if guessed else GIVEN
+            labels[path.name] = PREDICTED if guessed else GIVEN
     except OSError as error:
         raise StudyError(f"{folder} cannot be written: {error.strerror or error}.") from error
     write_classes(folder, classes, unsaid)
@@ -186,6 +196,9 @@ def _masks_in(
         elif image is None:
             strange.append(path.name)
         elif path.absolute() != image.path:
+            other = next((there for there, owner in masks.items() if owner == image), None)
+            if other is not None:
+                raise StudyError(f"{other.name} and {path.name} are both a mask of {image.name}: keep one.")
             masks[path] = image
     if not masks:
         raise StudyError(

@@ -15,6 +15,21 @@ CLASSES_FILE = "classes.csv"
 MASKS_FILE = "masks.csv"
 
 
+def check_ours(folder: Path) -> None:
+    """See that tables beside masks, which would be replaced, are such tables.
+
+    Raises
+    ------
+    StudyError
+    """
+    for name, columns in ((CLASSES_FILE, {"value", "class"}), (MASKS_FILE, {"file", "label"})):
+        if (folder / name).exists() and not columns <= columns_of(folder / name):
+            raise StudyError(
+                f"There is another table {folder / name}, which would be replaced: choose another folder. "
+                "Nothing was written."
+            )
+
+
 def write_classes(folder: Path, classes: Mapping[int, CellClass], unsaid: int) -> None:
     """Write which value is which class, and the value that says nothing."""
     rows = [(value, c.name, c.colour) for value, c in classes.items()]
@@ -37,6 +52,9 @@ def read_classes(path: Path) -> tuple[dict[int, str], dict[str, str], int | None
         )
     table = read_table(path, ["value", "class"], "classes", filled=False)
     values = [int(value) for value in floats(table["value"], path)]
+    twice = next((v for v in values if values.count(v) > 1), None)
+    if twice is not None:
+        raise StudyError(f"{path} gives the value {twice} twice: keep one class of it.")
     classes = {v: name for v, name in zip(values, table["class"], strict=True) if name}
     unsaid = next((v for v, name in zip(values, table["class"], strict=True) if not name), None)
     colours = {}

@@ -53,6 +53,7 @@ def export_mask_zarr(study: Study, image_id: int, path: Path | str, *, predictio
     StudyError
         If there is no such image, nothing is painted, or the folder cannot be written.
     """
+    study.check_no_image(path)
     import zarr
 
     image = study.image(image_id)

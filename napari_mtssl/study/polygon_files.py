@@ -63,6 +63,7 @@ def export_regions_geojson(study: Study, image_id: int, path: Path | str) -> int
     StudyError
         If there is no such image, or the file cannot be written.
     """
+    study.check_no_image(path)
     image = study.image(image_id)
     colours = {c.name: c.colour for c in study.classes(BLOCK)}
     items: list[Feature] = []
@@ -164,6 +165,7 @@ def export_mask_geojson(
     StudyError
         If there is no such image, nothing is painted, or the file cannot be written.
     """
+    study.check_no_image(path)
     image = study.image(image_id)
     classes = {c.code: (c.name, c.colour) for c in study.classes(MASK) if not c.background}
     if image.height * image.width <= HELD:

@@ -8,6 +8,7 @@ from napari_mtssl.engine.events import OutOfMemory, Preview
 from napari_mtssl.engine.preview import Previewer, sighted
 from napari_mtssl.images import open_image
 from napari_mtssl.methods.prediction import Prediction
+from napari_mtssl.study import StudyError
 
 VIEW = (1, (100, 100, 140, 140))
 
@@ -180,3 +181,17 @@ def test_while_training_is_paused_each_tile_is_predicted_once_unless_something_e
     again = tiles(view=elsewhere, sight=("diagnosis", "sick", "gradient"))
     assert again[0] == (0, 0) and set(again) == whole and len(again) == 25
     assert len(run(*made, 30, view=elsewhere)) > 5  # and training goes on
+
+
+def test_an_image_that_was_taken_out_of_the_study_ends_no_training(made):
+    previewer, clock = made
+    images = previewer._images
+    assert run(previewer, clock, 15)
+
+    def gone(image_id):
+        raise StudyError("The study 's' has no image number 1.")
+
+    previewer._images = gone
+    assert run(previewer, clock, 30) == []
+    previewer._images = images
+    assert run(previewer, clock, 30, view=(2, (0, 0, 64, 64)))

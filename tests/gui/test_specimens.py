@@ -169,3 +169,104 @@ def test_a_study_that_cannot_be_written_is_not_cross_validated(dock, told, monke
     monkeypatch.setattr(type(dock.workspace.study), "read_only", True)
     dock.train_panel.cross_validate()
     assert not dock.runner.busy and "read-only" in told[-1][1]
+
+
+def predict(study, image_id, name):
+    said = pd.DataFrame({"kind": "pattern", "class": [name, "golgi"], "probability": [0.9, 0.1]})
+    study.set_image_prediction(image_id, "run", said)
+
+
+def test_accepting_by_key_is_of_the_image_on_screen(dock, told):
+    study, ids = dock.workspace.study, [image.id for image in dock.workspace.study.images()]
+    for image_id, name in zip(ids, ("homogeneous", "speckled", "nucleolar", "mitsp"), strict=True):
+        predict(study, image_id, name)
+    dock.tabs.setCurrentIndex(3)
+    dock.mask_review._load()
+    for at in range(2):  # two are selected in the list of step 4, one of them on screen
+        dock.mask_review.images.item(at, 0).setSelected(True)
+    dock.tabs.setCurrentIndex(1)
+    dock.workspace.select_image(ids[3])
+    dock.mask_review.accept()
+    found = study.image_classes()
+    assert found[["image_id", "class"]].to_numpy().tolist() == [[ids[3], "mitsp"]]
+    assert told[-1][1] == "1 predicted class of bob_2.png accepted; one Undo takes all back."
+
+
+def test_an_image_on_screen_whose_adding_is_undone_leaves_another_one(dock, told, tmp_path):
+    imageio.v3.imwrite(tmp_path / "new.png", np.zeros((SIZE, SIZE), np.uint8))
+    (record,) = dock.workspace.add_images([tmp_path / "new.png"])
+    dock.workspace.select_image(record.id)
+    dock.workspace.set_kind("pattern")  # whose class is written over the image
+    dock.label_panel.undo()
+    assert dock.workspace.image.path.name == "bob_2.png"
+    assert not [note for note in told if note[0] == "error"]
+    dock.workspace.study.remove_image(dock.workspace.image.id)
+    dock.workspace.everything_changed()
+    dock.label_panel.undo()
+    dock.workspace.select_image(dock.workspace.study.images()[-1].id)
+    dock.label_panel.redo()
+    assert dock.workspace.image.path.name == "bob_1.png"
+    assert not [note for note in told if note[0] == "error"]
+
+
+def test_tables_of_the_window_come_back_and_new_questions_are_said(dock, tmp_path, told):
+    from napari_mtssl.gui.measuring import report
+
+    study, read = dock.workspace.study, dock.label_panel.images.import_button.read
+    study.set_image_class(1, "pattern", "golgi")
+    study.set_mask_complete(1, True)
+    study.set_pixel_size(1, 0.5)
+    report(study, dock.workspace.heads()).to_csv(tmp_path / "all.csv", index=False)
+    before, text = dock.workspace.heads(), "Classes: CSV (image, class, group, split) …"
+    read(text, tmp_path / "all.csv")
+    assert dock.workspace.heads() == before and "New question" not in told[-1][1]
+    (tmp_path / "more.csv").write_text("image,age\nann_1.png,57\n")
+    read(text, tmp_path / "more.csv")
+    assert told[-1][1].endswith("New question: age.")
+
+
+def test_a_question_is_not_called_as_what_is_painted_or_clicked(dock, answer, told):
+    answer("mask")
+    before = dock.workspace.kinds()
+    dock.label_panel.images.add_head()
+    assert "'mask' is no question of whole images" in told[-1][1] and dock.workspace.kinds() == before
+
+
+def test_masks_without_a_table_are_never_taken_for_background(dock, tmp_path, told):
+    study, image = dock.workspace.study, dock.workspace.image
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[:9] = 255
+    (tmp_path / "m").mkdir()
+    imageio.v3.imwrite(tmp_path / "m" / "ann_1.png", mask)
+    dock.workspace.set_active("background", "mask")
+    dock.label_panel.images.import_button.read("Masks: a folder of PNGs …", tmp_path / "m")
+    assert told[-1][1].endswith("What is inside them is cell.")
+    assert dock.workspace.painted()["cell"] == 9 * SIZE and study.mask_state(image.id).complete
+
+
+def test_a_complete_mask_of_a_person_is_replaced_only_if_they_say_so(dock, monkeypatch):
+    from qtpy.QtWidgets import QMessageBox
+
+    from napari_mtssl.engine.events import Preview
+    from napari_mtssl.gui.stored import of_today
+    from napari_mtssl.methods.prediction import Prediction
+
+    study, image, answers = dock.workspace.study, dock.workspace.image.id, []
+    monkeypatch.setattr(QMessageBox, "question", lambda *a, **k: answers.pop())
+    code = next(item.code for item in study.classes("mask") if item.name == "cell")
+    probs = np.zeros((2, SIZE, SIZE), np.float32)
+    probs[0, :32] = probs[1, 32:] = 1
+    event = Preview(1, image, (0, 0, SIZE, SIZE), Prediction(mask=probs), (1.0, 1.0), 1, 1)
+    dock.runner.event.emit(of_today(study, ("background", "cell"), event))
+    dock.draw_now()
+    study.paint_mask(image, 0, 0, np.full((4, 4), code, np.uint16))
+    dock.deeds.use_predicted()  # what is painted stays, the rest is filled
+    assert dock.workspace.painted()["cell"] == 16 + 32 * SIZE
+    study.paint_mask(image, 4, 0, np.full((4, 4), code, np.uint16))
+    assert study.mask_state(image).complete and study.mask_state(image).source == "human"
+    answers.append(QMessageBox.StandardButton.No)
+    dock.deeds.use_predicted()
+    assert dock.workspace.painted()["cell"] == 32 + 32 * SIZE
+    answers.append(QMessageBox.StandardButton.Yes)
+    dock.deeds.use_predicted()
+    assert dock.workspace.painted()["cell"] == 32 * SIZE and not answers

@@ -61,7 +61,7 @@ def test_a_table_of_that_name_with_other_columns_says_nothing(
     (tmp_path / "m" / "masks.csv").write_text(theirs)
     forget(study)
     assert exchange.import_masks(study, tmp_path / "m").added > 0
-    with pytest.raises(StudyError, match=r"masks.csv needs the columns file,label"):
+    with pytest.raises(StudyError, match=r"another table .*masks\.csv"):
         exchange.export_masks(study, tmp_path / "m", predictions=True)
     assert (tmp_path / "m" / "masks.csv").read_text() == theirs
 
@@ -163,3 +163,35 @@ def test_ome_zarr_comes_back_from_a_folder(
             exchange.import_mask_zarr(study, path, images[2].id)
     exchange.import_masks(study, tmp_path / "m", predictions=True)
     assert [study.mask_state(image.id).source for image in images] == ["human", "model", "model"]
+
+
+def test_masks_never_replace_images_or_tables_of_the_user(
+    study: Study, images: list[ImageRecord], tmp_path: Path
+) -> None:
+    before = [image.path.read_bytes() for image in images]
+    with pytest.raises(StudyError, match="is an image of the study, which would be lost"):
+        exchange.export_masks(study, images[0].path.parent)
+    for write in (exchange.export_csv, exchange.export_image_classes):
+        with pytest.raises(StudyError, match="is an image of the study"):
+            write(study, images[1].path)
+    with pytest.raises(StudyError, match="is an image of the study"):
+        exchange.export_mask_geojson(study, images[0].id, images[0].path)
+    assert [image.path.read_bytes() for image in images] == before
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "classes.csv").write_text("image,pattern\n")
+    with pytest.raises(StudyError, match="another table"):
+        exchange.export_masks(study, tmp_path / "m")
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["classes.csv"]
+
+
+def test_what_is_said_twice_of_masks_is_refused(
+    study: Study, images: list[ImageRecord], tmp_path: Path
+) -> None:
+    exchange.export_masks(study, tmp_path / "m", [images[0].id])
+    (tmp_path / "m" / "given_mask.png").write_bytes((tmp_path / "m" / "given.png").read_bytes())
+    with pytest.raises(StudyError, match=r"given\.png and given_mask\.png are both a mask"):
+        exchange.import_masks(study, tmp_path / "m")
+    (tmp_path / "m" / "given_mask.png").unlink()
+    (tmp_path / "m" / "classes.csv").write_text("value,class\n0,background\n1,lung\n1,heart\n")
+    with pytest.raises(StudyError, match="the value 1 twice"):
+        exchange.import_masks(study, tmp_path / "m")

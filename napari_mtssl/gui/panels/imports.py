@@ -13,7 +13,7 @@ from napari_mtssl.gui.notify import guarded, show_info
 from napari_mtssl.gui.panels.bins import BinsDialog
 from napari_mtssl.gui.panels.menus import MenuButton
 from napari_mtssl.gui.tasks import MASK
-from napari_mtssl.gui.workspace import Workspace
+from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
     from napari_mtssl.study import Study
@@ -131,8 +131,14 @@ def masks(workspace: Workspace, study: Study, path: Path, image_id: int) -> Any:
     """Take masks of all images from a folder; those that do not say their class get the active one."""
     from napari_mtssl.study.mask_files import import_masks
 
-    said = None if (path / "classes.csv").exists() else workspace.active_of(MASK)
-    return import_masks(study, path, said)
+    if (path / "classes.csv").exists():
+        return import_masks(study, path)
+    inside = [item.name for item in study.classes(MASK) if not item.background]
+    if not inside:
+        raise WorkspaceError("Add a class of masks first: that which is painted in these.")
+    active = workspace.active_of(MASK)
+    said = active if active in inside else inside[0]  # a mask of background would erase what is painted
+    return f"{import_masks(study, path, said)} What is inside them is {said}."
 
 
 def labels(study: Study, path: Path, image_id: int) -> Any:
@@ -146,9 +152,12 @@ def image_imports(workspace: Workspace) -> dict[str, Import]:
     """List the imports for images as wholes."""
 
     def classes(study: Study, path: Path, image_id: int) -> Any:
-        from napari_mtssl.study.image_files import import_image_classes
+        from napari_mtssl.study.image_files import heads, import_image_classes
 
-        return import_image_classes(study, path)
+        before = set(heads(study))
+        report = str(import_image_classes(study, path))
+        new = [head for head in heads(study) if head not in before]
+        return f"{report} New question{'s' * (len(new) > 1)}: {', '.join(new)}." if new else report
 
     return {
         "Classes: CSV (image, class, group, split) …": ("CSV (*.csv)", classes),

@@ -18,10 +18,10 @@ from napari_mtssl.gui.panels.classes import ClassTable
 from napari_mtssl.gui.panels.imports import ImportButton, image_imports
 from napari_mtssl.gui.panels.tools import PaintTools
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row
-from napari_mtssl.gui.tasks import MASK
+from napari_mtssl.gui.tasks import BLOCK, CELL, MASK
 from napari_mtssl.gui.threshold import Threshold
 from napari_mtssl.gui.thumbnails import Thumbnails
-from napari_mtssl.gui.workspace import Workspace
+from napari_mtssl.gui.workspace import Workspace, WorkspaceError
 
 KEYS = "&nbsp;&nbsp;<small>keys 1 to 9, 0</small>"
 
@@ -261,8 +261,10 @@ class ImagesPage(QWidget):
     def set_complete(self) -> None:
         """Say whether what is not painted is background."""
         study, image = self._workspace.need_study(), self._workspace.need_image()
-        study.set_mask_complete(image.id, self.complete.isChecked())
-        self._workspace.mask_changed.emit()
+        try:
+            study.set_mask_complete(image.id, self.complete.isChecked())
+        finally:  # what is refused is shown as it was
+            self._workspace.mask_changed.emit()
 
     def toggle_complete(self) -> None:
         """Do the same by key."""
@@ -277,6 +279,8 @@ class ImagesPage(QWidget):
         )
         if not good:
             return
+        if kind.strip().lower() in (CELL, BLOCK, MASK):
+            raise WorkspaceError(f"'{kind.strip()}' is no question of whole images: choose another word.")
         name, good = QInputDialog.getText(self, "Another question", f"First answer to '{kind}':")
         if good:
             self._workspace.need_study().add_class(name, kind=kind.strip().lower())

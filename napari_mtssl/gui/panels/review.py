@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 
 import numpy as np
@@ -33,7 +34,10 @@ from napari_mtssl.study.records import plural
 
 EVERY_CLASS = "All classes"
 OWN_SECONDS = 2.0  # so long after a step through the list the view moves because of it
-NO_SCORES = "No held-out scores yet: put an image with labels into 'Validate' (step 1), then train."
+NO_SCORES = (
+    "No held-out scores since the study was opened: put an image with labels into 'Validate' (step 1), "
+    "then train."
+)
 
 Box = tuple[int, int, int, int]
 
@@ -241,6 +245,7 @@ class ReviewPanel(QWidget):
             lines = "".join(
                 f"<tr><td>{k.replace('_', ' ')}&nbsp;&nbsp;</td><td><b>{v:.3f}</b></td></tr>"
                 for k, v in event.scores.items()
+                if not math.isnan(v)  # as of a question whose images all have one answer
             )
             self.scores.setText(
                 f"<table>{lines}</table><small>step {event.step:,}, on images used to validate</small>"

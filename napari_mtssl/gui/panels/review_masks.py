@@ -28,6 +28,7 @@ from napari_mtssl.gui.rasters import RasterLayers
 from napari_mtssl.gui.rows import Calmly, button, heading, note, row, swatch
 from napari_mtssl.gui.tasks import MASK, ORIGIN
 from napari_mtssl.gui.workspace import Workspace, WorkspaceError
+from napari_mtssl.study.records import plural
 
 if TYPE_CHECKING:
     from napari_mtssl.study import ImageRecord, Study
@@ -180,7 +181,7 @@ class MaskReview(QWidget):
         table = table.sort_values("doubt", ascending=False, kind="stable", na_position="last")
         names = {image.id: image.path.stem for image in self._workspace.need_study().images()}
         chosen, image = set(self._selected()), self._workspace.image
-        if len(chosen) < 2 and image is not None:
+        if image is not None and (len(chosen) < 2 or image.id not in chosen):
             chosen = {image.id}  # one is always that on screen; several were selected by the user
         self._loading = True
         self._fit_names(names.values())
@@ -274,9 +275,11 @@ class MaskReview(QWidget):
 
     @guarded
     def accept(self) -> None:
-        """Give the selected images, or the one on screen, the classes that are predicted for them."""
-        study = self._workspace.need_study()
-        ids = self._selected() or [self._workspace.need_image().id]
+        """Give the image on screen, or those selected in the list with it, the classes predicted for them."""
+        study, image = self._workspace.need_study(), self._workspace.need_image()
+        ids = self._selected() if self.images.isVisibleTo(self.window()) else []
+        if image.id not in ids:  # nobody sees a list of another step, or what it was when it was left
+            ids = [image.id]
         said = study.image_predictions()
         best = said.sort_values("probability").groupby(["image_id", "kind"], sort=False).tail(1)
         best = best.rename(columns={"class": "name"})
@@ -293,7 +296,8 @@ class MaskReview(QWidget):
         if not count:
             raise WorkspaceError("Nothing is predicted for these images that they do not have already.")
         self._workspace.image_classes_changed.emit()
-        show_info(f"{count} predicted class{'' if count == 1 else 'es'} accepted; one Undo takes all back.")
+        of = image.path.name if len(ids) == 1 else plural(len(ids), "image")
+        show_info(f"{plural(count, 'predicted class')} of {of} accepted; one Undo takes all back.")
 
     # -- export --------------------------------------------------------------------------------------------
 
@@ -335,7 +339,6 @@ class MaskReview(QWidget):
 
             def write(study: Study, image_id: int, path: Path) -> str:
                 from napari_mtssl.study.polygon_files import export_mask_geojson
-                from napari_mtssl.study.records import plural
 
                 count = export_mask_geojson(study, image_id, path, predictions=True)
                 return f"{plural(count, 'outline')} in {path}. Drop it onto the image in QuPath."
@@ -351,6 +354,7 @@ class MaskReview(QWidget):
             heads = self._workspace.heads()
 
             def write(study: Study, image_id: int, path: Path) -> str:
+                study.check_no_image(path)
                 report(study, heads).to_csv(path, index=False, float_format="%.6g")
                 return f"{path}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -222,9 +223,8 @@ class TrainProgress(QWidget):
         # Pixels and shares do not fit one axis; the curve shows shares, the review step shows all.
         self.scores.add(event.step, {k: v for k, v in event.scores.items() if not k.endswith("_px")})
         best = "  (best so far)" if event.best else ""
-        self.say(
-            "Held out: " + ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in event.scores.items()) + best
-        )
+        known = {k.replace("_", " "): v for k, v in event.scores.items() if not math.isnan(v)}
+        self.say("Held out: " + ", ".join(f"{name} {value:.3f}" for name, value in known.items()) + best)
         self._draw()
 
     def _labels_changed(self, event: LabelsChanged) -> None:
