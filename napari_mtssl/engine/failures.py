@@ -42,7 +42,7 @@ def explain(error: BaseException, run_dir: Path | None = None, device: torch.dev
         where = f" of {device}" if device is not None else ""
         return f"The memory{where} is not enough; choose a smaller network or batch, or close other programs."
     if isinstance(error, OSError):
-        if is_mendable(error):
+        if error.errno in FULL:
             return "The disk is full: free some space, then resume the run."
         what = f": {error.filename}" if error.filename else ""
         return f"A file could not be read or written ({error.strerror or error}){what}."

@@ -428,8 +428,8 @@ def predict(study: Study, targets: Sequence[Target], control: Control, step: int
             ):
                 yield of_today(study, masks, event)
     if unread:
-        rest = f" The other {plural(len(targets) - len(unread), 'image')} can be read." * (len(targets) > 1)
-        raise ImageError(" ".join(unread) + rest)
+        others = len(targets) - len(unread)
+        raise ImageError(" ".join(unread) + (f" Predicted: {plural(others, 'image')}." if others else ""))
 
 
 def _seen(control: Control, target: Target) -> tuple[int, int, int, int] | None:

@@ -6,9 +6,11 @@ import time
 import pytest
 from qtpy.QtCore import QThreadPool
 
+from napari_mtssl.engine.session import TrainingSession
 from napari_mtssl.gui.layers import LABELS, PREDICTIONS, PSEUDO, UNCERTAINTY
 from napari_mtssl.gui.panels.classes import NAME
 from napari_mtssl.gui.training import State, duration
+from napari_mtssl.images import ImageError
 from napari_mtssl.study import Study
 
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
@@ -310,6 +312,35 @@ def test_an_image_taken_out_while_all_are_predicted_is_passed_over(quick_trainin
     job = PredictJob(study.path, *(Target(run, image.id, None, "cpu") for image in images))
     study.remove_image(images[0].id)
     assert {event.image_id for event in job.events()} == {images[1].id}
+    study.undo()
+    images[0].path.unlink()  # one that cannot be read keeps no other back, and is named
+    seen = []
+    with pytest.raises(ImageError, match=r"first\.png.* Predicted: 1 image\.$"):
+        for event in job.events():
+            seen.append(event.image_id)
+    assert set(seen) == {images[1].id}
+    log = panel.log.toPlainText()
+    panel.predict_all_button.click()
+    wait(lambda: not dock.runner.busy)
+    assert "Predicted: 1 image." in told[-1][1] and "Traceback" not in panel.log.toPlainText()[len(log) :]
+
+
+def test_one_run_is_trained_by_one_window(quick_training, wait, told):
+    dock, panel = quick_training, quick_training.train_panel
+    panel.mode.setCurrentIndex(1)
+    panel.start_button.click()
+    wait(lambda: not dock.runner.busy)
+    panel.network.setCurrentIndex(1)  # go on with it
+    panel.steps.setValue(5000)
+    panel.start_button.click()
+    wait(lambda: dock.runner.state is State.TRAINING)
+    study = dock.workspace.study
+    (run,) = study.runs()
+    other = list(TrainingSession(study.path, "hydramix", device="cpu", resume=run.name).events())
+    assert [event.kind for event in other] == ["failed"] and "is being trained already" in other[0].reason
+    panel.stop_button.click()
+    wait(lambda: not dock.runner.busy, 20)
+    assert dock.runner.failure is None
 
 
 def test_predict_the_image_with_a_network_trained_before_and_go_on_with_it(quick_training, wait, heard):
