@@ -9,6 +9,8 @@ from qtpy.QtCore import QObject, QSize, QTimer
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
+from napari_mtssl.gui.notify import told
+
 
 def button(text: str, slot: Callable[..., Any], tip: str = "") -> QPushButton:
     """Make a push button; its tool tip says more than its text."""
@@ -104,7 +106,8 @@ class Calmly(QObject):
         from time import perf_counter
 
         begun = perf_counter()
-        self._function()
+        with told():  # as that the study is gone, which nobody may have noticed yet
+            self._function()
         took = (perf_counter() - begun) * 1000
         # Even when nothing new is asked for meanwhile, the pause keeps the next call apart.
         self._timer.start(max(self._interval, int(4 * took)))
