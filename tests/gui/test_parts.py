@@ -104,7 +104,19 @@ def test_what_a_thread_raises_comes_as_a_last_event_in_words(qtbot):
     qtbot.waitUntil(lambda: bool(ended), timeout=5000)
     assert heard[0] == 1
     assert heard[1].reason == "The study is gone."
-    assert "Traceback" in heard[1].detail
+    assert heard[1].detail == ""  # the sentence says all
+
+
+def test_a_defect_in_a_thread_is_said_with_its_traceback(qtbot):
+    heard, ended = [], []
+
+    def work():
+        yield 1
+        raise ZeroDivisionError("1 / 0")
+
+    worker.start(work, on_event=heard.append, on_end=lambda: ended.append(1), ask_to_end=lambda: None)
+    qtbot.waitUntil(lambda: bool(ended), timeout=5000)
+    assert "ZeroDivisionError" in heard[1].reason and "Traceback" in heard[1].detail
 
 
 def test_quitting_asks_and_the_last_words_arrive(qtbot):
